@@ -1,0 +1,316 @@
+"""What a Connection (which is channel 0) and a Channel have in common.
+
+They send methods, wait for replies, and hand out the methods that arrived for them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
+
+from amqplib.client_0_8 import spec
+from amqplib.client_0_8.basic_message import Message
+from amqplib.client_0_8.deadline import Deadline
+from amqplib.client_0_8.exceptions import (
+    AMQPConnectionException,
+    AMQPException,
+    AMQPTimeout,
+    ProtocolError,
+    method_name,
+)
+from amqplib.client_0_8.serialization import (
+    AMQPReader,
+    AMQPWriter,
+    decode_arguments,
+    encode_arguments,
+)
+from amqplib.client_0_8.spec import Method, Signature
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from amqplib.client_0_8.connection import Connection
+
+__all__ = ['AbstractChannel']
+
+AMQP_LOGGER = logging.getLogger('amqplib')
+AMQP_LOGGER.addHandler(logging.NullHandler())
+
+#: Seconds that close() waits for the broker where nothing else is asked for.
+CLOSE_TIMEOUT = 10.0
+
+#: (signature, arguments, content)
+ArrivedMethod = tuple[Signature, AMQPReader, Optional[Message]]
+Handlers = dict[Signature, Callable[..., Any]]
+
+
+def handlers_by_signature(
+    methods: dict[str, Method], handlers: dict[str, Callable[..., Any]]
+) -> Handlers:
+    """Return handlers that are named by protocol method, by signature."""
+    return {methods[name].signature: handler for name, handler in handlers.items()}
+
+
+class AbstractChannel:
+    """One of the numbered streams of methods that share a connection.
+
+    channel_id: its number; None once it is closed.
+    connection: the connection it belongs to; None once it is closed.
+    method_queue: methods that have arrived and wait to be handed out by wait().
+    auto_decode: whether bodies with a content_encoding are made text.
+    """
+
+    #: The table of the protocol that is spoken.
+    _methods: ClassVar[dict[str, Method]] = spec.METHODS
+    #: What handles which method: (class id, method id) -> function(self, args[, content]).
+    _METHOD_MAP: ClassVar[Handlers] = {}
+    #: Methods that are handled the moment they arrive, whatever is being waited for.
+    _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
+    _REPLIES: ClassVar[Collection[Signature]] = frozenset(
+        reply for row in spec.ROWS for reply in row.replies
+    )
+
+    def __init__(self, connection: Connection, channel_id: int) -> None:
+        self.connection: Optional[Connection] = connection
+        self.channel_id: Optional[int] = channel_id
+        self.method_queue: deque[ArrivedMethod] = deque()
+        self.auto_decode = False
+        # Why it is closed; every later call raises this again.
+        self._cause: Optional[AMQPException] = None
+        # Whether a call on this channel has raised it.
+        self._told = False
+        # What the call in progress waits for, and what has come of it.
+        self._expected: Collection[Signature] = ()
+        self._reply: Optional[ArrivedMethod] = None
+        # Replies to methods that were sent with _send_method, for wait() to hand out.
+        self._unclaimed: set[Signature] = set()
+        # How many methods were handled at once, for a wait() for anything at all.
+        self._handled = 0
+        connection._register(channel_id, self)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(
+        self,
+        type: Optional[type[BaseException]],
+        value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        if value is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except AMQPException as error:
+            # The error that ends the block is the one to be seen.
+            AMQP_LOGGER.warning('closing after an error failed: %s', error)
+
+    def close(self) -> None:
+        """End this channel."""
+        raise NotImplementedError
+
+    def _do_close(self) -> None:
+        """Let go of the connection; overridden by subclasses."""
+        raise NotImplementedError
+
+    # Receiving
+
+    def wait(
+        self,
+        allowed_methods: Optional[Sequence[Signature]] = None,
+        timeout: Optional[float] = None,
+    ) -> Any:
+        """Wait for one method for this channel; return what its handler returns.
+
+        allowed_methods: list of (class id, method id), to wait for one of these; others stay
+            queued. None takes any.
+        timeout: seconds; 0 takes only what has arrived, None waits without limit.
+
+        Raises AMQPTimeout when the time is over, which loses nothing; the error that closed
+        the channel or connection; or what the handler (a callback, for instance) raises.
+        """
+        method = self._take(allowed_methods)
+        if method is None:
+            connection = self._open_connection()
+            assert self.channel_id is not None
+            # Without a timeout, an override of amqplib 1.0.2's form will do.
+            limit = () if timeout is None else (timeout,)
+            method = connection._wait_method(self.channel_id, allowed_methods, *limit)
+            if method is None:
+                return None
+        return self.dispatch_method(*method)
+
+    def _take(self, allowed_methods: Optional[Sequence[Signature]]) -> Optional[ArrivedMethod]:
+        """Return the first method that is queued and allowed, if there is one."""
+        queue = self.method_queue
+        if allowed_methods is None:
+            return queue.popleft() if queue else None
+        for position in range(len(queue)):
+            if queue[position][0] in allowed_methods:
+                method = queue[position]
+                del queue[position]
+                return method
+        return None
+
+    def dispatch_method(
+        self, method_sig: Signature, args: AMQPReader, content: Optional[Message] = None
+    ) -> Any:
+        """Give a method to its handler; return what that returns."""
+        handler = self._METHOD_MAP.get(method_sig)
+        if handler is None:
+            raise AMQPException(
+                spec.NOT_IMPLEMENTED, 'Unknown AMQP method {}'.format(method_sig), method_sig
+            )
+        if content is None:
+            return handler(self, args)
+        if self.auto_decode:
+            content.decode_body()
+        return handler(self, args, content)
+
+    def _arrive(self, method: ArrivedMethod) -> None:
+        """Take a method from the connection's read loop: straight to who waits for it, or queued.
+
+        Raises ProtocolError if it should not have come.
+        """
+        method_sig = method[0]
+        if method_sig in self._expected:
+            self._expected = ()
+            self._reply = method
+        elif method_sig in self._IMMEDIATE_METHODS:
+            self._handled += 1
+            self.dispatch_method(*method)
+        elif method_sig in self._REPLIES and method_sig not in self._unclaimed:
+            text = 'a reply that nothing was waiting for: {}'.format(self._name_of(method_sig))
+            raise ProtocolError(spec.COMMAND_INVALID, text, method_sig)
+        elif method_sig not in self._METHOD_MAP:
+            text = 'an unknown method {}'.format(method_sig)
+            raise ProtocolError(spec.NOT_IMPLEMENTED, text, method_sig)
+        else:
+            self._unclaimed.discard(method_sig)
+            self.method_queue.append(method)
+
+    # Sending
+
+    def _send_method(
+        self,
+        method_sig: Signature,
+        args: Union[bytes, AMQPWriter] = b'',
+        content: Optional[Message] = None,
+    ) -> None:
+        """Send a method whose arguments are encoded already."""
+        row = spec.BY_SIGNATURE.get(method_sig)
+        if row is not None:
+            self._unclaimed.update(row.replies)
+        self._open_connection()._send(self.channel_id, method_sig, args, content)
+
+    def _cast(self, name: str, *values: Any) -> None:
+        """Send a method that has no reply."""
+        method = self._methods[name]
+        args = encode_arguments(method, values)
+        self._open_connection()._send(self.channel_id, method.signature, args, None)
+
+    def _call(
+        self,
+        name: str,
+        *values: Any,
+        nowait: bool = False,
+        timeout: Optional[Deadline] = None,
+    ) -> Any:
+        """Send a method and wait for its reply; return what the reply's handler returns.
+
+        values: those of the fields of the table.
+        nowait: return None without waiting; the values tell the broker not to reply.
+        timeout: the deadline; the connection's rpc_timeout by default.
+        """
+        if nowait:
+            return self._cast(name, *values)
+        method = self._methods[name]
+        args = encode_arguments(method, values)
+        connection = self._open_connection()
+        deadline = Deadline(connection.rpc_timeout) if timeout is None else timeout
+        self._reply = None
+        self._expected = method.replies
+        try:
+            connection._send(self.channel_id, method.signature, args, None)
+        except BaseException:
+            self._expected = ()
+            raise
+        return self._wait_for_reply(connection, method, deadline)
+
+    def _wait_for_reply(self, connection: Connection, method: Method, deadline: Deadline) -> Any:
+        try:
+            connection._wait_until(self, self._has_reply, deadline)
+        except AMQPTimeout:
+            text = 'no reply within {} s'.format(deadline.seconds)
+            timeout = AMQPTimeout(0, text, method.signature, self._name_of(method.signature))
+            self._abandon(timeout)
+            raise timeout from None
+        except AMQPException:
+            raise
+        except BaseException:
+            # The reply will come when nobody waits for it any more.
+            self._abandon(
+                AMQPException(0, 'interrupted while waiting for the reply', method.signature)
+            )
+            raise
+        finally:
+            self._expected = ()
+        reply, self._reply = self._reply, None
+        assert reply is not None
+        return self.dispatch_method(*reply)
+
+    def _has_reply(self) -> bool:
+        return self._reply is not None
+
+    def _decode(self, name: str, args: AMQPReader) -> tuple[Any, ...]:
+        """Return the values of the fields of the named method."""
+        return decode_arguments(self._methods[name], args)
+
+    def _name_of(self, method_sig: Signature) -> str:
+        """Return the name of the Python method for a signature, '' if there is none."""
+        for method in self._methods.values():
+            if method.signature == method_sig:
+                return method_name(method)
+        return ''
+
+    # Being closed
+
+    def _open_connection(self) -> Connection:
+        """Return the connection; raise what closed this channel if it is not open."""
+        if self._cause is not None:
+            self._raise_cause()
+        connection = self.connection
+        if connection is None:
+            # Closed by _do_close() alone, as subclasses may.
+            raise AMQPConnectionException(0, 'this channel is closed')
+        return connection
+
+    def _lose(self, cause: AMQPException) -> None:
+        """Note that this channel is closed, and why; the first cause counts.
+
+        What was delivered before is still handed out; only then does it let go of everything.
+        """
+        if self._cause is None:
+            self._cause = cause
+            self._told = cause.told
+        if not self.method_queue:
+            self._do_close()
+
+    def _raise_cause(self) -> None:
+        """Raise what closed this channel."""
+        self._do_close()
+        assert self._cause is not None
+        self._told = self._cause.told = True
+        raise self._cause.again() from self._cause.__cause__
+
+    def _abandon(self, cause: AMQPException) -> None:
+        """Give up on this channel after a call whose reply may still come."""
+        raise NotImplementedError
+
+
+def printable(text: str) -> str:
+    """Return a reply text that can be printed, whatever octets the broker sent."""
+    return text.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')

@@ -1,0 +1,78 @@
+"""Where a broker is: host and port out of text, and the socket addresses of a name."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from typing import Any
+
+from amqplib.client_0_8.deadline import Deadline
+from amqplib.client_0_8.exceptions import AMQPTimeout, ConnectionLost
+
+#: An address in brackets, with or without a port.
+IPV6_LITERAL = re.compile(r'\[([0-9A-Fa-f.:]+(?:%[^\]]+)?)\](?::(.+))?$')
+
+#: What getaddrinfo returns: (family, type, protocol, canonical name, address).
+AddressInfo = tuple[Any, ...]
+
+
+def parse_address(host: str, default_port: int) -> tuple[str, int]:
+    """Return host and port of ``name``, ``name:port``, ``1.2.3.4:port``, ``::1``, ``[::1]:port``.
+
+    An empty name is the local host. Raises ValueError or TypeError for anything else.
+    """
+    if not isinstance(host, str):
+        raise TypeError('host: {!r} is not a str'.format(host))
+    bracketed = IPV6_LITERAL.match(host)
+    if bracketed:
+        name, port = bracketed.groups()
+    elif host.count(':') > 1:
+        name, port = host, None  # an IPv6 address without brackets leaves no room for a port
+    else:
+        name, separator, port = host.partition(':')
+        port = port if separator else None
+    if port is None:
+        return name or 'localhost', default_port
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError('host: {!r} has no port from 1 to 65535'.format(host))
+    return name or 'localhost', int(port)
+
+
+def look_up(name: str, port: int, deadline: Deadline) -> list[AddressInfo]:
+    """Return the socket addresses of a name, by the order in which they should be tried.
+
+    Raises ConnectionLost if there is none, AMQPTimeout if the answer does not come in time.
+    """
+    try:
+        return _get_addresses(name, port, socket.AI_NUMERICHOST)
+    except (socket.gaierror, UnicodeError):
+        pass  # not an address but a name
+    # A look-up cannot be interrupted, so it has a thread that may be left behind.
+    results: list[Any] = []
+    thread = threading.Thread(
+        target=_collect, args=(results, name, port), name='amqplib name lookup', daemon=True
+    )
+    thread.start()
+    thread.join(deadline.remaining())
+    if not results:
+        text = 'the address of {} was not found within {} s'.format(name, deadline.seconds)
+        raise AMQPTimeout(0, text)
+    if isinstance(results[0], UnicodeError):
+        raise ValueError('host: {!r} is not a host name'.format(name)) from results[0]
+    if isinstance(results[0], OSError):
+        raise ConnectionLost.from_error(results[0], 'cannot find the address of {}'.format(name))
+    return results[0]  # type: ignore[no-any-return]
+
+
+def _get_addresses(name: str, port: int, flags: int) -> list[AddressInfo]:
+    return socket.getaddrinfo(
+        name, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=flags
+    )
+
+
+def _collect(results: list[Any], name: str, port: int) -> None:
+    try:
+        results.append(_get_addresses(name, port, 0))
+    except (OSError, UnicodeError) as error:
+        results.append(error)

@@ -1,0 +1,143 @@
+"""Message: a body with the properties of the basic class, and where it came from."""
+
+from __future__ import annotations
+
+from typing import Any, Union
+
+from amqplib.client_0_8.serialization import GenericContent
+from amqplib.client_0_8.spec import BASIC_PROPERTIES
+
+__all__ = ['Message']
+
+Body = Union[str, bytes, bytearray, memoryview]
+
+#: What text is encoded as where the message does not say.
+DEFAULT_ENCODING = 'UTF-8'
+
+#: In the first octet of the property flags.
+_CONTENT_ENCODING_FLAG = 0x80 >> [name for name, _ in BASIC_PROPERTIES].index('content_encoding')
+
+
+class Message(GenericContent):
+    """A message to be published, or one that was received (specification 1.6).
+
+    body: str or bytes. Text is encoded when it is published, as content_encoding says, or as
+        UTF-8 with content_encoding set to that. Received, it is bytes; text if the channel's
+        auto_decode is on and the message has a content_encoding that is right; '' if it is empty.
+    children: accepted and not used.
+    properties: content_type, content_encoding, application_headers (dict), delivery_mode (1, or
+        2 for persistent), priority (0 to 255), correlation_id, reply_to, expiration
+        (milliseconds, as str), message_id, timestamp (datetime or seconds), type, user_id,
+        app_id, cluster_id; str where nothing else is said. None is not sent. An unknown name is
+        ignored with a warning.
+
+    Properties and the entries of delivery_info can be read as attributes; what is absent is an
+    AttributeError. Properties can be assigned as attributes too.
+
+    delivery_info: dict; on messages that a consumer received: channel, consumer_tag,
+        delivery_tag, redelivered, exchange, routing_key; on those of basic_get: delivery_tag,
+        redelivered, exchange, routing_key, message_count; absent on others.
+
+    Messages are equal when their bodies and properties would be the same on the wire. They can
+    be pickled; without the channel they came from.
+    """
+
+    PROPERTIES = BASIC_PROPERTIES
+
+    delivery_info: dict[str, Any]
+
+    def __init__(self, body: Body = '', children: Any = None, **properties: Any) -> None:
+        super().__init__(**properties)
+        self.body: Body = body
+
+    @classmethod
+    def received(cls, raw_properties: bytes, body: bytes) -> Message:
+        """Make a message of a content header's property list and a body."""
+        message = cls.__new__(cls)
+        message._raw_properties = raw_properties
+        message.body = body or ''
+        return message
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked when there is no such attribute and no such property. delivery_info itself is
+        # looked up in __dict__, as it may be missing too (also while unpickling).
+        delivery_info = self.__dict__.get('delivery_info')
+        if delivery_info is not None and name in delivery_info:
+            return delivery_info[name]
+        raise AttributeError(name)
+
+    def __eq__(self, other: object) -> bool:
+        if not hasattr(other, 'properties') or not hasattr(other, 'body'):
+            return False
+        return _as_sent(self) == _as_sent(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        if 'delivery_info' in state:
+            # A channel belongs to its process.
+            state['delivery_info'] = {
+                name: value for name, value in self.delivery_info.items() if name != 'channel'
+            }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __repr__(self) -> str:
+        return '<{} of {} {}>'.format(
+            type(self).__name__,
+            len(self.body),
+            'characters' if isinstance(self.body, str) else 'octets',
+        )
+
+    def encode_body(self) -> Union[bytes, bytearray, memoryview]:
+        """Return the body as octets; notes the encoding in the properties if it was text.
+
+        Raises ValueError if the text cannot be encoded, TypeError if it is neither str nor bytes.
+        """
+        body = self.body
+        if isinstance(body, str):
+            encoding = self.properties.get('content_encoding') or DEFAULT_ENCODING
+            octets = _encode_text(body, encoding)
+            self.properties['content_encoding'] = encoding
+            return octets
+        if isinstance(body, memoryview):
+            return body.cast('B') if body.contiguous else body.tobytes()
+        if isinstance(body, (bytes, bytearray)):
+            return body
+        raise TypeError('body: {!r} is not a str or bytes'.format(type(body).__name__))
+
+    def decode_body(self) -> None:
+        """Make text of the body where content_encoding names how; else leave it as it is."""
+        raw = self._raw_properties
+        if raw is not None and not raw[0] & _CONTENT_ENCODING_FLAG:
+            return  # no need to decode the properties
+        try:
+            self.body = self.body.decode(self.content_encoding)  # type: ignore[union-attr]
+        except Exception:
+            # No encoding, not octets, an encoding that is not known or not the one of the body:
+            # a sender may name anything, and every encoding has errors (and warnings) of its own.
+            return
+
+
+def _encode_text(body: str, encoding: str) -> bytes:
+    try:
+        return body.encode(encoding)
+    except LookupError:
+        raise ValueError('content_encoding: {!r} is not known'.format(encoding)) from None
+
+
+def _as_sent(message: Any) -> tuple[dict[str, Any], Any]:
+    """Return properties and body as publishing would send them; as they are if it could not."""
+    properties = dict(message.properties)
+    body = message.body
+    if isinstance(body, str):
+        encoding = properties.get('content_encoding') or DEFAULT_ENCODING
+        try:
+            body = body.encode(encoding)
+        except (LookupError, TypeError, ValueError):
+            return properties, body
+        properties['content_encoding'] = encoding
+    return {name: value for name, value in properties.items() if value is not None}, body

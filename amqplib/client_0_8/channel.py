@@ -1,0 +1,613 @@
+"""Channel: the channel, access, exchange, queue, basic and tx methods of AMQP 0-8.
+
+To add a protocol method, add its row to ``spec.py`` and its function here: one that sends it
+(`_call` if there is a reply, else `_cast`), and one in `_METHOD_MAP` for what the broker sends.
+"""
+
+from __future__ import annotations
+
+from queue import Queue
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
+
+from amqplib.client_0_8 import spec
+from amqplib.client_0_8.abstract_channel import (
+    AMQP_LOGGER,
+    CLOSE_TIMEOUT,
+    AbstractChannel,
+    Handlers,
+    handlers_by_signature,
+    printable,
+)
+from amqplib.client_0_8.basic_message import Message
+from amqplib.client_0_8.deadline import Deadline
+from amqplib.client_0_8.exceptions import (
+    NO_METHOD,
+    AMQPChannelException,
+    AMQPException,
+    ConsumerCancelled,
+    channel_exception,
+)
+from amqplib.client_0_8.serialization import AMQPReader, encode_arguments
+from amqplib.client_0_8.spec import METHODS, Signature
+
+if TYPE_CHECKING:
+    from amqplib.client_0_8.connection import Connection
+
+__all__ = ['Channel']
+
+Table = dict[str, Any]
+
+
+class Channel(AbstractChannel):
+    """A channel of a connection: where exchanges, queues and messages are worked with.
+
+    connection: the Connection to open it on.
+    channel_id: its number; the lowest free one by default.
+    auto_decode: make text of the bodies of messages that have a content_encoding.
+
+    A channel belongs to one thread at a time. Every call raises AMQPChannelException (by the
+    reply code one of its subclasses) if the broker closes the channel, and again on every later
+    call; AMQPConnectionException if the connection is closed; AMQPTimeout if no reply came within
+    the connection's rpc_timeout, which closes the channel. Wrong arguments are a ValueError or
+    TypeError before anything is sent.
+
+    Where there is a `ticket`, None stands for default_ticket. Where there is `nowait`, True does
+    not wait for the broker's reply and returns None.
+
+    is_open: bool.
+    active: False while the broker asks not to be sent messages.
+    default_ticket: int; the ticket that was requested last.
+    callbacks: dict of consumer tag -> function; an entry a consumer.
+    returned_messages: Queue of (reply_code, reply_text, exchange, routing_key, Message).
+    alerts: Queue of (reply_code, reply_text, details).
+    """
+
+    def __init__(
+        self, connection: Connection, channel_id: Optional[int] = None, auto_decode: bool = True
+    ) -> None:
+        self.default_ticket = 0
+        self.is_open = False
+        self.active = True
+        self.alerts: Queue[tuple[int, str, Table]] = Queue()
+        self.returned_messages: Queue[tuple[int, str, str, str, Message]] = Queue()
+        self.callbacks: dict[str, Optional[Callable[[Message], Any]]] = {}
+        self._on_cancel: dict[str, Callable[[str], Any]] = {}
+        self._closing = False
+        super().__init__(connection, connection._choose_channel_id(channel_id))
+        self.auto_decode = auto_decode
+        AMQP_LOGGER.debug('using channel %s', self.channel_id)
+        self._x_open()
+
+    def __repr__(self) -> str:
+        state = 'open' if self.is_open else 'closed'
+        return '<{} {} {}>'.format(type(self).__name__, self.channel_id, state)
+
+    def _ticket(self, ticket: Optional[int]) -> int:
+        return self.default_ticket if ticket is None else ticket
+
+    # The channel class (specification, class 20)
+
+    def _x_open(self) -> None:
+        self._call('channel.open', '')
+
+    def _open_ok(self, args: AMQPReader) -> None:
+        self.is_open = True
+        AMQP_LOGGER.debug('channel open')
+
+    def flow(self, active: bool) -> bool:
+        """Ask the broker to pause (False) or to go on with (True) sending messages.
+
+        Returns what the broker does from now on. RabbitMQ closes the connection (540) on False:
+        use basic_qos.
+        """
+        return self._call('channel.flow', active)  # type: ignore[no-any-return]
+
+    def _flow_ok(self, args: AMQPReader) -> bool:
+        return self._decode('channel.flow_ok', args)[0]  # type: ignore[no-any-return]
+
+    def _flow(self, args: AMQPReader) -> None:
+        (self.active,) = self._decode('channel.flow', args)
+        self._x_flow_ok(self.active)
+
+    def _x_flow_ok(self, active: bool) -> None:
+        self._send_soon('channel.flow_ok', active)
+
+    def _alert(self, args: AMQPReader) -> None:
+        reply_code, reply_text, details = self._decode('channel.alert', args)
+        self.alerts.put((reply_code, reply_text, details))
+
+    def close(
+        self,
+        reply_code: int = 0,
+        reply_text: str = '',
+        method_sig: Signature = NO_METHOD,
+        timeout: Optional[float] = CLOSE_TIMEOUT,
+    ) -> None:
+        """Close the channel. What was published on it before has then reached the broker.
+
+        timeout: seconds to wait for the broker; None for no limit.
+
+        Once it is closed, this does nothing. Raises the error of a message or method before that
+        failed, if no call has raised it; AMQPTimeout, ConnectionLost; it is closed then too.
+        """
+        if not self.is_open:
+            if self._cause is not None and not self._told:
+                self._raise_cause()
+            return
+        deadline = Deadline(timeout)
+        self._closing = True
+        self.method_queue.clear()
+        self._call('channel.close', reply_code, reply_text, *method_sig, timeout=deadline)
+        if not self._told:  # the broker's own close came first
+            self._forget()
+            self._raise_cause()
+
+    def _close_ok(self, args: AMQPReader) -> None:
+        if self._cause is None:
+            self._forget()
+            self._lose(AMQPChannelException(0, 'the channel was closed by this program'))
+            self._told = True
+
+    def _close(self, args: AMQPReader) -> None:
+        # For those who dispatch methods themselves; the read loop calls _closed_by_broker.
+        self._closed_by_broker(args)
+        self._raise_cause()
+
+    def _closed_by_broker(self, args: AMQPReader) -> None:
+        """Answer the broker's close, and note why it did that."""
+        code, text, class_id, method_id = self._decode('channel.close', args)
+        signature = (class_id, method_id)
+        cause = channel_exception(code, printable(text), signature, self._name_of(signature))
+        AMQP_LOGGER.debug('channel %s closed by the broker: %s', self.channel_id, cause)
+        self._send_soon('channel.close_ok')
+        if self._closing:
+            # The two closes crossed: the broker still answers ours.
+            self._cause = self._cause or cause
+        else:
+            self._forget()
+            self._lose(cause)
+
+    def _arrive(self, method: tuple[Signature, AMQPReader, Optional[Message]]) -> None:
+        if method[0] == _CHANNEL_CLOSE:
+            self._closed_by_broker(method[1])
+        elif self._closing and method[0] not in self._expected:
+            AMQP_LOGGER.debug('not handed out, as the channel is closing: %s', method[0])
+        else:
+            super()._arrive(method)
+
+    def _send_soon(self, name: str, *values: Any) -> None:
+        """Send a method from within the read loop, which must not wait for other writers."""
+        method = self._methods[name]
+        assert self.connection is not None and self.channel_id is not None
+        self.connection._send_soon(
+            self.channel_id, method.signature, encode_arguments(method, values)
+        )
+
+    def _forget(self) -> None:
+        """Free the channel's number."""
+        if self.connection is not None and self.channel_id is not None:
+            self.connection._unregister(self.channel_id)
+
+    def _lose(self, cause: AMQPException) -> None:
+        self.is_open = False
+        super()._lose(cause)
+
+    def _do_close(self) -> None:
+        self.is_open = False
+        self._forget()
+        self.channel_id = None
+        self.connection = None
+        self.callbacks = {}
+        self._on_cancel = {}
+
+    def _abandon(self, cause: AMQPException) -> None:
+        connection, channel_id = self.connection, self.channel_id
+        self._lose(cause)
+        if connection is not None and channel_id is not None:
+            connection._retire(channel_id, close=not self._closing)
+
+    # The access class (specification, class 30)
+
+    def access_request(
+        self,
+        realm: str,
+        exclusive: bool = False,
+        passive: bool = False,
+        active: bool = False,
+        write: bool = False,
+        read: bool = False,
+    ) -> int:
+        """Request access to a realm, such as '/data'.
+
+        exclusive, passive, active, write, read: the kinds of access that are asked for.
+
+        Returns the ticket, and keeps it as default_ticket. RabbitMQ grants any, and ignores it.
+        """
+        return self._call(  # type: ignore[no-any-return]
+            'access.request', realm, exclusive, passive, active, write, read
+        )
+
+    def _access_request_ok(self, args: AMQPReader) -> int:
+        (self.default_ticket,) = self._decode('access.request_ok', args)
+        return self.default_ticket
+
+    # The exchange class (specification, class 40)
+
+    def exchange_declare(
+        self,
+        exchange: str,
+        type: str,
+        passive: bool = False,
+        durable: bool = False,
+        auto_delete: bool = True,
+        internal: bool = False,
+        nowait: bool = False,
+        arguments: Optional[Table] = None,
+        ticket: Optional[int] = None,
+    ) -> None:
+        """Create an exchange, or check that it exists as described.
+
+        type: 'direct', 'fanout', 'topic', 'headers', or what plugins of the broker offer.
+        passive: only check that the name exists.
+        durable: survive a restart of the broker.
+        auto_delete: go when the last queue is unbound.
+        internal: take messages from other exchanges only.
+
+        Raises NotFound (passive), PreconditionFailed (it exists otherwise), AccessRefused.
+        """
+        self._call(
+            'exchange.declare', self._ticket(ticket), exchange, type, passive, durable,
+            auto_delete, internal, nowait, arguments, nowait=nowait,
+        )  # fmt: skip
+
+    def exchange_delete(
+        self,
+        exchange: str,
+        if_unused: bool = False,
+        nowait: bool = False,
+        ticket: Optional[int] = None,
+    ) -> None:
+        """Delete an exchange; RabbitMQ does not mind if it does not exist.
+
+        if_unused: only if no queue is bound to it, else PreconditionFailed.
+        """
+        self._call(
+            'exchange.delete', self._ticket(ticket), exchange, if_unused, nowait, nowait=nowait
+        )
+
+    # The queue class (specification, class 50)
+
+    def queue_declare(
+        self,
+        queue: str = '',
+        passive: bool = False,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = True,
+        nowait: bool = False,
+        arguments: Optional[Table] = None,
+        ticket: Optional[int] = None,
+    ) -> Optional[tuple[str, int, int]]:
+        """Create a queue, or check that it exists as described.
+
+        queue: its name; '' lets the broker make one up.
+        passive: only check that the name exists.
+        durable: survive a restart of the broker.
+        exclusive: only for this connection, and gone with it.
+        auto_delete: go when the last consumer is gone.
+
+        Returns (name, number of messages, number of consumers); None with nowait.
+        Raises NotFound (passive), PreconditionFailed (it exists otherwise), ResourceLocked.
+        """
+        return self._call(  # type: ignore[no-any-return]
+            'queue.declare', self._ticket(ticket), queue, passive, durable, exclusive,
+            auto_delete, nowait, arguments, nowait=nowait,
+        )  # fmt: skip
+
+    def _queue_declare_ok(self, args: AMQPReader) -> tuple[Any, ...]:
+        return self._decode('queue.declare_ok', args)
+
+    def queue_bind(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = '',
+        nowait: bool = False,
+        arguments: Optional[Table] = None,
+        ticket: Optional[int] = None,
+    ) -> None:
+        """Bind a queue ('' for the last one declared) to an exchange.
+
+        Raises NotFound if one of them does not exist.
+        """
+        self._call(
+            'queue.bind', self._ticket(ticket), queue, exchange, routing_key, nowait, arguments,
+            nowait=nowait,
+        )  # fmt: skip
+
+    def queue_unbind(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = '',
+        nowait: bool = False,
+        arguments: Optional[Table] = None,
+        ticket: Optional[int] = None,
+    ) -> None:
+        """Remove a binding, as it was made.
+
+        nowait: accepted as elsewhere; the protocol has no such flag here, so the reply comes
+            and is waited for.
+        """
+        self._call(
+            'queue.unbind', self._ticket(ticket), queue, exchange, routing_key, arguments
+        )
+
+    def queue_purge(
+        self, queue: str = '', nowait: bool = False, ticket: Optional[int] = None
+    ) -> Optional[int]:
+        """Remove all messages that are not delivered from a queue.
+
+        Returns how many there were; None with nowait. Raises NotFound.
+        """
+        return self._call(  # type: ignore[no-any-return]
+            'queue.purge', self._ticket(ticket), queue, nowait, nowait=nowait
+        )
+
+    def _message_count(self, args: AMQPReader) -> int:
+        return args.read_long()
+
+    def queue_delete(
+        self,
+        queue: str = '',
+        if_unused: bool = False,
+        if_empty: bool = False,
+        nowait: bool = False,
+        ticket: Optional[int] = None,
+    ) -> Optional[int]:
+        """Delete a queue; RabbitMQ does not mind if it does not exist.
+
+        if_unused, if_empty: only if it has no consumers, no messages; else PreconditionFailed.
+
+        Returns how many messages went with it; None with nowait.
+        """
+        return self._call(  # type: ignore[no-any-return]
+            'queue.delete', self._ticket(ticket), queue, if_unused, if_empty, nowait,
+            nowait=nowait,
+        )  # fmt: skip
+
+    # The basic class (specification, class 60)
+
+    def basic_qos(self, prefetch_size: int, prefetch_count: int, a_global: bool) -> None:
+        """Limit what the broker sends ahead of acknowledgements.
+
+        prefetch_size: octets; RabbitMQ knows only 0, no limit.
+        prefetch_count: messages, 0 to 65535; 0 is no limit.
+        a_global: for the channel as a whole, rather than each new consumer on it.
+        """
+        self._call('basic.qos', prefetch_size, prefetch_count, a_global)
+
+    def basic_consume(
+        self,
+        queue: str = '',
+        consumer_tag: str = '',
+        no_local: bool = False,
+        no_ack: bool = False,
+        exclusive: bool = False,
+        nowait: bool = False,
+        callback: Optional[Callable[[Message], Any]] = None,
+        ticket: Optional[int] = None,
+        on_cancel: Optional[Callable[[str], Any]] = None,
+    ) -> str:
+        """Ask for the messages of a queue; wait() then calls the callback with each.
+
+        consumer_tag: a name for the consumer; '' makes one up.
+        no_local: not what this connection published (RabbitMQ sends that all the same).
+        no_ack: messages need no acknowledgement, and are gone once they are sent.
+        exclusive: be the only consumer, else AccessRefused.
+        callback: function of a Message; None discards messages, which stay unacknowledged.
+        on_cancel: function of the consumer tag, called from wait() when the broker ends the
+            consumer, for instance because the queue is deleted; without one, wait() raises
+            ConsumerCancelled.
+
+        Returns the consumer tag, the key of the callback in callbacks. Raises NotFound.
+        """
+        _check_callable('callback', callback)
+        _check_callable('on_cancel', on_cancel)
+        if nowait and not consumer_tag:
+            # No reply will tell what the broker made up.
+            consumer_tag = self._open_connection()._new_consumer_tag()
+        tag = self._call(
+            'basic.consume', self._ticket(ticket), queue, consumer_tag, no_local, no_ack,
+            exclusive, nowait, nowait=nowait,
+        )  # fmt: skip
+        tag = consumer_tag if tag is None else tag
+        self.callbacks[tag] = callback
+        if on_cancel is not None:
+            self._on_cancel[tag] = on_cancel
+        return tag
+
+    def _consumer_tag(self, args: AMQPReader) -> str:
+        return args.read_shortstr()
+
+    def basic_cancel(self, consumer_tag: str, nowait: bool = False) -> None:
+        """End a consumer.
+
+        Its callback goes with it: messages that the broker had sent before are not handed out
+        any more; they stay unacknowledged, and come back when the channel is closed.
+        """
+        self._call('basic.cancel', consumer_tag, nowait, nowait=nowait)
+        self._drop_consumer(consumer_tag)
+
+    def _drop_consumer(self, consumer_tag: str) -> Optional[Callable[[str], Any]]:
+        self.callbacks.pop(consumer_tag, None)
+        return self._on_cancel.pop(consumer_tag, None)
+
+    def _basic_cancel(self, args: AMQPReader) -> None:
+        consumer_tag, _ = self._decode('basic.cancel', args)
+        on_cancel = self._drop_consumer(consumer_tag)
+        if on_cancel is not None:
+            on_cancel(consumer_tag)
+            return
+        text = 'the broker cancelled the consumer {!r}'.format(printable(consumer_tag))
+        raise ConsumerCancelled(0, text, _BASIC_CONSUME, consumer_tag=consumer_tag)
+
+    def _basic_deliver(self, args: AMQPReader, msg: Message) -> None:
+        consumer_tag, delivery_tag, redelivered, exchange, routing_key = self._decode(
+            'basic.deliver', args
+        )
+        msg.delivery_info = {
+            'channel': self,
+            'consumer_tag': consumer_tag,
+            'delivery_tag': delivery_tag,
+            'redelivered': redelivered,
+            'exchange': exchange,
+            'routing_key': routing_key,
+        }
+        callback = self.callbacks.get(consumer_tag)
+        if callback is not None:
+            callback(msg)
+        elif consumer_tag not in self.callbacks:
+            AMQP_LOGGER.warning(
+                'message %s dropped: there is no consumer %r any more', delivery_tag, consumer_tag
+            )
+
+    def basic_get(
+        self, queue: str = '', no_ack: bool = False, ticket: Optional[int] = None
+    ) -> Optional[Message]:
+        """Return the next message of a queue, or None if there is none. Raises NotFound."""
+        return self._call(  # type: ignore[no-any-return]
+            'basic.get', self._ticket(ticket), queue, no_ack
+        )
+
+    def _basic_get_ok(self, args: AMQPReader, msg: Message) -> Message:
+        delivery_tag, redelivered, exchange, routing_key, message_count = self._decode(
+            'basic.get_ok', args
+        )
+        msg.delivery_info = {
+            'delivery_tag': delivery_tag,
+            'redelivered': redelivered,
+            'exchange': exchange,
+            'routing_key': routing_key,
+            'message_count': message_count,
+        }
+        return msg
+
+    def basic_publish(
+        self,
+        msg: Message,
+        exchange: str = '',
+        routing_key: str = '',
+        mandatory: bool = False,
+        immediate: bool = False,
+        ticket: Optional[int] = None,
+    ) -> None:
+        """Send a message to an exchange; '' sends it to the queue that routing_key names.
+
+        mandatory: if no queue takes it, the broker sends it back: see returned_messages.
+        immediate: RabbitMQ closes the connection (540).
+
+        There is no reply. A failure is raised by a later call, at the latest by close(). Raises
+        what closed the channel, if that is known by now.
+        """
+        if not isinstance(msg, Message):
+            raise TypeError('msg: {!r} is not a Message'.format(type(msg).__name__))
+        values = (self._ticket(ticket), exchange, routing_key, mandatory, immediate)
+        args = encode_arguments(METHODS['basic.publish'], values)
+        connection = self._open_connection()
+        connection._look_for_input(self)
+        if not self.active:
+            connection._wait_for_flow(self)
+        connection._send(self.channel_id, _BASIC_PUBLISH, args, msg)
+
+    def _basic_return(self, args: AMQPReader, msg: Message) -> None:
+        values = self._decode('basic.return', args)
+        self.returned_messages.put((*values, msg))  # type: ignore[arg-type]
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
+        """Acknowledge a message; with `multiple`, all up to this one (0: all there are)."""
+        self._cast('basic.ack', delivery_tag, multiple)
+
+    def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
+        """Reject a message: put it back (requeue) or let the broker drop or dead-letter it."""
+        self._cast('basic.reject', delivery_tag, requeue)
+
+    def basic_recover(self, requeue: bool = False) -> None:
+        """Have all unacknowledged messages delivered again, without waiting for a reply.
+
+        requeue: to anyone; RabbitMQ closes the connection (540) on False.
+        """
+        self._cast('basic.recover_async', requeue)
+
+    def basic_recover_sync(self, requeue: bool = False) -> None:
+        """Do what basic_recover does, and wait until the broker has done it.
+
+        This is RabbitMQ's addition to AMQP 0-8.
+        """
+        self._call('basic.recover', requeue)
+
+    # The tx class (specification, class 90)
+
+    def tx_select(self) -> None:
+        """Begin to work with transactions on this channel."""
+        self._call('tx.select')
+
+    def tx_commit(self) -> None:
+        """Make what was published and acknowledged since the last commit take effect.
+
+        Raises PreconditionFailed if tx_select was not called before.
+        """
+        self._call('tx.commit')
+
+    def tx_rollback(self) -> None:
+        """Undo what was published and acknowledged since the last commit."""
+        self._call('tx.rollback')
+
+    def _done(self, args: AMQPReader) -> None:
+        """Take a reply that says nothing but that it was done."""
+
+    _METHOD_MAP: ClassVar[Handlers] = handlers_by_signature(
+        METHODS,
+        {
+            'channel.open_ok': _open_ok,
+            'channel.flow': _flow,
+            'channel.flow_ok': _flow_ok,
+            'channel.alert': _alert,
+            'channel.close': _close,
+            'channel.close_ok': _close_ok,
+            'access.request_ok': _access_request_ok,
+            'exchange.declare_ok': _done,
+            'exchange.delete_ok': _done,
+            'queue.declare_ok': _queue_declare_ok,
+            'queue.bind_ok': _done,
+            'queue.purge_ok': _message_count,
+            'queue.delete_ok': _message_count,
+            'queue.unbind_ok': _done,
+            'basic.qos_ok': _done,
+            'basic.consume_ok': _consumer_tag,
+            'basic.cancel': _basic_cancel,
+            'basic.cancel_ok': _consumer_tag,
+            'basic.return': _basic_return,
+            'basic.deliver': _basic_deliver,
+            'basic.get_ok': _basic_get_ok,
+            'basic.get_empty': _done,
+            'basic.recover_ok': _done,
+            'tx.select_ok': _done,
+            'tx.commit_ok': _done,
+            'tx.rollback_ok': _done,
+        },
+    )
+
+    _IMMEDIATE_METHODS = frozenset(
+        METHODS[name].signature for name in ('channel.flow', 'channel.alert', 'basic.return')
+    )
+
+
+_CHANNEL_CLOSE = METHODS['channel.close'].signature
+_BASIC_CONSUME = METHODS['basic.consume'].signature
+_BASIC_PUBLISH = METHODS['basic.publish'].signature
+
+
+def _check_callable(name: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise TypeError('{}: {!r} cannot be called'.format(name, value))

@@ -1,0 +1,795 @@
+"""Connection: the handshake, the numbers of channels, the one read loop, and the end."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Sequence
+from itertools import count
+from time import monotonic
+from typing import Any, Callable, ClassVar, Optional, Union
+
+from amqplib import __version__
+from amqplib.client_0_8 import spec
+from amqplib.client_0_8 import transport as transport_module
+from amqplib.client_0_8.abstract_channel import (
+    AMQP_LOGGER,
+    CLOSE_TIMEOUT,
+    AbstractChannel,
+    ArrivedMethod,
+    Handlers,
+    handlers_by_signature,
+    printable,
+)
+from amqplib.client_0_8.basic_message import Message
+from amqplib.client_0_8.channel import Channel
+from amqplib.client_0_8.deadline import NEVER, Deadline
+from amqplib.client_0_8.exceptions import (
+    NO_METHOD,
+    AMQPConnectionException,
+    AMQPException,
+    AMQPTimeout,
+    ConnectionLost,
+    LoginRefused,
+    ProtocolError,
+    WriteTimeout,
+)
+from amqplib.client_0_8.login import Login
+from amqplib.client_0_8.method_framing import MethodReader, MethodWriter
+from amqplib.client_0_8.serialization import (
+    AMQPReader,
+    AMQPWriter,
+    encode_arguments,
+)
+from amqplib.client_0_8.spec import METHODS, Signature
+from amqplib.client_0_8.transport import create_transport, join_address, wait_for
+
+__all__ = ['Connection']
+
+LIBRARY_PROPERTIES: dict[str, Any] = {
+    'library': 'Python amqplib',
+    'library_version': __version__,
+}
+
+#: What the client can do, which RabbitMQ heeds on 0-8 too.
+CAPABILITIES = {
+    # Refuse a login by connection.close instead of silence and a reset.
+    'authentication_failure_close': True,
+    # Say so when a consumer is ended, for instance because its queue is deleted.
+    'consumer_cancel_notify': True,
+}
+
+#: How many security challenges, and how many redirects, one connection puts up with.
+MOST_CHALLENGES = 8
+MOST_REDIRECTS = 8
+
+#: Seconds between two looks for input by a channel that only publishes.
+LOOK_INTERVAL = 0.05
+
+#: Octets that are read ahead while a write waits for the broker.
+MOST_READ_AHEAD = 64 * 1024 * 1024
+
+#: Seconds after which a write that waits looks again who may read the socket.
+_BLOCKED_WRITE_STEP = 0.1
+
+
+class Connection(AbstractChannel):
+    """A connection to a broker; opening it is done when the constructor returns.
+
+    host: ``name``, ``name:port``, ``1.2.3.4:port``, ``::1``, ``[::1]:port``; '' is the local
+        host. The port is 5672 by default, with ssl 5671.
+    userid, password: str; None for both if login_response is given or the mechanism is EXTERNAL.
+    login_method: 'AMQPLAIN', 'PLAIN' or 'EXTERNAL'; by default what the broker offers of these.
+    login_response: bytes to be sent as they are instead of userid and password.
+    virtual_host, locale: str.
+    client_properties: dict that is laid over LIBRARY_PROPERTIES.
+    ssl: True; an ssl.SSLContext; or a dict of options, see tls.make_context. Certificate and
+        host name are verified unless the context or the options say otherwise.
+    insist: ask the broker not to redirect to another host.
+    connect_timeout: seconds for everything until the connection is open; None for no limit.
+    rpc_timeout: seconds to wait for the reply to a method; None for no limit.
+    write_timeout: seconds that sending may take; None for no limit.
+
+    An unknown argument is accepted with a warning.
+
+    Raises ConnectionLost (there is no broker, or it hung up), AMQPTimeout, LoginRefused,
+    ProtocolVersionRefused, ProtocolError, AMQPConnectionException with the broker's code and
+    text (530 for a virtual host that does not exist or is not allowed), ValueError, TypeError.
+
+    Threads may share a connection, each with a channel of its own.
+
+    channels: dict of number -> Channel, the connection itself as 0; None once closed.
+    transport, connection: None once closed.
+    channel_max, frame_max, heartbeat: as tuned; the most channels, octets a frame, seconds.
+    server_properties: dict; mechanisms, locales: lists of str; known_hosts: str;
+    version_major, version_minor: int; as the broker said.
+    """
+
+    def __init__(
+        self,
+        host: str = 'localhost',
+        userid: Optional[str] = 'guest',
+        password: Optional[str] = 'guest',
+        login_method: Optional[str] = None,
+        login_response: Optional[Union[str, bytes]] = None,
+        virtual_host: str = '/',
+        locale: str = 'en_US',
+        client_properties: Optional[dict[str, Any]] = None,
+        ssl: Any = False,
+        insist: bool = False,
+        connect_timeout: Optional[float] = 30.0,
+        rpc_timeout: Optional[float] = None,
+        write_timeout: Optional[float] = None,
+        **kwargs: Any,
+    ) -> None:
+        for name in kwargs:
+            text = '{} has no argument {!r}: it is ignored'.format(type(self).__name__, name)
+            warnings.warn(text, stacklevel=2)
+        deadline = Deadline(connect_timeout)
+        self.rpc_timeout = Deadline(rpc_timeout).seconds
+        self.write_timeout = Deadline(write_timeout).seconds
+        self._login = Login(userid, password, login_method, login_response)
+        self._properties = _client_properties(client_properties)
+        arguments = (virtual_host, locale, insist)
+        # Find wrong values before there is a socket.
+        encode_arguments(METHODS['connection.open'], (virtual_host, '', insist))
+        encode_arguments(METHODS['connection.start_ok'], (self._properties, '', b'', locale))
+        for _ in range(MOST_REDIRECTS + 1):
+            redirected = self._connect(host, ssl, deadline, *arguments)
+            if redirected is None:
+                return
+            AMQP_LOGGER.debug('redirected to %s', redirected)
+            host = redirected
+        raise AMQPConnectionException(0, 'redirected more than {} times'.format(MOST_REDIRECTS))
+
+    def __repr__(self) -> str:
+        if self.transport is None:
+            return '<{} closed>'.format(type(self).__name__)
+        address = join_address(self.transport.host, self.transport.port)
+        return '<{} to {}>'.format(type(self).__name__, address)
+
+    # Opening (specification, class 10)
+
+    def _connect(
+        self,
+        host: str,
+        ssl: Any,
+        deadline: Deadline,
+        virtual_host: str,
+        locale: str,
+        insist: bool,
+    ) -> Optional[str]:
+        """Connect to one host; return None, or the other host that it redirects to."""
+        self._reset()
+        transport = create_transport(host, deadline.remaining(), ssl)
+        self._use(transport)
+        address = join_address(transport.host, transport.port)
+        self._locale = locale
+        try:
+            transport.send(self._protocol_header(), deadline)
+            return self._handshake(virtual_host, insist, deadline)
+        except AMQPTimeout:
+            text = 'no AMQP handshake with {} within {} s'.format(address, deadline.seconds)
+            timeout = AMQPTimeout(0, text)
+            self._fail(timeout)
+            raise timeout from None
+        except BaseException as error:
+            if isinstance(error, AMQPException):
+                self._fail(error)
+            self._fail(AMQPConnectionException(0, 'the connection was never opened'))
+            raise
+
+    def _reset(self) -> None:
+        """Begin as a connection that is not open."""
+        self.channels: Optional[dict[int, AbstractChannel]] = {}
+        self.channel_max = spec.DEFAULT_CHANNEL_MAX
+        self.frame_max = spec.DEFAULT_FRAME_MAX
+        self.heartbeat = 0
+        self.known_hosts = ''
+        # Numbers that are not free yet: the broker has not confirmed that it closed them.
+        self._retired: set[int] = set()
+        self._numbering = threading.RLock()
+        # Held by the thread that reads the socket; the others wait in _followers.
+        self._reading = threading.RLock()
+        self._followers: dict[AbstractChannel, tuple[Any, Callable[[], Any]]] = {}
+        # The transport of a closed connection, until no thread uses it any more.
+        self._ending: Optional[transport_module._AbstractTransport] = None
+        self._closing = False
+        self._next_look = 0.0
+        self._consumer_tags = count(1)
+        super().__init__(self, 0)
+
+    def _use(self, transport: transport_module._AbstractTransport) -> None:
+        self.transport: Optional[transport_module._AbstractTransport] = transport
+        self.method_reader = MethodReader(transport)
+        self.method_writer = MethodWriter(transport, self.frame_max)
+        self.method_writer.write_timeout = self.write_timeout
+        transport.wait_writable = self._wait_until_writable
+
+    def _protocol_header(self) -> bytes:
+        # Looked up there and now, as programs have replaced it.
+        return transport_module.AMQP_PROTOCOL_HEADER
+
+    def _handshake(self, virtual_host: str, insist: bool, deadline: Deadline) -> Optional[str]:
+        self._await_method('connection.start', deadline=deadline)
+        mechanism, response = self._login.choose(self.mechanisms)
+        self._x_start_ok(self._properties, mechanism, response, self._locale)
+        self._log_in(deadline)
+        return self._x_open(virtual_host, insist=insist, timeout=deadline)
+
+    def _log_in(self, deadline: Deadline) -> None:
+        """Go through challenges until the broker tunes, which says that the login is accepted."""
+        self._wait_tune_ok = True
+        try:
+            for _ in range(MOST_CHALLENGES + 1):
+                self._await_method('connection.secure', 'connection.tune', deadline=deadline)
+                if not self._wait_tune_ok:
+                    return
+        except ProtocolError:
+            raise
+        except ConnectionLost as error:
+            text = 'the broker hung up during the login: user or password may be wrong'
+            raise LoginRefused(spec.ACCESS_REFUSED, text) from error
+        except AMQPConnectionException as error:
+            if error.amqp_reply_code != spec.ACCESS_REFUSED:
+                raise
+            raise LoginRefused(*error.args) from None
+        raise LoginRefused(0, 'more than {} security challenges'.format(MOST_CHALLENGES))
+
+    def _await_method(self, *names: str, deadline: Deadline) -> Any:
+        """Wait for one of the named methods; return what its handler returns."""
+        self._expected = [self._methods[name].signature for name in names]
+        return self._wait_for_reply(self, self._methods[names[0]], deadline)
+
+    def _start(self, args: AMQPReader) -> None:
+        (
+            self.version_major,
+            self.version_minor,
+            self.server_properties,
+            mechanisms,
+            locales,
+        ) = self._decode('connection.start', args)
+        self.mechanisms: list[str] = mechanisms.split(' ')
+        self.locales: list[str] = locales.split(' ')
+        AMQP_LOGGER.debug(
+            'start from the broker: version %s.%s, properties %s, mechanisms %s, locales %s',
+            self.version_major,
+            self.version_minor,
+            self.server_properties,
+            self.mechanisms,
+            self.locales,
+        )
+
+    def _x_start_ok(
+        self,
+        client_properties: dict[str, Any],
+        mechanism: str,
+        response: Union[str, bytes],
+        locale: str,
+    ) -> None:
+        self._cast('connection.start_ok', client_properties, mechanism, response, locale)
+
+    def _secure(self, args: AMQPReader) -> None:
+        self._decode('connection.secure', args)
+        # None of the mechanisms has a second step: the answer is the same as before.
+        self._x_secure_ok(self._login.choose(self.mechanisms)[1])
+
+    def _x_secure_ok(self, response: Union[str, bytes]) -> None:
+        self._cast('connection.secure_ok', response)
+
+    def _tune(self, args: AMQPReader) -> None:
+        channel_max, frame_max, heartbeat = self._decode('connection.tune', args)
+        if 0 < frame_max < spec.FRAME_MIN_SIZE:
+            text = 'the broker wants frames of at most {} octets; the least is {}'
+            raise ProtocolError(
+                spec.NOT_ALLOWED, text.format(frame_max, spec.FRAME_MIN_SIZE), (10, 30)
+            )
+        # 0 says that there is no limit.
+        self.channel_max = channel_max or self.channel_max
+        self.frame_max = frame_max or self.frame_max
+        self.heartbeat = heartbeat
+        self.method_writer.frame_max = self.frame_max
+        # RabbitMQ takes payloads of frame_max, beside its own limit; so may others send them.
+        self.method_reader.body_limit = self.frame_max
+        self._x_tune_ok(self.channel_max, self.frame_max, 0)
+
+    def _x_tune_ok(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
+        self._cast('connection.tune_ok', channel_max, frame_max, heartbeat)
+        self._wait_tune_ok = False
+
+    def _x_open(
+        self,
+        virtual_host: str,
+        capabilities: str = '',
+        insist: bool = False,
+        timeout: Deadline = NEVER,
+    ) -> Optional[str]:
+        return self._call(  # type: ignore[no-any-return]
+            'connection.open', virtual_host, capabilities, insist, timeout=timeout
+        )
+
+    def _open_ok(self, args: AMQPReader) -> None:
+        (self.known_hosts,) = self._decode('connection.open_ok', args)
+        AMQP_LOGGER.debug('connection open; known hosts: %s', self.known_hosts)
+
+    def _redirect(self, args: AMQPReader) -> str:
+        host, self.known_hosts = self._decode('connection.redirect', args)
+        self._fail(AMQPConnectionException(0, 'redirected to {}'.format(printable(host))))
+        return host  # type: ignore[no-any-return]
+
+    # Channels
+
+    def channel(self, channel_id: Optional[int] = None) -> Any:
+        """Return the open channel with this number, or open it; None takes a free number.
+
+        channel_id: 1 to 65535; 0 returns the connection itself.
+
+        Raises ValueError or TypeError, AMQPException if channel_max channels are open.
+        """
+        self._open_connection()
+        assert self.channels is not None
+        if channel_id is not None and channel_id in self.channels:
+            return self.channels[channel_id]
+        return Channel(self, channel_id)
+
+    def _choose_channel_id(self, channel_id: Optional[int]) -> int:
+        """Return the number for a new channel, after checking that there may be one."""
+        self._open_connection()
+        assert self.channels is not None
+        with self._numbering:
+            if len(self.channels) + len(self._retired) > self.channel_max:
+                raise AMQPException(
+                    spec.NOT_ALLOWED, 'all of the {} channels are open'.format(self.channel_max)
+                )
+            if channel_id is None:
+                return self._get_free_channel_id()
+        if isinstance(channel_id, bool) or not isinstance(channel_id, int):
+            raise TypeError('channel_id: {!r} is not an int'.format(channel_id))
+        if not 0 < channel_id <= spec.DEFAULT_CHANNEL_MAX:
+            raise ValueError('channel_id: {} is not 1 to 65535'.format(channel_id))
+        if channel_id in self._retired:
+            raise ValueError('channel_id: the broker has not closed {} yet'.format(channel_id))
+        return channel_id
+
+    def _get_free_channel_id(self) -> int:
+        assert self.channels is not None
+        for channel_id in range(1, self.channel_max + 1):
+            if channel_id not in self.channels and channel_id not in self._retired:
+                return channel_id
+        raise AMQPException(spec.NOT_ALLOWED, 'no channel number is free')
+
+    def _register(self, channel_id: int, channel: AbstractChannel) -> None:
+        if self.channels is None:
+            self._open_connection()
+        assert self.channels is not None
+        self.channels[channel_id] = channel
+
+    def _unregister(self, channel_id: int) -> None:
+        if self.channels is not None:
+            self.channels.pop(channel_id, None)
+
+    def _retire(self, channel_id: int, close: bool) -> None:
+        """Give up a channel whose last reply may still come; its number stays taken till then."""
+        if self.channels is None:
+            return
+        self._retired.add(channel_id)
+        self._unregister(channel_id)
+        if close:
+            method = self._methods['channel.close']
+            args = encode_arguments(method, (spec.REPLY_SUCCESS, 'gave up', *NO_METHOD))
+            self._send_soon(channel_id, method.signature, args)
+
+    def _new_consumer_tag(self) -> str:
+        return 'amqplib-{}'.format(next(self._consumer_tags))
+
+    # Reading
+
+    def _wait_method(
+        self,
+        channel_id: int,
+        allowed_methods: Optional[Sequence[Signature]],
+        timeout: Optional[float] = None,
+    ) -> Optional[ArrivedMethod]:
+        """Wait for a method for a channel, and take it off its queue.
+
+        Returns None if something was handled at once where anything was waited for.
+        """
+        channel = (self.channels or {}).get(channel_id)
+        if channel is None:
+            # Closed by another thread just now.
+            self._open_connection()
+            raise AMQPConnectionException(0, 'channel {} is closed'.format(channel_id))
+        deadline = NEVER if timeout is None else Deadline(timeout)
+        handled = channel._handled
+        scanned = 0
+
+        def something() -> bool:
+            return bool(channel.method_queue) or channel._handled != handled
+
+        def allowed() -> bool:
+            nonlocal scanned
+            assert allowed_methods is not None
+            queue = channel.method_queue
+            while scanned < len(queue):
+                if queue[scanned][0] in allowed_methods:
+                    return True
+                scanned += 1
+            return False
+
+        self._wait_until(channel, something if allowed_methods is None else allowed, deadline)
+        return channel._take(allowed_methods)
+
+    def _wait_until(
+        self, channel: AbstractChannel, ready: Callable[[], bool], deadline: Deadline
+    ) -> None:
+        """Read, or let another thread read, until what this channel waits for is there.
+
+        ready: says whether it is; it is called by whichever thread reads.
+
+        Of the threads that wait, one holds the role of the reader and hands the others what is
+        theirs; when it has its own, it passes the role on.
+        """
+        while not ready():
+            if channel._cause is not None:
+                channel._raise_cause()
+            if not self._reading.acquire(blocking=False):
+                self._follow(channel, ready, deadline)
+                continue
+            try:
+                if not ready() and channel._cause is None:
+                    self._receive(deadline)
+            finally:
+                self._reading.release()
+                self._pass_on()
+
+    def _follow(
+        self, channel: AbstractChannel, ready: Callable[[], bool], deadline: Deadline
+    ) -> None:
+        """Wait until the reading thread has something for this channel, or gives up its role."""
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._followers[channel] = waiter, ready
+        try:
+            # What happened before this thread was listed, it has to see for itself.
+            if ready() or channel._cause is not None:
+                return
+            if self._reading.acquire(blocking=False):
+                self._reading.release()
+                return
+            remaining = deadline.remaining()
+            woken = waiter.acquire(timeout=-1 if remaining is None else remaining)
+            if not woken and not ready():
+                raise AMQPTimeout(0, 'nothing arrived within {} s'.format(deadline.seconds))
+        finally:
+            if self._followers.pop(channel, None) is None:
+                # It was woken, perhaps to read: if it leaves instead, another has to.
+                self._pass_on()
+
+    def _wake(self, channel: AbstractChannel) -> None:
+        waiting = self._followers.pop(channel, None)
+        if waiting is not None:
+            waiting[0].release()
+
+    def _wake_those_ready(self) -> None:
+        for channel, (_, ready) in list(self._followers.items()):
+            if channel._cause is not None or ready():
+                self._wake(channel)
+
+    def _pass_on(self) -> None:
+        """After giving up the role of the reader: wake one who may take it."""
+        if self._ending is not None:
+            self._free_descriptor()
+        for channel in list(self._followers):
+            self._wake(channel)
+            return
+
+    def _receive(self, deadline: Deadline) -> None:
+        """Receive once, and hand out the methods that became complete (as the reader)."""
+        transport = self.transport
+        assert transport is not None
+        try:
+            if not self.method_reader.queue:
+                self.method_writer.flush()
+                self.method_reader.receive(deadline)
+            self._hand_out()
+            transport.torn = False
+        except AMQPTimeout:
+            raise
+        except AMQPConnectionException as error:
+            self._hand_out()
+            self._fail(error)
+        except Exception:
+            # From what a subclass does with a method at once; the others are still queued.
+            transport.torn = False
+            raise
+        except BaseException:
+            if transport.torn:
+                self._fail(ConnectionLost(0, 'reading was interrupted'))
+            raise
+        finally:
+            if self._followers:
+                self._wake_those_ready()
+
+    def _hand_out(self) -> None:
+        """Give the methods that were read to their channels."""
+        queue = self.method_reader.queue
+        while queue:
+            channel_id, method_sig, args, content = queue.popleft()
+            channels = self.channels
+            if channels is None:
+                queue.clear()
+                return
+            channel = channels.get(channel_id)
+            if channel is None:
+                self._stray(channel_id, method_sig)
+            elif not self._closing or channel_id == 0:
+                channel._arrive((method_sig, args, content))
+
+    def _arrive(self, method: ArrivedMethod) -> None:
+        method_sig, args, _ = method
+        if method_sig == _CONNECTION_CLOSE:
+            self._closed_by_broker(args)
+        elif method_sig in self._METHOD_MAP and method_sig not in self._expected:
+            text = '{} at the wrong time'.format(self._name_of(method_sig))
+            raise ProtocolError(spec.COMMAND_INVALID, text, method_sig)
+        elif method_sig[0] != _CONNECTION_CLOSE[0]:
+            text = 'a method {} on channel 0'.format(method_sig)
+            raise ProtocolError(spec.CHANNEL_ERROR, text, method_sig)
+        else:
+            super()._arrive(method)
+
+    def _stray(self, channel_id: int, method_sig: Signature) -> None:
+        """Deal with a method for a channel that is not open."""
+        if channel_id in self._retired:
+            if method_sig == _CHANNEL_CLOSE_OK:
+                self._retired.discard(channel_id)
+            elif method_sig == _CHANNEL_CLOSE:
+                self._send_soon(channel_id, _CHANNEL_CLOSE_OK)
+            return
+        if method_sig == _CHANNEL_CLOSE:
+            # Sent again before our close-ok to the first one had arrived.
+            self._send_soon(channel_id, _CHANNEL_CLOSE_OK)
+        elif method_sig != _CHANNEL_CLOSE_OK:
+            text = 'a method {} on channel {}, which is not open'.format(method_sig, channel_id)
+            raise ProtocolError(spec.CHANNEL_ERROR, text, method_sig)
+
+    def _look_for_input(self, channel: AbstractChannel) -> None:
+        """Now and then, read what has arrived for one who only sends; raise what closed it."""
+        now = monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_INTERVAL
+        if self._reading.acquire(blocking=False):
+            try:
+                transport = self.transport
+                if transport is not None:
+                    self._receive(_AT_ONCE)
+            except AMQPTimeout:
+                pass  # there was nothing
+            finally:
+                self._reading.release()
+                self._pass_on()
+        if channel._cause is not None:
+            channel._raise_cause()
+
+    def _wait_for_flow(self, channel: Channel) -> None:
+        """Wait until the broker takes messages on the channel again."""
+        try:
+            self._wait_until(channel, lambda: channel.active, Deadline(self.write_timeout))
+        except AMQPTimeout:
+            text = 'the broker has paused the channel for more than {} s'
+            raise AMQPTimeout(0, text.format(self.write_timeout), _BASIC_PUBLISH) from None
+
+    # Writing
+
+    def _send(
+        self,
+        channel_id: Optional[int],
+        method_sig: Signature,
+        args: Union[bytes, AMQPWriter],
+        content: Optional[Message],
+    ) -> None:
+        assert channel_id is not None
+        try:
+            self.method_writer.write_method(channel_id, method_sig, args, content)
+        except AMQPException as error:
+            self._write_failed(error)
+        except BaseException:
+            if self.method_writer.dest.cut:
+                self._fail(ConnectionLost(0, 'a write was interrupted'))
+            raise
+
+    def _send_soon(self, channel_id: int, method_sig: Signature, args: bytes = b'') -> None:
+        try:
+            self.method_writer.write_soon(channel_id, method_sig, args)
+        except AMQPException as error:
+            self._write_failed(error)
+
+    def _write_failed(self, error: AMQPException) -> None:
+        """Raise why a write failed, after closing the connection if it has to be."""
+        if isinstance(error, AMQPTimeout):
+            if not self.method_writer.dest.cut:
+                raise error
+            error = WriteTimeout(*error.args)
+        self._read_last_words()
+        self._fail(error)
+        self._raise_cause()
+
+    def _read_last_words(self) -> None:
+        """After a failed write, read what the broker sent before: it may say why."""
+        if not self._reading.acquire(blocking=False):
+            return  # another thread is reading
+        try:
+            while self.transport is not None:
+                self._receive(_AT_ONCE)
+        except AMQPException:
+            pass  # there is nothing more to be read
+        finally:
+            self._reading.release()
+
+    def _wait_until_writable(self, deadline: Deadline) -> None:
+        """Wait until the socket can be written, and go on receiving meanwhile.
+
+        A broker that cannot get rid of what it sends may stop reading what we send.
+        """
+        transport = self.method_writer.dest
+        most_received = transport.received + MOST_READ_AHEAD
+        while not self._read_or_wait(transport, deadline, most_received):
+            if deadline.expired():
+                raise AMQPTimeout(0, 'nothing could be sent within {} s'.format(deadline.seconds))
+
+    def _read_or_wait(
+        self,
+        transport: transport_module._AbstractTransport,
+        deadline: Deadline,
+        most_received: int,
+    ) -> bool:
+        """Wait for a step, reading ahead if no other thread reads; return if one can write."""
+        remaining = deadline.remaining()
+        step = _BLOCKED_WRITE_STEP if remaining is None else min(remaining, _BLOCKED_WRITE_STEP)
+        if transport.received >= most_received or not self._reading.acquire(blocking=False):
+            return wait_for(transport.sock, step, write=True)[1]
+        try:
+            readable, writable = wait_for(transport.sock, step, read=True, write=True)
+            if readable:
+                # Only queued: handing out may need to write.
+                self.method_reader.receive(_AT_ONCE)
+                transport.torn = False
+        except AMQPTimeout:
+            pass  # a part of a TLS record
+        finally:
+            self._reading.release()
+            self._pass_on()
+        return writable
+
+    # The end
+
+    def close(
+        self,
+        reply_code: int = 0,
+        reply_text: str = '',
+        method_sig: Signature = NO_METHOD,
+        timeout: Optional[float] = CLOSE_TIMEOUT,
+    ) -> None:
+        """Close the connection and its channels. What was published has then reached the broker.
+
+        timeout: seconds to wait for the broker; None for no limit.
+
+        Once it is closed or known to be lost, this does nothing. Raises AMQPConnectionException if
+        the broker closed it for an error that no call has raised before, ConnectionLost,
+        AMQPTimeout; it is closed then too, and what was published last may not have arrived.
+        """
+        if self.transport is None:
+            if self._cause is not None and not self._cause.told:
+                self._raise_cause()
+            return
+        self._closing = True
+        self._call(
+            'connection.close', reply_code, reply_text, *method_sig, timeout=Deadline(timeout)
+        )
+
+    def _close_ok(self, args: AMQPReader) -> None:
+        self._do_close()
+
+    def _close(self, args: AMQPReader) -> None:
+        # For those who dispatch methods themselves; the read loop calls _closed_by_broker.
+        self._closed_by_broker(args)
+        self._raise_cause()
+
+    def _closed_by_broker(self, args: AMQPReader) -> None:
+        code, text, class_id, method_id = self._decode('connection.close', args)
+        signature = (class_id, method_id)
+        cause = AMQPConnectionException(code, printable(text), signature, self._name_of(signature))
+        AMQP_LOGGER.debug('connection closed by the broker: %s', cause)
+        try:
+            self._x_close_ok()
+        except AMQPException as error:
+            AMQP_LOGGER.debug('the close of the broker could not be answered: %s', error)
+        self._fail(cause)
+
+    def _x_close_ok(self) -> None:
+        self.method_writer.write_soon(0, _CONNECTION_CLOSE_OK)
+
+    def _abandon(self, cause: AMQPException) -> None:
+        self._fail(cause)
+
+    def _fail(self, cause: AMQPException) -> None:
+        """Close the connection on this side; the first cause is kept."""
+        if self._cause is None:
+            self._cause = cause
+            if isinstance(cause, ProtocolError):
+                self._tell(cause)
+        self._do_close()
+
+    def _tell(self, cause: ProtocolError) -> None:
+        """Tell the broker what it did wrong, if that is possible at once."""
+        method = self._methods['connection.close']
+        values = (cause.amqp_reply_code, cause.amqp_reply_text[:80], *cause.amqp_method_sig)
+        try:
+            self.method_writer.write_soon(0, method.signature, encode_arguments(method, values))
+        except (AMQPException, ValueError) as error:
+            AMQP_LOGGER.debug('the broker could not be told: %s', error)
+
+    def _do_close(self) -> None:
+        transport, channels = self.transport, self.channels
+        if transport is None or channels is None:
+            return
+        if self._cause is None:
+            self._cause = AMQPConnectionException(0, 'the connection was closed by this program')
+            self._cause.told = True
+        self.connection = self.channels = self.transport = None
+        # This wakes the threads that wait for the socket.
+        transport.shutdown()
+        self._ending = transport
+        for channel_id, channel in list(channels.items()):
+            if channel_id:
+                channel._lose(self._cause)
+        self._wake_those_ready()
+        self._free_descriptor()
+
+    def _free_descriptor(self) -> None:
+        """Close the socket, unless another thread still uses it: that thread will.
+
+        Its number could be given to another file while a thread still waits for it.
+        """
+        if not self._reading.acquire(blocking=False):
+            return
+        try:
+            if not self.method_writer.lock.acquire(blocking=False):
+                return
+            try:
+                transport, self._ending = self._ending, None
+                if transport is not None:
+                    transport.release()
+            finally:
+                self.method_writer.lock.release()
+        finally:
+            self._reading.release()
+
+    _METHOD_MAP: ClassVar[Handlers] = handlers_by_signature(
+        METHODS,
+        {
+            'connection.start': _start,
+            'connection.secure': _secure,
+            'connection.tune': _tune,
+            'connection.open_ok': _open_ok,
+            'connection.redirect': _redirect,
+            'connection.close': _close,
+            'connection.close_ok': _close_ok,
+        },
+    )
+
+
+_CONNECTION_CLOSE = METHODS['connection.close'].signature
+_CONNECTION_CLOSE_OK = METHODS['connection.close_ok'].signature
+_CHANNEL_CLOSE = METHODS['channel.close'].signature
+_CHANNEL_CLOSE_OK = METHODS['channel.close_ok'].signature
+_BASIC_PUBLISH = METHODS['basic.publish'].signature
+_AT_ONCE = Deadline(0)
+
+
+def _client_properties(own: Optional[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the client says of itself: the program's properties over the library's."""
+    properties = {**LIBRARY_PROPERTIES, **(own or {})}
+    properties['capabilities'] = {**CAPABILITIES, **properties.get('capabilities', {})}
+    return properties

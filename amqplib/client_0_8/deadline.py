@@ -1,0 +1,38 @@
+"""One deadline for all the steps of a call, on the monotonic clock."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Optional
+
+
+class Deadline:
+    """A moment that a call may not go beyond.
+
+    seconds: a number, 0 or more, from now; None for no limit.
+    """
+
+    __slots__ = ('_moment', 'seconds')
+
+    def __init__(self, seconds: Optional[float]) -> None:
+        if seconds is not None:
+            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+                raise TypeError('timeout: {!r} is not a number of seconds'.format(seconds))
+            if not seconds >= 0:
+                raise ValueError('timeout: {!r} is not 0 or more'.format(seconds))
+        self.seconds = seconds
+        self._moment = None if seconds is None else monotonic() + seconds
+
+    def remaining(self) -> Optional[float]:
+        """Return the seconds that are left, at least 0; None for no limit."""
+        if self._moment is None:
+            return None
+        return max(0.0, self._moment - monotonic())
+
+    def expired(self) -> bool:
+        """Return whether the moment has passed."""
+        return self._moment is not None and monotonic() >= self._moment
+
+
+#: No limit.
+NEVER = Deadline(None)

@@ -1,0 +1,217 @@
+"""What can go wrong, as classes.
+
+::
+
+    AMQPException
+    +-- AMQPConnectionException         the connection is closed
+    |   +-- ConnectionLost              the socket broke or went silent (also a ConnectionError)
+    |   +-- LoginRefused                user, password or mechanism was not accepted
+    |   +-- ProtocolVersionRefused      the broker speaks another version of AMQP
+    |   +-- ProtocolError               the broker sent what the protocol does not allow
+    +-- AMQPChannelException            this channel is closed, the connection goes on
+    |   +-- AccessRefused               403
+    |   +-- NotFound                    404
+    |   +-- ResourceLocked              405
+    |   +-- PreconditionFailed          406
+    |   +-- ConsumerCancelled           the broker ended a consumer; the channel stays open
+    +-- AMQPTimeout                     a deadline passed (also TimeoutError, socket.timeout)
+        +-- WriteTimeout                in the middle of a write (also a ConnectionLost)
+
+A wrong argument is a ValueError or TypeError, raised before anything is sent.
+"""
+
+from __future__ import annotations
+
+import copy
+import socket
+import sys
+from typing import Any, Optional
+
+from amqplib.client_0_8 import spec
+from amqplib.client_0_8.spec import Signature
+
+__all__ = [
+    'AMQPChannelException',
+    'AMQPConnectionException',
+    'AMQPException',
+    'AMQPTimeout',
+    'AccessRefused',
+    'ConnectionLost',
+    'ConsumerCancelled',
+    'LoginRefused',
+    'NotFound',
+    'PreconditionFailed',
+    'ProtocolError',
+    'ProtocolVersionRefused',
+    'ResourceLocked',
+    'WriteTimeout',
+]
+
+#: For errors that no method caused.
+NO_METHOD: Signature = (0, 0)
+
+
+def method_name(method: spec.Method) -> str:
+    """Return the name of the Python method for a row of the table: ``Channel.queue_declare``."""
+    class_name, _, name = method.name.partition('.')
+    if class_name in ('connection', 'channel'):
+        return '{}.{}'.format(class_name.capitalize(), name)
+    return 'Channel.{}_{}'.format(class_name, name)
+
+
+METHOD_NAME_MAP: dict[Signature, str] = {row.signature: method_name(row) for row in spec.ROWS}
+# Channel.basic_recover sends basic.recover_async, which is what 0-8 itself calls basic.recover.
+METHOD_NAME_MAP[spec.METHODS['basic.recover_async'].signature] = 'Channel.basic_recover'
+
+
+class AMQPException(Exception):
+    """The base of all errors that the broker or the connection causes.
+
+    amqp_reply_code: the reply code of the specification, an int; 0 if there is none.
+    amqp_reply_text: what happened, as the broker or this library words it.
+    amqp_method_sig: (class id, method id) of the method that failed; (0, 0) if unknown.
+    args: (code, text, signature, name of the method, as in 'Channel.queue_declare').
+    told: whether a call has raised it, so that close() need not.
+    """
+
+    told = False
+
+    def __init__(
+        self,
+        reply_code: int,
+        reply_text: str,
+        method_sig: Signature = NO_METHOD,
+        method_name: Optional[str] = None,
+    ) -> None:
+        super().__init__()
+        if method_name is None:
+            method_name = METHOD_NAME_MAP.get(tuple(method_sig), '')  # type: ignore[call-overload]
+        self.amqp_reply_code = reply_code
+        self.amqp_reply_text = reply_text
+        self.amqp_method_sig = method_sig
+        self.args = (reply_code, reply_text, method_sig, method_name)
+
+    def __str__(self) -> str:
+        code, text, _, name = self.args
+        words = [str(code)] if code else []
+        words.append(text)
+        if name:
+            words.append('({})'.format(name))
+        return ' '.join(words)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, self.__dict__.copy()
+
+    def again(self) -> AMQPException:
+        """Return this error as a new object, to be raised by a later call on what is closed."""
+        repeated = copy.copy(self)
+        repeated.__cause__ = self.__cause__
+        return repeated
+
+
+class AMQPConnectionException(AMQPException):
+    """The connection is closed, and with it all of its channels."""
+
+
+class AMQPChannelException(AMQPException):
+    """The channel is closed; its connection and the other channels go on."""
+
+
+class ConnectionLost(AMQPConnectionException, ConnectionError):
+    """The socket could not be opened, broke, was closed by the peer, or went silent.
+
+    errno: that of the operating system's error, or None.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # errno lives in OSError, outside of __dict__.
+        return type(self), self.args, {**self.__dict__, 'errno': self.errno}
+
+    @classmethod
+    def from_error(cls, error: OSError, what: str) -> ConnectionLost:
+        """Make one of an operating system's error; what says what was being done."""
+        lost = cls(0, '{}: {}'.format(what, error.strerror or error), NO_METHOD)
+        lost.errno = error.errno
+        lost.__cause__ = error
+        return lost
+
+
+class LoginRefused(AMQPConnectionException):
+    """The broker did not accept the user, the password or the mechanism."""
+
+
+class ProtocolVersionRefused(AMQPConnectionException):
+    """The peer does not speak this version of AMQP, or not AMQP at all."""
+
+
+class ProtocolError(AMQPConnectionException):
+    """The broker sent something that the protocol does not allow."""
+
+
+class AccessRefused(AMQPChannelException):
+    """403: the user may not do this, or the name is reserved."""
+
+
+class NotFound(AMQPChannelException):
+    """404: there is no such exchange or queue."""
+
+
+class ResourceLocked(AMQPChannelException):
+    """405: the queue is exclusive to another connection."""
+
+
+class PreconditionFailed(AMQPChannelException):
+    """406: other arguments than the existing one's, an unknown delivery tag, and the like."""
+
+
+class ConsumerCancelled(AMQPChannelException):
+    """The broker ended a consumer, for instance because its queue was deleted.
+
+    consumer_tag: the consumer's tag. The channel stays open.
+    """
+
+    def __init__(
+        self,
+        reply_code: int,
+        reply_text: str,
+        method_sig: Signature = NO_METHOD,
+        method_name: Optional[str] = None,
+        consumer_tag: str = '',
+    ) -> None:
+        super().__init__(reply_code, reply_text, method_sig, method_name)
+        self.consumer_tag = consumer_tag
+
+
+if sys.version_info >= (3, 10):
+    _TimeoutError = TimeoutError  # which socket.timeout is another name of
+else:
+
+    class _TimeoutError(socket.timeout, TimeoutError):
+        """Both of the classes by which a timeout may be caught."""
+
+
+class AMQPTimeout(AMQPException, _TimeoutError):
+    """A deadline passed before the call was done."""
+
+
+class WriteTimeout(ConnectionLost, AMQPTimeout):
+    """A deadline passed in the middle of a write, which ends the connection.
+
+    Whether the broker will act on what was sent is not known.
+    """
+
+
+_CHANNEL_EXCEPTIONS: dict[int, type[AMQPChannelException]] = {
+    spec.ACCESS_REFUSED: AccessRefused,
+    spec.NOT_FOUND: NotFound,
+    spec.RESOURCE_LOCKED: ResourceLocked,
+    spec.PRECONDITION_FAILED: PreconditionFailed,
+}
+
+
+def channel_exception(
+    reply_code: int, reply_text: str, method_sig: Signature, method_name: str
+) -> AMQPChannelException:
+    """Return the error for a channel.close of the broker, by its reply code."""
+    cls = _CHANNEL_EXCEPTIONS.get(reply_code, AMQPChannelException)
+    return cls(reply_code, reply_text, method_sig, method_name)

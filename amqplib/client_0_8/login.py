@@ -1,0 +1,82 @@
+"""Who the client says it is: the SASL mechanisms that a login may use."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional, Union
+
+from amqplib.client_0_8.exceptions import LoginRefused
+from amqplib.client_0_8.serialization import encode_table
+
+
+def _plain(userid: str, password: str) -> bytes:
+    return '\0{}\0{}'.format(userid, password).encode()
+
+
+def _amqplain(userid: str, password: str) -> bytes:
+    # A field table without its length.
+    return encode_table({'LOGIN': userid, 'PASSWORD': password})[4:]
+
+
+def _external(userid: str, password: str) -> bytes:
+    # The TLS certificate says who it is.
+    return b''
+
+
+#: Mechanism -> its response to a user and a password; the one to be preferred first.
+MECHANISMS: dict[str, Callable[[str, str], bytes]] = {
+    'AMQPLAIN': _amqplain,
+    'PLAIN': _plain,
+    'EXTERNAL': _external,
+}
+
+
+class Login:
+    """What a connection logs in with.
+
+    userid, password: str, or None if they are not needed.
+    method: the mechanism; None takes one that the broker offers.
+    response: octets that are sent as they are, instead of user and password.
+
+    Raises TypeError if something is missing, ValueError for a mechanism that is not known.
+    """
+
+    def __init__(
+        self,
+        userid: Optional[str],
+        password: Optional[str],
+        method: Optional[str],
+        response: Optional[Union[str, bytes]],
+    ) -> None:
+        if response is None:
+            if method is not None and method not in MECHANISMS:
+                text = 'login_method: {!r} needs a login_response; known are {}'
+                raise ValueError(text.format(method, ', '.join(MECHANISMS)))
+            if method != 'EXTERNAL':
+                _check_text('userid', userid)
+                _check_text('password', password)
+        self._userid = userid or ''
+        self._password = password or ''
+        self._method = method
+        self._response = response
+
+    def choose(self, offered: list[str]) -> tuple[str, Union[str, bytes]]:
+        """Return the mechanism to use with a broker that offers these, and the response.
+
+        Raises LoginRefused if the broker offers none that can be used.
+        """
+        if self._response is not None:
+            return self._method or 'AMQPLAIN', self._response
+        if self._method is not None:
+            usable = [self._method] if self._method in offered else []
+        else:
+            usable = [mechanism for mechanism in MECHANISMS if mechanism in offered]
+        if not usable:
+            text = 'the broker offers the mechanisms {}, not {}'
+            wanted = self._method or ', '.join(MECHANISMS)
+            raise LoginRefused(0, text.format(', '.join(offered) or 'none', wanted))
+        return usable[0], MECHANISMS[usable[0]](self._userid, self._password)
+
+
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise TypeError('{}: a str is needed, or a login_response'.format(name))

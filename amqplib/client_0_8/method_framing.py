@@ -1,0 +1,395 @@
+"""Frames to methods and methods to frames (specification 4.2).
+
+A frame::
+
+    octet   short     long    size octets   octet
+    +------+---------+-------+-------------+------+
+    | type | channel | size  | payload     | 0xCE |
+    +------+---------+-------+-------------+------+
+
+A method is one method frame. If it has content, one header frame follows on the same channel,
+and then body frames until the announced number of octets is complete; frames of other channels
+and heartbeats may come in between.
+
+MethodReader takes complete methods out of a transport's read buffer. It does no I/O to do so:
+given the same octets in whatever portions, it finds the same methods or the same error.
+MethodWriter sends a method with its whole content as one write.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from io import BytesIO
+from struct import Struct
+from typing import Any, Optional, Union
+
+from amqplib.client_0_8.basic_message import Message
+from amqplib.client_0_8.deadline import NEVER, Deadline
+from amqplib.client_0_8.exceptions import ConnectionLost, ProtocolError, ProtocolVersionRefused
+from amqplib.client_0_8.serialization import AMQPReader, AMQPWriter
+from amqplib.client_0_8.spec import (
+    CHANNEL_ERROR,
+    DEFAULT_FRAME_MAX,
+    FRAME_BODY,
+    FRAME_END,
+    FRAME_ERROR,
+    FRAME_HEADER,
+    FRAME_HEARTBEAT,
+    FRAME_METHOD,
+    FRAME_MIN_SIZE,
+    FRAME_OVERHEAD,
+    METHODS,
+    ROWS,
+    SYNTAX_ERROR,
+    UNEXPECTED_FRAME,
+    Signature,
+)
+from amqplib.client_0_8.transport import Octets, _AbstractTransport
+
+__all__ = ['MethodReader', 'MethodWriter']
+
+#: The largest method or header frame that is read. Brokers send headers beyond frame_max: a
+#: message keeps the headers it was published with, and dead-lettering adds to them.
+LARGEST_HEADER = 8 * DEFAULT_FRAME_MAX
+#: Up to this many octets, a method and its content are joined; beyond, they are sent as pieces.
+LARGEST_JOINED = 32768
+
+_FRAME = Struct('>BHI')
+_SIGNATURE = Struct('>HH')
+#: Class, weight (always 0), size of the body.
+_CONTENT = Struct('>HHQ')
+_END = bytes((FRAME_END,))
+HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + _END
+
+_CONTENT_METHODS = [row.signature for row in ROWS if row.content]
+_BASIC_CLASS = METHODS['basic.publish'].signature[0]
+
+#: (channel, signature, arguments, content)
+ReadMethod = tuple[int, Signature, AMQPReader, Optional[Message]]
+
+
+class _PartialMessage:
+    """A method whose content has not all arrived."""
+
+    __slots__ = ('args', 'body', 'missing', 'properties', 'signature')
+
+    def __init__(self, signature: Signature, args: AMQPReader) -> None:
+        self.signature = signature
+        self.args = args
+        # None until the content header has come.
+        self.properties: Optional[bytes] = None
+        # Octets of the body that are still to come.
+        self.missing = 0
+        self.body = BytesIO()
+
+    def add_header(self, payload: bytes) -> None:
+        """Take the content header."""
+        if len(payload) < _CONTENT.size + 2:
+            raise ProtocolError(SYNTAX_ERROR, 'a content header is too short', self.signature)
+        content_class, weight, self.missing = _CONTENT.unpack_from(payload)
+        if content_class != self.signature[0] or weight:
+            text = 'a content header of class {} and weight {}'.format(content_class, weight)
+            raise ProtocolError(UNEXPECTED_FRAME, text, self.signature)
+        self.properties = payload[_CONTENT.size :]
+
+    def add_body(self, octets: Octets) -> None:
+        """Take the next octets of the body."""
+        self.body.write(octets)
+        self.missing -= len(octets)
+
+    def message(self) -> Message:
+        """Return the message, once it is complete."""
+        assert self.properties is not None
+        return Message.received(self.properties, self.body.getvalue())
+
+
+class MethodReader:
+    """Takes methods with their content out of the read buffer of a transport.
+
+    queue: the methods that are complete: (channel, signature, arguments, content).
+    """
+
+    def __init__(self, source: _AbstractTransport) -> None:
+        self.source = source
+        self.queue: deque[ReadMethod] = deque()
+        self.running = True
+        self.partial_messages: dict[int, _PartialMessage] = {}
+        #: The largest payload of a body frame; what the broker was told, once that is agreed on.
+        self.body_limit = FRAME_MIN_SIZE
+        # The first octets decide whether the peer speaks this protocol at all.
+        self._started = False
+        # A body frame of which only a part has come: its channel, and what is still to come.
+        self._open_frame: Optional[tuple[int, int]] = None
+
+    @property
+    def expected_types(self) -> dict[int, int]:
+        """The frame type that must come next, of the channels where it is not a method."""
+        return {
+            channel: FRAME_HEADER if partial.properties is None else FRAME_BODY
+            for channel, partial in self.partial_messages.items()
+        }
+
+    def read_method(self) -> ReadMethod:
+        """Return the next method; waits until there is one."""
+        while not self.queue:
+            self.receive(NEVER)
+        return self.queue.popleft()
+
+    def receive(self, deadline: Deadline) -> None:
+        """Wait for octets, and put the methods that they complete on the queue.
+
+        Raises AMQPTimeout, ConnectionLost, ProtocolError, ProtocolVersionRefused. Methods that
+        were complete before the error are on the queue.
+        """
+        self.source.receive(deadline)
+        self.parse()
+
+    def parse(self) -> None:
+        """Put the methods that are complete in the read buffer on the queue."""
+        data = self.source._read_buffer
+        if not self._started:
+            self._started = _is_amqp(data)
+            if not self._started:
+                return
+        try:
+            offset = self._parse(data)
+        except ProtocolError:
+            self.running = False
+            raise
+        self.source._read_buffer = data[offset:]
+
+    def _parse(self, data: bytes) -> int:
+        """Take whole frames and parts of body frames; return where they end."""
+        offset, end = 0, len(data)
+        if self._open_frame is not None:
+            offset = self._continue_frame(data, 0)
+        while end - offset >= _FRAME.size:
+            frame_type, channel, size = _FRAME.unpack_from(data, offset)
+            if size > self.body_limit:
+                self._check_size(frame_type, size)
+            start = offset + _FRAME.size
+            frame_end = start + size
+            if frame_end < end:
+                if data[frame_end] != FRAME_END:
+                    raise _wrong_end(data[frame_end])
+                self._take_frame(frame_type, channel, data, start, frame_end)
+                offset = frame_end + 1
+            elif frame_type == FRAME_BODY:
+                self._partial_for_body(channel, size)
+                self._open_frame = channel, size
+                return self._continue_frame(data, start)
+            else:
+                break
+        return offset
+
+    def _continue_frame(self, data: bytes, start: int) -> int:
+        """Take what has come of the body frame that is not complete."""
+        assert self._open_frame is not None
+        channel, missing = self._open_frame
+        taken = min(missing, len(data) - start)
+        following = start + taken
+        partial = self.partial_messages[channel]
+        partial.add_body(memoryview(data)[start:following])
+        if following == len(data):  # the end octet is still to come
+            self._open_frame = channel, missing - taken
+            return following
+        if data[following] != FRAME_END:
+            raise _wrong_end(data[following])
+        self._open_frame = None
+        self._complete(channel, partial)
+        return following + 1
+
+    def _check_size(self, frame_type: int, size: int) -> None:
+        if frame_type == FRAME_BODY or size > LARGEST_HEADER:
+            text = 'a frame of type {} and {} octets is too large'.format(frame_type, size)
+            raise ProtocolError(FRAME_ERROR, text)
+
+    def _take_frame(self, frame_type: int, channel: int, data: bytes, start: int, end: int) -> None:
+        if frame_type == FRAME_METHOD:
+            self._take_method(channel, data[start:end])
+        elif frame_type == FRAME_HEADER:
+            self._take_header(channel, data[start:end])
+        elif frame_type == FRAME_BODY:
+            partial = self._partial_for_body(channel, end - start)
+            partial.add_body(memoryview(data)[start:end])
+            self._complete(channel, partial)
+        elif frame_type != FRAME_HEARTBEAT:
+            raise ProtocolError(FRAME_ERROR, 'a frame of unknown type {}'.format(frame_type))
+        elif channel or end > start:
+            code = UNEXPECTED_FRAME if channel else FRAME_ERROR
+            raise ProtocolError(code, 'a heartbeat with a channel or a payload')
+
+    def _take_method(self, channel: int, payload: bytes) -> None:
+        if channel in self.partial_messages:
+            raise _unexpected('a method in the middle of a content', channel)
+        if len(payload) < _SIGNATURE.size:
+            raise ProtocolError(SYNTAX_ERROR, 'a method frame of {} octets'.format(len(payload)))
+        signature: Signature = _SIGNATURE.unpack_from(payload)  # type: ignore[assignment]
+        args = AMQPReader(payload[_SIGNATURE.size :])
+        if signature in _CONTENT_METHODS:
+            if channel == 0:
+                raise ProtocolError(CHANNEL_ERROR, 'a content on channel 0', signature)
+            self.partial_messages[channel] = _PartialMessage(signature, args)
+        else:
+            self.queue.append((channel, signature, args, None))
+
+    def _take_header(self, channel: int, payload: bytes) -> None:
+        partial = self.partial_messages.get(channel)
+        if partial is None or partial.properties is not None:
+            raise _unexpected('a content header without a method', channel)
+        partial.add_header(payload)
+        self._complete(channel, partial)
+
+    def _partial_for_body(self, channel: int, size: int) -> _PartialMessage:
+        """Return what a body frame of this size belongs to."""
+        partial = self.partial_messages.get(channel)
+        if partial is None or partial.properties is None:
+            raise _unexpected('a content body without a header', channel)
+        if size > partial.missing:
+            raise _unexpected('more content than was announced', channel)
+        return partial
+
+    def _complete(self, channel: int, partial: _PartialMessage) -> None:
+        """Queue the method if its content is all there."""
+        if not partial.missing:
+            del self.partial_messages[channel]
+            self.queue.append((channel, partial.signature, partial.args, partial.message()))
+
+
+def _wrong_end(octet: int) -> ProtocolError:
+    return ProtocolError(FRAME_ERROR, 'a frame ends in 0x{:02x}'.format(octet))
+
+
+def _unexpected(what: str, channel: int) -> ProtocolError:
+    return ProtocolError(UNEXPECTED_FRAME, '{} on channel {}'.format(what, channel))
+
+
+def _is_amqp(data: bytes) -> bool:
+    """Return whether the stream begins with a method frame; False if that is not sure yet.
+
+    A peer that does not speak this version answers with the protocol header of one that it
+    speaks (specification 4.2.2); one that does not speak AMQP, with anything.
+    """
+    if data[0] == FRAME_METHOD:
+        return True
+    if data[:4] == b'AMQP'[: len(data)]:
+        if len(data) < 8:
+            return False
+        version = '-'.join(map(str, data[5:8] if data[4] == 0 else data[4:8]))
+        raise ProtocolVersionRefused(
+            0, 'the broker does not speak this version of AMQP; it offers {}'.format(version)
+        )
+    if data[0] == 21:
+        raise ProtocolVersionRefused(
+            0, 'the peer answered with a TLS alert: is this a TLS port? Then connect with ssl=True'
+        )
+    raise ProtocolVersionRefused(
+        0, 'the peer does not speak AMQP: its first octets are {!r}'.format(data[:16])
+    )
+
+
+class MethodWriter:
+    """Sends methods with their content, each as one uninterrupted write.
+
+    dest: the transport.
+    frame_max: the largest frame, in octets.
+    write_timeout: seconds that a write may take; None for no limit.
+    """
+
+    def __init__(self, dest: _AbstractTransport, frame_max: int) -> None:
+        self.dest = dest
+        self.frame_max = frame_max
+        self.write_timeout: Optional[float] = None
+        #: Held for the whole of a method with its content.
+        self.lock = threading.RLock()
+        # Frames that must not wait for the lock; whoever holds it sends them before it leaves.
+        self._urgent: deque[bytes] = deque()
+
+    def write_method(
+        self,
+        channel: int,
+        method_sig: Signature,
+        args: Union[bytes, AMQPWriter] = b'',
+        content: Optional[Message] = None,
+    ) -> None:
+        """Encode all of it, then send it.
+
+        Raises ValueError or TypeError before anything is sent, if the properties cannot be
+        encoded or a frame would be too large; ConnectionLost or AMQPTimeout when sending.
+        """
+        frame = self.method_frame(channel, method_sig, args)
+        if content is None:
+            self.write([frame], len(frame))
+        else:
+            pieces, size = self.content_frames(channel, method_sig[0], content)
+            self.write([frame, *pieces], len(frame) + size)
+
+    def method_frame(
+        self, channel: int, method_sig: Signature, args: Union[bytes, AMQPWriter]
+    ) -> bytes:
+        """Return the frame of a method."""
+        if isinstance(args, AMQPWriter):
+            args = args.getvalue()
+        return self._frame(FRAME_METHOD, channel, _SIGNATURE.pack(*method_sig) + args, 'arguments')
+
+    def _frame(self, frame_type: int, channel: int, payload: bytes, what: str) -> bytes:
+        largest = self.frame_max - FRAME_OVERHEAD
+        if len(payload) > largest:
+            text = 'the {} take {} octets, more than fit into a frame ({})'
+            raise ValueError(text.format(what, len(payload), largest))
+        return _FRAME.pack(frame_type, channel, len(payload)) + payload + _END
+
+    def content_frames(
+        self, channel: int, class_id: int, content: Message
+    ) -> tuple[list[Octets], int]:
+        """Return the pieces of the frames of a content, and their size in octets."""
+        body = content.encode_body()
+        properties = content._serialize_properties()
+        header = _CONTENT.pack(class_id, 0, len(body)) + properties
+        pieces: list[Octets] = [self._frame(FRAME_HEADER, channel, header, 'properties')]
+        size = len(pieces[0]) + len(body)
+        largest = self.frame_max - FRAME_OVERHEAD
+        view = memoryview(body)
+        for start in range(0, len(body), largest):
+            piece = view[start : start + largest]
+            pieces += (_FRAME.pack(FRAME_BODY, channel, len(piece)), piece, _END)
+            size += FRAME_OVERHEAD
+        return pieces, size
+
+    def write(self, pieces: list[Octets], size: int) -> None:
+        """Send the pieces of one method; `size` is how many octets they have together."""
+        deadline = NEVER if self.write_timeout is None else Deadline(self.write_timeout)
+        with self.lock:
+            self._check_whole()
+            if size > LARGEST_JOINED:
+                self.dest.send_pieces(pieces, deadline)
+            else:
+                self.dest.send(b''.join(pieces), deadline)
+        if self._urgent:
+            self.flush()
+
+    def _check_whole(self) -> None:
+        """Raise an error if the last write was cut: what follows would be taken for its rest."""
+        if self.dest.cut:
+            raise ConnectionLost(0, 'a write was cut short: nothing more can be sent')
+
+    def write_soon(self, channel: int, method_sig: Signature, args: bytes = b'') -> None:
+        """Send a method without waiting for another thread's write.
+
+        If there is one, that thread sends this method when it is done.
+        """
+        self._urgent.append(self.method_frame(channel, method_sig, args))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send the frames of write_soon(), unless another thread is about to."""
+        while self._urgent and self.lock.acquire(blocking=False):
+            try:
+                if not self._urgent:
+                    return
+                self._check_whole()
+                self.dest.send(self._urgent[0], Deadline(self.write_timeout))
+                self._urgent.popleft()
+            finally:
+                self.lock.release()

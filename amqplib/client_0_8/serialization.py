@@ -1,0 +1,792 @@
+"""The codec: what the octets of AMQP mean as Python values, and back.
+
+One function per wire type: ``encode_X(value) -> bytes`` and ``decode_X(data, offset, end) ->
+(value, next offset)``, where `end` is the end of what contains the value. A length that goes
+beyond its container is refused before anything is taken. AMQPReader and AMQPWriter put these
+together for the arguments of methods, and GenericContent for the properties of a content.
+
+Wrong values and wrong octets are a ValueError or a TypeError; what may be decoded late, in the
+property list of a message, is kept as it came until it is looked at.
+
+Field-table types, read and written (RabbitMQ's set, which differs from the specification's)::
+
+    tag  type               written for         tag  type               written for
+    S    long string        str                 x    octets             bytes, bytearray
+    t    boolean            bool                F    table              dict
+    I    signed 32          int that fits       A    array              list, tuple
+    l L  signed 64          int (as l)          V    void               -
+    d    float 64           float               b B  signed, unsigned 8 -
+    f    float 32           -                   s u  signed, unsigned 16 -
+    D    decimal            Decimal             i    unsigned 32        -
+    T    timestamp          datetime
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from io import BytesIO
+from math import floor, isfinite
+from operator import index
+from struct import Struct
+from typing import Any, Callable, Optional, Union
+
+from amqplib.client_0_8.exceptions import ProtocolError
+from amqplib.client_0_8.spec import SYNTAX_ERROR, Method
+
+#: Kept for programs that ask; there has been no other kind for long.
+IS_PY3K = True
+
+#: How deep tables and arrays may be nested, to be read or written. The broker has no limit.
+MAX_NESTING = 64
+
+_OCTET = Struct('>B')
+_SHORT = Struct('>H')
+_LONG = Struct('>I')
+_LONGLONG = Struct('>Q')
+_DECIMAL = Struct('>Bi')
+
+Decoded = tuple[Any, int]
+
+
+def byte(number: int) -> bytes:
+    """Return the octet with this value, as bytes."""
+    return _OCTET.pack(number)
+
+
+# --- Encoding: the wire types -------------------------------------------------------------------
+
+
+def _encode_unsigned(struct: Struct, value: int) -> bytes:
+    number = index(value)
+    if not 0 <= number < 1 << 8 * struct.size:
+        raise ValueError(
+            '{} is not a number from 0 to {}'.format(number, (1 << 8 * struct.size) - 1)
+        )
+    return struct.pack(number)
+
+
+encode_octet = partial(_encode_unsigned, _OCTET)
+encode_short = partial(_encode_unsigned, _SHORT)
+encode_long = partial(_encode_unsigned, _LONG)
+encode_longlong = partial(_encode_unsigned, _LONGLONG)
+
+
+def _to_octets(value: Union[str, bytes, bytearray], errors: str) -> bytes:
+    if isinstance(value, str):
+        return value.encode('utf-8', errors)
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value)
+    raise TypeError('{!r} is not a str or bytes'.format(value))
+
+
+def encode_shortstr(value: Union[str, bytes, bytearray], errors: str = 'surrogateescape') -> bytes:
+    """Encode a string of at most 255 octets; text as UTF-8, surrogates as the octets they were."""
+    octets = _to_octets(value, errors)
+    if len(octets) > 255:
+        raise ValueError(
+            'String too long ({} octets, at most 255 are allowed)'.format(len(octets))
+        )
+    return _OCTET.pack(len(octets)) + octets
+
+
+def encode_longstr(value: Union[str, bytes, bytearray]) -> bytes:
+    """Encode a string of up to 4 GiB; text as UTF-8, surrogates as the octets they were."""
+    octets = _to_octets(value, 'surrogateescape')
+    return encode_long(len(octets)) + octets
+
+
+def encode_timestamp(value: Union[datetime, int]) -> bytes:
+    """Encode a time as whole seconds since 1970 (UTC); a naive datetime is local time."""
+    if isinstance(value, datetime):
+        try:
+            value = floor(value.timestamp())
+        except (OverflowError, OSError) as error:
+            raise ValueError('{} is out of range: {}'.format(value, error)) from None
+    return encode_longlong(value)
+
+
+# --- Encoding: tables ---------------------------------------------------------------------------
+
+
+def _encode_bool(value: bool, types: FieldTypes, depth: int) -> bytes:
+    return b't\x01' if value else b't\x00'
+
+
+def _encode_int(value: int, types: FieldTypes, depth: int) -> bytes:
+    if -(1 << 31) <= value < 1 << 31:
+        return b'I' + value.to_bytes(4, 'big', signed=True)
+    if -(1 << 63) <= value < 1 << 63:
+        return b'l' + value.to_bytes(8, 'big', signed=True)
+    raise ValueError('{} does not fit into 64 bits'.format(value))
+
+
+def _encode_float(value: float, types: FieldTypes, depth: int) -> bytes:
+    if not isfinite(value):
+        raise ValueError('{} is refused by brokers'.format(value))
+    return b'd' + _DOUBLE.pack(value)
+
+
+def _encode_decimal(value: Decimal, types: FieldTypes, depth: int) -> bytes:
+    if not value.is_finite():
+        raise ValueError('{} is not a finite number'.format(value))
+    sign, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int)  # it is a letter for what is not finite
+    # A number of ten digits is beyond 32 bits; do not compute 10 ** 999999 to find that out.
+    if exponent > 10 or exponent < -255:
+        raise ValueError('{} does not fit into 32 bits and 255 decimal places'.format(value))
+    unscaled = int(''.join(map(str, digits))) * 10 ** max(exponent, 0) * (-1 if sign else 1)
+    if not -(1 << 31) <= unscaled < 1 << 31:
+        raise ValueError('{} does not fit into 32 bits and 255 decimal places'.format(value))
+    return b'D' + _DECIMAL.pack(max(-exponent, 0), unscaled)
+
+
+def _encode_datetime(value: datetime, types: FieldTypes, depth: int) -> bytes:
+    return b'T' + encode_timestamp(value)
+
+
+def _encode_str(value: str, types: FieldTypes, depth: int) -> bytes:
+    return b'S' + encode_longstr(value)
+
+
+def _encode_bytes(value: bytes, types: FieldTypes, depth: int) -> bytes:
+    return b'x' + encode_longstr(value)
+
+
+def _encode_dict(value: Mapping[Any, Any], types: FieldTypes, depth: int) -> bytes:
+    return b'F' + encode_table(value, types, depth)
+
+
+def _encode_list(value: Union[list[Any], tuple[Any, ...]], types: FieldTypes, depth: int) -> bytes:
+    _check_depth(depth)
+    items = b''.join(_encode_value(item, types, depth + 1) for item in value)
+    return b'A' + encode_long(len(items)) + items
+
+
+FieldTypes = Mapping[type, Callable[[Any, 'FieldTypes', int], bytes]]
+
+#: Python type -> how it is written; a subclass is written as the first of these that it is.
+FIELD_TYPES: FieldTypes = {
+    str: _encode_str,
+    bool: _encode_bool,
+    int: _encode_int,
+    float: _encode_float,
+    Decimal: _encode_decimal,
+    datetime: _encode_datetime,
+    bytes: _encode_bytes,
+    bytearray: _encode_bytes,
+    dict: _encode_dict,
+    list: _encode_list,
+    tuple: _encode_list,
+}
+
+
+def _check_depth(depth: int) -> None:
+    if depth > MAX_NESTING:
+        raise ValueError('nested more than {} deep'.format(MAX_NESTING))
+
+
+def _encode_value(value: Any, types: FieldTypes, depth: int) -> bytes:
+    encode = types.get(type(value))
+    if encode is None:
+        encode = next((types[known] for known in types if isinstance(value, known)), None)
+        if encode is None:
+            raise ValueError('{!r} is not serializable in AMQP'.format(type(value).__name__))
+    return encode(value, types, depth)
+
+
+def encode_table(table: Mapping[Any, Any], types: FieldTypes = FIELD_TYPES, depth: int = 0) -> bytes:
+    """Encode a dict of str keys (at most 255 octets) and values of the types in `types`.
+
+    Raises ValueError or TypeError that names the key.
+    """
+    _check_depth(depth)
+    if not isinstance(table, Mapping):
+        raise TypeError('{!r} is not a dict'.format(table))
+    parts = []
+    for key, value in table.items():
+        try:
+            parts.append(encode_shortstr(key))
+            parts.append(_encode_value(value, types, depth + 1))
+        except (TypeError, ValueError) as error:
+            raise named(error, '[{!r}]'.format(key)) from None
+    octets = b''.join(parts)
+    return encode_long(len(octets)) + octets
+
+
+def named(error: Exception, name: str) -> Exception:
+    """Return the error again, as a plain ValueError or TypeError that says where it was."""
+    cls = TypeError if isinstance(error, TypeError) else ValueError
+    text = str(error)
+    return cls('{}{}{}'.format(name, '' if text.startswith('[') else ': ', text))
+
+
+# --- Decoding: the wire types -------------------------------------------------------------------
+
+
+def _check_end(offset: int, size: int, end: int) -> int:
+    """Return the offset behind `size` octets; raise ValueError if that is beyond the end."""
+    following = offset + size
+    if following > end:
+        raise ValueError('{} octets announced where {} are left'.format(size, end - offset))
+    return following
+
+
+def _decode_fixed(struct: Struct, data: bytes, offset: int, end: int) -> Decoded:
+    following = _check_end(offset, struct.size, end)
+    return struct.unpack_from(data, offset)[0], following
+
+
+decode_octet = partial(_decode_fixed, _OCTET)
+decode_short = partial(_decode_fixed, _SHORT)
+decode_long = partial(_decode_fixed, _LONG)
+decode_longlong = partial(_decode_fixed, _LONGLONG)
+
+
+def decode_shortstr(data: bytes, offset: int, end: int) -> Decoded:
+    """Decode UTF-8; octets that are not UTF-8 become surrogates, which are written as they were."""
+    start = _check_end(offset, 1, end)
+    following = _check_end(start, data[offset], end)
+    return data[start:following].decode('utf-8', 'surrogateescape'), following
+
+
+def decode_octets(data: bytes, offset: int, end: int) -> Decoded:
+    """Decode a long string as bytes."""
+    size, start = decode_long(data, offset, end)
+    following = _check_end(start, size, end)
+    return data[start:following], following
+
+
+def decode_longstr(data: bytes, offset: int, end: int) -> Decoded:
+    """Decode a long string as text if it is UTF-8, else as bytes."""
+    octets, following = decode_octets(data, offset, end)
+    try:
+        return octets.decode('utf-8'), following
+    except UnicodeDecodeError:
+        return octets, following
+
+
+def decode_timestamp(data: bytes, offset: int, end: int) -> Decoded:
+    """Decode a naive datetime in local time; an int where that has no such time."""
+    seconds, following = decode_longlong(data, offset, end)
+    try:
+        return datetime.fromtimestamp(seconds), following
+    except (OverflowError, ValueError, OSError):
+        return seconds, following
+
+
+# --- Decoding: tables ---------------------------------------------------------------------------
+
+_DOUBLE = Struct('>d')
+
+_FIXED_FIELDS: dict[int, Struct] = {
+    ord(tag): Struct('>' + code)
+    for tag, code in {
+        't': '?',
+        'b': 'b',
+        'B': 'B',
+        's': 'h',
+        'u': 'H',
+        'I': 'i',
+        'i': 'I',
+        'l': 'q',
+        'L': 'q',
+        'f': 'f',
+        'd': 'd',
+    }.items()
+}
+
+
+def _decode_decimal(data: bytes, offset: int, end: int) -> Decoded:
+    following = _check_end(offset, _DECIMAL.size, end)
+    scale, unscaled = _DECIMAL.unpack_from(data, offset)
+    # Built from its parts, it is exact under every decimal context.
+    digits = tuple(map(int, str(abs(unscaled))))
+    return Decimal((int(unscaled < 0), digits, -scale)), following
+
+
+def _decode_void(data: bytes, offset: int, end: int) -> Decoded:
+    return None, offset
+
+
+_SIMPLE_FIELDS: dict[int, Callable[[bytes, int, int], Decoded]] = {
+    ord('S'): decode_longstr,
+    ord('x'): decode_octets,
+    ord('T'): decode_timestamp,
+    ord('D'): _decode_decimal,
+    ord('V'): _decode_void,
+    **{tag: partial(_decode_fixed, struct) for tag, struct in _FIXED_FIELDS.items()},
+}
+
+
+def _decode_value(data: bytes, offset: int, end: int, depth: int) -> Decoded:
+    start = _check_end(offset, 1, end)
+    tag = data[offset]
+    decode = _SIMPLE_FIELDS.get(tag)
+    if decode is not None:
+        return decode(data, start, end)
+    if tag == 0x46:  # F
+        return decode_table(data, start, end, depth)
+    if tag == 0x41:  # A
+        return _decode_array(data, start, end, depth)
+    raise ValueError('Unknown table item type: {}'.format(tag))
+
+
+def _decode_array(data: bytes, offset: int, end: int, depth: int) -> Decoded:
+    _check_depth(depth)
+    size, offset = decode_long(data, offset, end)
+    end = _check_end(offset, size, end)
+    items = []
+    while offset < end:
+        item, offset = _decode_value(data, offset, end, depth + 1)
+        items.append(item)
+    return items, offset
+
+
+def decode_table(data: bytes, offset: int, end: int, depth: int = 0) -> Decoded:
+    """Decode a field table to a dict; of equal keys the last counts."""
+    _check_depth(depth)
+    size, offset = decode_long(data, offset, end)
+    end = _check_end(offset, size, end)
+    table = {}
+    while offset < end:
+        key, offset = decode_shortstr(data, offset, end)
+        table[key], offset = _decode_value(data, offset, end, depth + 1)
+    return table, offset
+
+
+# --- The arguments of methods -------------------------------------------------------------------
+
+
+class AMQPReader:
+    """Reads the wire types one after the other from bytes, or from an object with read().
+
+    Bits are taken from one octet as long as bits are read, the lowest first (specification
+    4.2.5.2). What is not there or not right is a ValueError.
+    """
+
+    __slots__ = ('_data', '_offset', 'bitcount', 'bits', 'input')
+
+    def __init__(self, source: Any) -> None:
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            self._data = bytes(source)
+        elif hasattr(source, 'read'):
+            self._data = b''
+        else:
+            raise ValueError('AMQPReader needs bytes or an object with read()')
+        self.input = source
+        self._offset = 0
+        self.bits = self.bitcount = 0
+
+    def close(self) -> None:
+        """Forget the source."""
+        self.input = self._data = b''
+        self._offset = 0
+
+    def _need(self, size: int) -> None:
+        """Have `size` more octets at hand, from the source if it is a stream."""
+        missing = self._offset + size - len(self._data)
+        if missing > 0 and hasattr(self.input, 'read'):
+            self._data += self.input.read(missing)
+        _check_end(self._offset, size, len(self._data))
+
+    def read(self, n: int) -> bytes:
+        """Read n octets as they are."""
+        self.bitcount = 0
+        self._need(n)
+        start = self._offset
+        self._offset = start + n
+        return self._data[start : start + n]
+
+    def _take(self, decode: Callable[[bytes, int, int], Decoded]) -> Any:
+        self.bitcount = 0
+        value, self._offset = decode(self._data, self._offset, len(self._data))
+        return value
+
+    def read_bit(self) -> bool:
+        """Read a bit."""
+        if not self.bitcount:
+            self.bits = self.read_octet()
+            self.bitcount = 8
+        bit = bool(self.bits & 1)
+        self.bits >>= 1
+        self.bitcount -= 1
+        return bit
+
+    def read_octet(self) -> int:
+        """Read an unsigned 8-bit number."""
+        self._need(1)
+        return self._take(decode_octet)  # type: ignore[no-any-return]
+
+    def read_short(self) -> int:
+        """Read an unsigned 16-bit number."""
+        self._need(2)
+        return self._take(decode_short)  # type: ignore[no-any-return]
+
+    def read_long(self) -> int:
+        """Read an unsigned 32-bit number."""
+        self._need(4)
+        return self._take(decode_long)  # type: ignore[no-any-return]
+
+    def read_longlong(self) -> int:
+        """Read an unsigned 64-bit number."""
+        self._need(8)
+        return self._take(decode_longlong)  # type: ignore[no-any-return]
+
+    def read_timestamp(self) -> Union[datetime, int]:
+        """Read a time: a naive datetime in local time, or an int where there is none."""
+        self._need(8)
+        return self._take(decode_timestamp)  # type: ignore[no-any-return]
+
+    def read_shortstr(self) -> str:
+        """Read a string of up to 255 octets."""
+        self._need(1)
+        self._need(1 + self._data[self._offset])
+        return self._take(decode_shortstr)  # type: ignore[no-any-return]
+
+    def _need_long(self) -> None:
+        self._need(4)
+        self._need(4 + _LONG.unpack_from(self._data, self._offset)[0])
+
+    def read_longstr(self) -> Union[str, bytes]:
+        """Read a long string: str, or bytes if it is not UTF-8."""
+        self._need_long()
+        return self._take(decode_longstr)  # type: ignore[no-any-return]
+
+    def read_table(self) -> dict[str, Any]:
+        """Read a field table."""
+        self._need_long()
+        return self._take(decode_table)  # type: ignore[no-any-return]
+
+
+class AMQPWriter:
+    """Writes the wire types one after the other, to a buffer or to an object with write().
+
+    Bits are packed into octets with their neighbours, the lowest first; any other write ends
+    the octet. Wrong values are a ValueError or TypeError, and nothing is written.
+
+    dest: an object with write(), or None to collect the octets for getvalue().
+    """
+
+    #: How Python types are written in tables.
+    field_types: FieldTypes = FIELD_TYPES
+
+    def __init__(self, dest: Any = None) -> None:
+        self.out = BytesIO() if dest is None else dest
+        self.bits = self.bitcount = 0
+
+    def _flush_bits(self) -> None:
+        if self.bitcount:
+            self.out.write(_OCTET.pack(self.bits))
+            self.bits = self.bitcount = 0
+
+    def flush(self) -> None:
+        """Write the bits that are still held, and flush the destination."""
+        self._flush_bits()
+        if hasattr(self.out, 'flush'):
+            self.out.flush()
+
+    def close(self) -> None:
+        """Flush, and close the destination."""
+        self.flush()
+        self.out.close()
+
+    def getvalue(self) -> bytes:
+        """Return what was written so far."""
+        self._flush_bits()
+        return self.out.getvalue()  # type: ignore[no-any-return]
+
+    def write(self, octets: bytes) -> None:
+        """Write octets as they are."""
+        self._flush_bits()
+        self.out.write(octets)
+
+    def write_bit(self, value: Any) -> None:
+        """Write a bit: whether the value is true."""
+        if self.bitcount == 8:
+            self._flush_bits()
+        self.bits |= bool(value) << self.bitcount
+        self.bitcount += 1
+
+    def write_octet(self, value: int) -> None:
+        """Write an unsigned 8-bit number."""
+        self.write(encode_octet(value))
+
+    def write_short(self, value: int) -> None:
+        """Write an unsigned 16-bit number."""
+        self.write(encode_short(value))
+
+    def write_long(self, value: int) -> None:
+        """Write an unsigned 32-bit number."""
+        self.write(encode_long(value))
+
+    def write_longlong(self, value: int) -> None:
+        """Write an unsigned 64-bit number."""
+        self.write(encode_longlong(value))
+
+    def write_shortstr(self, value: Union[str, bytes]) -> None:
+        """Write a string of up to 255 octets; text as UTF-8."""
+        self.write(encode_shortstr(value))
+
+    def write_longstr(self, value: Union[str, bytes]) -> None:
+        """Write a string; text as UTF-8."""
+        self.write(encode_longstr(value))
+
+    def write_table(self, value: Mapping[str, Any]) -> None:
+        """Write a field table."""
+        self.write(encode_table(value, self.field_types))
+
+    def write_timestamp(self, value: Union[datetime, int]) -> None:
+        """Write a time; a naive datetime is local time."""
+        self.write(encode_timestamp(value))
+
+
+def _write_name(writer: AMQPWriter, value: Union[str, bytes]) -> None:
+    # The broker closes the connection when a name in a method is not UTF-8.
+    octets = encode_shortstr(value, 'strict')
+    octets[1:].decode('utf-8')
+    writer.write(octets)
+
+
+def _write_optional_table(writer: AMQPWriter, value: Optional[Mapping[str, Any]]) -> None:
+    writer.write_table({} if value is None else value)
+
+
+_ARGUMENT_WRITERS: dict[str, Callable[[Any, Any], None]] = {
+    'bit': AMQPWriter.write_bit,
+    'octet': AMQPWriter.write_octet,
+    'short': AMQPWriter.write_short,
+    'long': AMQPWriter.write_long,
+    'longlong': AMQPWriter.write_longlong,
+    'shortstr': _write_name,
+    'longstr': AMQPWriter.write_longstr,
+    'table': _write_optional_table,
+}
+
+_ARGUMENT_READERS: dict[str, Callable[[AMQPReader], Any]] = {
+    'bit': AMQPReader.read_bit,
+    'octet': AMQPReader.read_octet,
+    'short': AMQPReader.read_short,
+    'long': AMQPReader.read_long,
+    'longlong': AMQPReader.read_longlong,
+    'shortstr': AMQPReader.read_shortstr,
+    'longstr': AMQPReader.read_longstr,
+    'table': AMQPReader.read_table,
+}
+
+
+def encode_arguments(method: Method, values: tuple[Any, ...]) -> bytes:
+    """Encode the values of a method's fields, in the order of the table.
+
+    Raises ValueError or TypeError that names the method and the field.
+    """
+    writer = AMQPWriter()
+    for (name, wire_type), value in zip(method.fields, values):
+        try:
+            _ARGUMENT_WRITERS[wire_type](writer, value)
+        except (TypeError, ValueError) as error:
+            raise named(error, '{} {}'.format(method.name, name)) from None
+    return writer.getvalue()
+
+
+def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:
+    """Decode the values of a method's fields, in the order of the table.
+
+    Raises ProtocolError (502) if they are cut short, wrong, or followed by something else.
+    """
+    try:
+        values = tuple([_ARGUMENT_READERS[wire_type](args) for _, wire_type in method.fields])
+        if args._offset != len(args._data):
+            raise ValueError('{} octets too many'.format(len(args._data) - args._offset))
+    except ValueError as error:
+        text = 'the arguments of {} cannot be read: {}'.format(method.name, error)
+        raise ProtocolError(SYNTAX_ERROR, text, method.signature) from error
+    return values
+
+
+# --- Properties ---------------------------------------------------------------------------------
+
+_PROPERTY_ENCODERS: dict[str, Callable[[Any], bytes]] = {
+    'shortstr': encode_shortstr,
+    'octet': encode_octet,
+    'short': encode_short,
+    'long': encode_long,
+    'longlong': encode_longlong,
+    'longstr': encode_longstr,
+    'timestamp': encode_timestamp,
+}
+
+_PROPERTY_DECODERS: dict[str, Callable[[bytes, int, int], Decoded]] = {
+    'shortstr': decode_shortstr,
+    'octet': decode_octet,
+    'short': decode_short,
+    'long': decode_long,
+    'longlong': decode_longlong,
+    'longstr': decode_longstr,
+    'table': decode_table,
+    'timestamp': decode_timestamp,
+}
+
+#: Properties to a word of flags; its lowest bit says that another word follows.
+_FLAGS_PER_WORD = 15
+
+
+def _decode_flags(data: bytes, names: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], int]:
+    """Return the (name, wire type) pairs whose flags are set, and the offset behind the flags."""
+    present = []
+    for offset in range(0, len(data) - 1, 2):
+        (flags,) = _SHORT.unpack_from(data, offset)
+        word, names = names[:_FLAGS_PER_WORD], names[_FLAGS_PER_WORD:]
+        present += [pair for bit, pair in enumerate(word) if flags & 0x8000 >> bit]
+        if flags & 0xFFFE & (0xFFFF >> len(word)):
+            raise ValueError('a flag is set for a property that does not exist')
+        if not flags & 1:
+            return present, offset + 2
+    raise ValueError('the property flags do not end')
+
+
+class _Property:
+    """Attribute access to one property; absent, it is an AttributeError."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, content: Optional[GenericContent], owner: type) -> Any:
+        if content is None:
+            return self
+        properties = content.properties
+        if self.name in properties:
+            return properties[self.name]
+        damage = content._damage.get(self.name)
+        if damage is not None:
+            raise damage
+        # GenericContent.__getattr__ is asked next.
+        raise AttributeError(self.name)
+
+    def __set__(self, content: GenericContent, value: Any) -> None:
+        content.properties[self.name] = value
+
+    def __delete__(self, content: GenericContent) -> None:
+        if self.name not in content.properties and self.name not in content._damage:
+            raise AttributeError(self.name)
+        content.properties.pop(self.name, None)
+        content._damage.pop(self.name, None)
+
+
+class GenericContent:
+    """A content with the properties that the class attribute PROPERTIES lists.
+
+    properties: dict of those that are set, by name. Each is also an attribute; one that is
+    absent is an AttributeError. A property whose octets cannot be decoded is not in the dict,
+    and a ValueError as an attribute.
+    """
+
+    PROPERTIES: tuple[tuple[str, str], ...] = (('dummy', 'shortstr'),)
+    #: How Python types are written in tables.
+    field_types: FieldTypes = FIELD_TYPES
+
+    # Received properties as they came, until they are looked at.
+    _raw_properties: Optional[bytes] = None
+    _properties: dict[str, Any]
+    # Property name -> why it cannot be decoded.
+    _damage: dict[str, Exception]
+
+    dummy = _Property('dummy')
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, _ in cls.__dict__.get('PROPERTIES', ()):
+            setattr(cls, name, _Property(name))
+
+    def __init__(self, **properties: Any) -> None:
+        known = {name for name, _ in self.PROPERTIES}
+        for name in properties:
+            if name not in known:
+                text = '{} has no property {!r}: it is ignored'.format(type(self).__name__, name)
+                warnings.warn(text, stacklevel=3)
+        self.properties = {name: properties[name] for name in properties if name in known}
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """The properties that are set, by name."""
+        if self._raw_properties is not None:
+            self._decode_properties(self._raw_properties)
+        return self._properties
+
+    @properties.setter
+    def properties(self, properties: dict[str, Any]) -> None:
+        self._raw_properties = None
+        self._damage = {}
+        self._properties = properties
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+    def __eq__(self, other: object) -> bool:
+        return hasattr(other, 'properties') and bool(self.properties == other.properties)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _load_properties(self, raw_bytes: bytes) -> None:
+        """Take the property flags and list of a content header; decoded when looked at."""
+        self._raw_properties = raw_bytes
+
+    def _decode_properties(self, raw: bytes) -> None:
+        """Decode what can be decoded, and note for the rest why it cannot be."""
+        self.properties = properties = {}
+        try:
+            present, offset = _decode_flags(raw, list(self.PROPERTIES))
+        except ValueError as error:
+            self._damage = {name: named(error, name) for name, _ in self.PROPERTIES}
+            return
+        damage: dict[str, Exception] = {}
+        for name, wire_type in present:
+            try:
+                following = offset
+                if wire_type == 'table':
+                    # Whatever is wrong in the table, what follows it can be found.
+                    following = decode_octets(raw, offset, len(raw))[1]
+                properties[name], offset = _PROPERTY_DECODERS[wire_type](raw, offset, len(raw))
+            except ValueError as error:
+                damage[name] = named(error, name)
+                offset = following if following > offset else len(raw)
+        self._damage = damage
+
+    def _serialize_properties(self) -> bytes:
+        """Return the property flags and list, as a content header carries them.
+
+        Raises ValueError or TypeError that names the property.
+        """
+        if self._raw_properties is not None:
+            return self._raw_properties
+        properties = self.properties
+        for name, error in self._damage.items():
+            if properties.get(name) is None:
+                raise ValueError('{} (received so; set or remove it to send it on)'.format(error))
+        words = [0]
+        parts = []
+        for position, (name, wire_type) in enumerate(self.PROPERTIES):
+            word, bit = divmod(position, _FLAGS_PER_WORD)
+            if bit == 0 and word:
+                words[-1] |= 1
+                words.append(0)
+            value = properties.get(name)
+            if value is None:
+                continue
+            words[-1] |= 0x8000 >> bit
+            try:
+                parts.append(self._encode_property(wire_type, value))
+            except (TypeError, ValueError) as error:
+                raise named(error, name) from None
+        return b''.join(map(_SHORT.pack, words)) + b''.join(parts)
+
+    def _encode_property(self, wire_type: str, value: Any) -> bytes:
+        if wire_type == 'table':
+            return encode_table(value, self.field_types)
+        return _PROPERTY_ENCODERS[wire_type](value)

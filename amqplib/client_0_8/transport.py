@@ -1,0 +1,420 @@
+"""Octets in and out of a socket, with deadlines; nothing above a frame is known here.
+
+The socket does not block: each wait is a poll with what remains of the caller's deadline.
+Received octets are kept in a buffer until whole frames are taken from it, so that a deadline
+that passes in the middle of a frame loses nothing. One thread at a time may receive and one
+may send; who may is decided by those who use a transport.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from math import ceil
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+from amqplib.client_0_8.addresses import IPV6_LITERAL, AddressInfo, look_up, parse_address
+from amqplib.client_0_8.deadline import NEVER, Deadline
+from amqplib.client_0_8.exceptions import AMQPTimeout, ConnectionLost, ProtocolError
+from amqplib.client_0_8.spec import FRAME_END, FRAME_ERROR
+
+if TYPE_CHECKING:
+    from amqplib.client_0_8 import tls
+
+__all__ = [
+    'AMQP_PORT',
+    'AMQP_PROTOCOL_HEADER',
+    'HAVE_PY26_SSL',
+    'IPV6_LITERAL',
+    'SSLTransport',
+    'TCPTransport',
+    'create_transport',
+]
+
+AMQP_PORT = 5672
+AMQPS_PORT = 5671
+
+#: AMQP 0-8, in the one way of saying it that RabbitMQ and Qpid both know.
+AMQP_PROTOCOL_HEADER = b'AMQP\x01\x01\x08\x00'
+
+#: Kept for programs that ask; every supported Python has TLS.
+HAVE_PY26_SSL = True
+
+#: The most octets that one system call asks for.
+RECEIVE_SIZE = 131072
+#: The most pieces that one system call is given (a limit of the operating systems).
+_MOST_PIECES = 512
+#: TLS has no gathered write: smaller pieces than this are joined with those that follow.
+_TLS_PIECE = 16384
+
+_FRAME_HEADER = Struct('>BHI')
+
+Octets = Union[bytes, bytearray, memoryview]
+
+
+class _AbstractTransport:
+    """A connected socket with a read buffer.
+
+    host: see addresses.parse_address.
+    connect_timeout: seconds for everything until the transport can be used; None for no limit.
+
+    Raises ConnectionLost if no address could be connected, AMQPTimeout if that took too long.
+    """
+
+    default_port = AMQP_PORT
+    _would_block: tuple[type[OSError], ...] = (BlockingIOError,)
+
+    sock: Any = None
+
+    def __init__(self, host: str, connect_timeout: Optional[float]) -> None:
+        self.deadline = Deadline(connect_timeout)
+        self.host, self.port = parse_address(host, self.default_port)
+        self._read_buffer = b''
+        # Whether the last receive may have left something in the socket.
+        self._more = False
+        #: Octets received and writes done so far, by which silence is noticed.
+        self.received = 0
+        self.sent = 0
+        #: Whether a write was begun and not finished: nothing may follow it.
+        self.cut = False
+        #: Whether octets were taken from the socket and not yet put where they belong.
+        self.torn = False
+        #: What waits until the socket can be written, when a write has to.
+        self.wait_writable: Callable[[Deadline], None] = self.wait_until_writable
+        self.sock = _connect(self.host, self.port, self.deadline)
+        try:
+            self._setup_transport()
+            self.sock.setblocking(False)
+        except BaseException:
+            self.close()
+            raise
+
+    def _setup_transport(self) -> None:
+        """Do what the kind of transport needs once the socket is connected."""
+
+    def __del__(self) -> None:
+        if self.sock is not None:
+            self.sock.close()
+
+    def __repr__(self) -> str:
+        return '<{} to {}>'.format(type(self).__name__, join_address(self.host, self.port))
+
+    # Receiving
+
+    def wait_until_readable(self, deadline: Deadline) -> None:
+        """Wait for input; raise AMQPTimeout if none came before the deadline."""
+        self._wait(deadline, read=True)
+
+    def wait_until_writable(self, deadline: Deadline) -> None:
+        """Wait until the socket takes octets; raise AMQPTimeout if it did not in time."""
+        self._wait(deadline, write=True)
+
+    def _wait(self, deadline: Deadline, read: bool = False, write: bool = False) -> None:
+        limit = deadline.remaining()
+        own = self.sock.gettimeout()
+        if own and (limit is None or own < limit):
+            limit = own  # set by the program itself, which is how old ones limited a wait
+        if not any(wait_for(self.sock, limit, read, write)):
+            what = 'nothing arrived' if read else 'nothing could be sent'
+            raise AMQPTimeout(0, '{} within {} s'.format(what, deadline.seconds or own or 0))
+
+    def receive(self, deadline: Deadline = NEVER) -> None:
+        """Wait for octets and put them behind those in the read buffer.
+
+        Raises ConnectionLost at the end of the stream or on an error, AMQPTimeout. `torn` stays
+        set until the caller has dealt with the octets: interrupted before, they may be lost.
+        """
+        octets = self._receive_some(deadline)
+        if not octets:
+            raise ConnectionLost(0, 'the broker closed the socket')
+        self.received += len(octets)
+        self._read_buffer = self._read_buffer + octets if self._read_buffer else octets
+
+    def _receive_some(self, deadline: Deadline) -> bytes:
+        while True:
+            if not self._more:
+                self.wait_until_readable(deadline)
+            self.torn = True
+            try:
+                octets: bytes = self.sock.recv(RECEIVE_SIZE)
+            except BlockingIOError:
+                self._more = self.torn = False
+                continue
+            except OSError as error:
+                raise ConnectionLost.from_error(error, 'the connection broke') from error
+            self._more = len(octets) == RECEIVE_SIZE
+            return octets
+
+    def _read(self, n: int) -> bytes:
+        """Take n octets, as soon as they are there."""
+        while len(self._read_buffer) < n:
+            self.receive()
+        octets, self._read_buffer = self._read_buffer[:n], self._read_buffer[n:]
+        return octets
+
+    def read_frame(self) -> tuple[int, int, bytes]:
+        """Take one frame: (frame type, channel, payload)."""
+        frame_type, channel, size = _FRAME_HEADER.unpack(self._read(_FRAME_HEADER.size))
+        payload = self._read(size)
+        end = self._read(1)[0]
+        if end != FRAME_END:
+            raise ProtocolError(FRAME_ERROR, 'a frame ends in 0x{:02x}'.format(end))
+        return frame_type, channel, payload
+
+    # Sending
+
+    def send(self, octets: Octets, deadline: Deadline = NEVER) -> None:
+        """Send all of it.
+
+        Raises ConnectionLost or AMQPTimeout; `cut` then says whether a part was sent.
+        """
+        self.cut = True
+        try:
+            sent = self.sock.send(octets)
+        except self._would_block:
+            sent = 0
+        except OSError as error:
+            raise ConnectionLost.from_error(error, 'the connection broke') from error
+        if sent < len(octets):
+            self._send_rest(deque([memoryview(octets)[sent:]]), sent > 0, deadline)
+        self.cut = False
+        self.sent += 1
+
+    def send_pieces(self, pieces: Iterable[Octets], deadline: Deadline = NEVER) -> None:
+        """Send pieces one after the other without joining them; otherwise as send()."""
+        self.cut = True
+        self._send_rest(deque(map(memoryview, pieces)), False, deadline)
+        self.cut = False
+        self.sent += 1
+
+    def _send_rest(self, pieces: deque[memoryview], begun: bool, deadline: Deadline) -> None:
+        while pieces:
+            try:
+                sent = self._send_some(pieces)
+            except self._would_block:
+                try:
+                    self.wait_writable(deadline)
+                except AMQPTimeout:
+                    self.cut = begun
+                    raise
+                continue
+            except OSError as error:
+                raise ConnectionLost.from_error(error, 'the connection broke') from error
+            begun = True
+            _drop(pieces, sent)
+
+    def _send_some(self, pieces: deque[memoryview]) -> int:
+        """Send what the socket takes of the pieces; return how many octets that was."""
+        raise NotImplementedError
+
+    def _write(self, octets: Octets) -> None:
+        self.send(octets)
+
+    def write_frame(self, frame_type: int, channel: int, payload: bytes) -> None:
+        """Send one frame."""
+        header = _FRAME_HEADER.pack(frame_type, channel, len(payload))
+        self.send(b''.join((header, payload, bytes((FRAME_END,)))))
+
+    # Ending
+
+    def shutdown(self) -> None:
+        """End both directions, which wakes every thread that waits for the socket."""
+        if self.sock is not None:
+            try:
+                # Not SSLSocket.shutdown, which would drop the TLS layer under other threads.
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+            except OSError:
+                pass  # the peer was faster
+
+    def close(self) -> None:
+        """End both directions and free the descriptor; once closed, it does nothing."""
+        self.shutdown()
+        self.release()
+
+    def release(self) -> None:
+        """Free the descriptor and nothing else."""
+        sock, self.sock = self.sock, None
+        if sock is not None:
+            sock.close()
+
+
+class TCPTransport(_AbstractTransport):
+    """A transport over plain TCP."""
+
+    def _send_some(self, pieces: deque[memoryview]) -> int:
+        if hasattr(socket.socket, 'sendmsg'):
+            return self.sock.sendmsg(islice(pieces, _MOST_PIECES))  # type: ignore[no-any-return]
+        return self.sock.send(_join_small(pieces))  # type: ignore[no-any-return]
+
+
+class SSLTransport(_AbstractTransport):
+    """A transport over TLS.
+
+    ssl: see tls.make_context.
+    """
+
+    default_port = AMQPS_PORT
+
+    def __init__(
+        self, host: str, connect_timeout: Optional[float], ssl: tls.Options = True
+    ) -> None:
+        self.sslopts = ssl
+        self.sslobj: Any = None
+        # OpenSSL does not allow a read and a write of one connection at the same time. It is
+        # held for single calls that do not block, never while waiting.
+        self._tls_lock = threading.Lock()
+        super().__init__(host, connect_timeout)
+
+    def _setup_transport(self) -> None:
+        # Imported only where it is used: it costs more than all the rest.
+        import ssl
+
+        from amqplib.client_0_8 import tls
+
+        context, server_name = tls.make_context(self.sslopts, self.host)
+        self._would_block = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        self._want_write = ssl.SSLWantWriteError
+        try:
+            self.sock = self.sslobj = context.wrap_socket(
+                self.sock, server_hostname=server_name, do_handshake_on_connect=False
+            )
+            self.sock.setblocking(False)
+            self._repeat(self.sock.do_handshake, self.deadline)
+        except AMQPTimeout:
+            text = 'no TLS handshake with {} within {} s'
+            address = join_address(self.host, self.port)
+            raise AMQPTimeout(0, text.format(address, self.deadline.seconds)) from None
+        except OSError as error:
+            address = join_address(self.host, self.port)
+            what = 'no TLS connection to {}'.format(address)
+            raise ConnectionLost.from_error(error, what) from error
+
+    def _repeat(self, operation: Callable[..., Any], deadline: Deadline, *args: Any) -> Any:
+        """Do it again whenever the socket can go on, until it succeeds."""
+        while True:
+            try:
+                with self._tls_lock:
+                    self.torn = True
+                    return operation(*args)
+            except self._would_block as error:
+                self.torn = False
+                write = isinstance(error, self._want_write)
+                self._wait(deadline, read=not write, write=write)
+
+    def _receive_some(self, deadline: Deadline) -> bytes:
+        # TLS keeps decrypted octets of its own: try before waiting for the socket.
+        try:
+            return self._repeat(self.sock.recv, deadline, RECEIVE_SIZE)  # type: ignore[no-any-return]
+        except AMQPTimeout:
+            raise
+        except OSError as error:
+            raise ConnectionLost.from_error(error, 'the connection broke') from error
+
+    def send(self, octets: Octets, deadline: Deadline = NEVER) -> None:
+        """Send all of it; otherwise as send() of plain TCP."""
+        self.send_pieces((octets,), deadline)
+
+    def _send_some(self, pieces: deque[memoryview]) -> int:
+        octets = _join_small(pieces)
+        with self._tls_lock:
+            return self.sock.send(octets)  # type: ignore[no-any-return]
+
+
+def create_transport(
+    host: str, connect_timeout: Optional[float], ssl: Union[bool, Any] = False
+) -> _AbstractTransport:
+    """Connect a transport: TLS if `ssl` is true, else plain TCP."""
+    if ssl:
+        return SSLTransport(host, connect_timeout, ssl)
+    return TCPTransport(host, connect_timeout)
+
+
+def join_address(host: str, port: int) -> str:
+    """Return ``host:port``, with brackets where the host has colons."""
+    return ('[{}]:{}' if ':' in host else '{}:{}').format(host, port)
+
+
+def wait_for(
+    sock: socket.socket, seconds: Optional[float], read: bool = False, write: bool = False
+) -> tuple[bool, bool]:
+    """Wait until the socket can be read or written, or failed; return which of the two.
+
+    seconds: how long at most; None for no limit. (False, False) says that nothing happened.
+    """
+    if not hasattr(select, 'poll'):
+        readable, writable, failed = select.select(
+            [sock] if read else [], [sock] if write else [], [sock], seconds
+        )
+        return bool(readable or failed), bool(writable or failed)
+    poller = select.poll()
+    poller.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+    events = poller.poll(None if seconds is None else ceil(seconds * 1000))
+    if not events:
+        return False, False
+    happened = events[0][1]
+    failed_bits = select.POLLERR | select.POLLHUP | select.POLLNVAL
+    return bool(happened & (select.POLLIN | failed_bits)), bool(
+        happened & (select.POLLOUT | failed_bits)
+    )
+
+
+def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """Return a socket that is connected to the first address that answers."""
+    what = 'cannot connect to {}'.format(join_address(host, port))
+    addresses = look_up(host, port, deadline)
+    for tried, address in enumerate(addresses):
+        try:
+            return _connect_to(address, _share(deadline, len(addresses) - tried))
+        except OSError as error:
+            failure = error
+    if isinstance(failure, socket.timeout) and failure.errno is None:
+        raise AMQPTimeout(0, '{} within {} s'.format(what, deadline.seconds)) from failure
+    raise ConnectionLost.from_error(failure, what) from failure
+
+
+def _share(deadline: Deadline, addresses: int) -> Optional[float]:
+    """Return how long to try one address, so that time is left for the others."""
+    remaining = deadline.remaining()
+    return None if remaining is None else max(remaining / addresses, 0.001)
+
+
+def _connect_to(address: AddressInfo, seconds: Optional[float]) -> socket.socket:
+    family, kind, protocol, _, where = address
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.settimeout(seconds)
+        sock.connect(where)
+        if sock.getsockname() == sock.getpeername():
+            # TCP lets a socket connect to itself where nobody listens on a local port.
+            raise ConnectionRefusedError(111, 'Connection refused')
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _drop(pieces: deque[memoryview], count: int) -> None:
+    """Take the first `count` octets off the pieces."""
+    while pieces and count >= len(pieces[0]):
+        count -= len(pieces.popleft())
+    if count:
+        pieces[0] = pieces[0][count:]
+
+
+def _join_small(pieces: deque[memoryview]) -> Octets:
+    """Return the first piece, or the first small ones joined."""
+    if len(pieces) == 1 or len(pieces[0]) >= _TLS_PIECE:
+        return pieces[0]
+    joined = b''
+    for piece in pieces:
+        if len(joined) + len(piece) > 2 * _TLS_PIECE:
+            return joined + piece[: 2 * _TLS_PIECE - len(joined)]
+        joined += piece
+    return joined
