@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, Union
 
 from amqplib.client_0_8 import spec
 from amqplib.client_0_8.basic_message import Message
@@ -134,11 +134,12 @@ class AbstractChannel:
         """
         method = self._take(allowed_methods)
         if method is None:
-            connection = self._open_connection()
-            assert self.channel_id is not None
+            connection, channel_id = self._open_connection(), self.channel_id
+            if channel_id is None:  # closed just now, by the thread that reads
+                self._raise_cause()
             # Without a timeout, an override of amqplib 1.0.2's form will do.
             limit = () if timeout is None else (timeout,)
-            method = connection._wait_method(self.channel_id, allowed_methods, *limit)
+            method = connection._wait_method(channel_id, allowed_methods, *limit)
             if method is None:
                 return None
         return self.dispatch_method(*method)
@@ -162,7 +163,7 @@ class AbstractChannel:
         handler = self._METHOD_MAP.get(method_sig)
         if handler is None:
             raise AMQPException(
-                spec.NOT_IMPLEMENTED, 'Unknown AMQP method {}'.format(method_sig), method_sig
+                spec.NOT_IMPLEMENTED, f'Unknown AMQP method {method_sig}', method_sig
             )
         if content is None:
             return handler(self, args)
@@ -183,10 +184,10 @@ class AbstractChannel:
             self._handled += 1
             self.dispatch_method(*method)
         elif method_sig in self._REPLIES and method_sig not in self._unclaimed:
-            text = 'a reply that nothing was waiting for: {}'.format(self._name_of(method_sig))
+            text = f'a reply that nothing was waiting for: {self._name_of(method_sig)}'
             raise ProtocolError(spec.COMMAND_INVALID, text, method_sig)
         elif method_sig not in self._METHOD_MAP:
-            text = 'an unknown method {}'.format(method_sig)
+            text = f'an unknown method {method_sig}'
             raise ProtocolError(spec.NOT_IMPLEMENTED, text, method_sig)
         else:
             self._unclaimed.discard(method_sig)
@@ -204,13 +205,24 @@ class AbstractChannel:
         row = spec.BY_SIGNATURE.get(method_sig)
         if row is not None:
             self._unclaimed.update(row.replies)
-        self._open_connection()._send(self.channel_id, method_sig, args, content)
+        self._transmit(method_sig, args, content)
+
+    def _transmit(
+        self,
+        method_sig: Signature,
+        args: Union[bytes, AMQPWriter],
+        content: Optional[Message] = None,
+    ) -> None:
+        connection = self._open_connection()
+        channel_id = self.channel_id
+        if channel_id is None:  # closed just now, by the thread that reads
+            self._raise_cause()
+        connection._send(channel_id, method_sig, args, content)
 
     def _cast(self, name: str, *values: Any) -> None:
         """Send a method that has no reply."""
         method = self._methods[name]
-        args = encode_arguments(method, values)
-        self._open_connection()._send(self.channel_id, method.signature, args, None)
+        self._transmit(method.signature, encode_arguments(method, values))
 
     def _call(
         self,
@@ -234,7 +246,7 @@ class AbstractChannel:
         self._reply = None
         self._expected = method.replies
         try:
-            connection._send(self.channel_id, method.signature, args, None)
+            self._transmit(method.signature, args)
         except BaseException:
             self._expected = ()
             raise
@@ -244,7 +256,7 @@ class AbstractChannel:
         try:
             connection._wait_until(self, self._has_reply, deadline)
         except AMQPTimeout:
-            text = 'no reply within {} s'.format(deadline.seconds)
+            text = f'no reply within {deadline.seconds} s'
             timeout = AMQPTimeout(0, text, method.signature, self._name_of(method.signature))
             self._abandon(timeout)
             raise timeout from None
@@ -266,8 +278,16 @@ class AbstractChannel:
         return self._reply is not None
 
     def _decode(self, name: str, args: AMQPReader) -> tuple[Any, ...]:
-        """Return the values of the fields of the named method."""
-        return decode_arguments(self._methods[name], args)
+        """Return the values of the fields of the named method.
+
+        Raises ProtocolError if they are wrong, which ends the connection.
+        """
+        try:
+            return decode_arguments(self._methods[name], args)
+        except ProtocolError as error:
+            if self.connection is not None:
+                self.connection._fail(error)
+            raise
 
     def _name_of(self, method_sig: Signature) -> str:
         """Return the name of the Python method for a signature, '' if there is none."""
@@ -280,12 +300,9 @@ class AbstractChannel:
 
     def _open_connection(self) -> Connection:
         """Return the connection; raise what closed this channel if it is not open."""
-        if self._cause is not None:
-            self._raise_cause()
         connection = self.connection
-        if connection is None:
-            # Closed by _do_close() alone, as subclasses may.
-            raise AMQPConnectionException(0, 'this channel is closed')
+        if self._cause is not None or connection is None:
+            self._raise_cause()
         return connection
 
     def _lose(self, cause: AMQPException) -> None:
@@ -299,12 +316,15 @@ class AbstractChannel:
         if not self.method_queue:
             self._do_close()
 
-    def _raise_cause(self) -> None:
+    def _raise_cause(self) -> NoReturn:
         """Raise what closed this channel."""
         self._do_close()
-        assert self._cause is not None
-        self._told = self._cause.told = True
-        raise self._cause.again() from self._cause.__cause__
+        cause = self._cause
+        if cause is None:
+            # Closed by _do_close() alone, as subclasses may do.
+            raise AMQPConnectionException(0, 'this channel is closed')
+        self._told = cause.told = True
+        raise cause.again() from cause.__cause__
 
     def _abandon(self, cause: AMQPException) -> None:
         """Give up on this channel after a call whose reply may still come."""

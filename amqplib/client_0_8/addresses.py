@@ -23,7 +23,7 @@ def parse_address(host: str, default_port: int) -> tuple[str, int]:
     An empty name is the local host. Raises ValueError or TypeError for anything else.
     """
     if not isinstance(host, str):
-        raise TypeError('host: {!r} is not a str'.format(host))
+        raise TypeError(f'host: {host!r} is not a str')
     bracketed = IPV6_LITERAL.match(host)
     if bracketed:
         name, port = bracketed.groups()
@@ -35,7 +35,7 @@ def parse_address(host: str, default_port: int) -> tuple[str, int]:
     if port is None:
         return name or 'localhost', default_port
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError('host: {!r} has no port from 1 to 65535'.format(host))
+        raise ValueError(f'host: {host!r} has no port from 1 to 65535')
     return name or 'localhost', int(port)
 
 
@@ -56,13 +56,14 @@ def look_up(name: str, port: int, deadline: Deadline) -> list[AddressInfo]:
     thread.start()
     thread.join(deadline.remaining())
     if not results:
-        text = 'the address of {} was not found within {} s'.format(name, deadline.seconds)
+        text = f'the address of {name} was not found within {deadline.seconds} s'
         raise AMQPTimeout(0, text)
     if isinstance(results[0], UnicodeError):
-        raise ValueError('host: {!r} is not a host name'.format(name)) from results[0]
+        raise ValueError(f'host: {name!r} is not a host name') from results[0]
     if isinstance(results[0], OSError):
-        raise ConnectionLost.from_error(results[0], 'cannot find the address of {}'.format(name))
-    return results[0]  # type: ignore[no-any-return]
+        raise ConnectionLost.from_error(results[0], f'cannot find the address of {name}')
+    addresses: list[AddressInfo] = results[0]
+    return addresses
 
 
 def _get_addresses(name: str, port: int, flags: int) -> list[AddressInfo]:

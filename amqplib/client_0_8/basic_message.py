@@ -71,7 +71,7 @@ class Message(GenericContent):
             return False
         return _as_sent(self) == _as_sent(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -107,7 +107,7 @@ class Message(GenericContent):
             return body.cast('B') if body.contiguous else body.tobytes()
         if isinstance(body, (bytes, bytearray)):
             return body
-        raise TypeError('body: {!r} is not a str or bytes'.format(type(body).__name__))
+        raise TypeError(f'body: {type(body).__name__!r} is not a str or bytes')
 
     def decode_body(self) -> None:
         """Make text of the body where content_encoding names how; else leave it as it is."""
@@ -116,7 +116,7 @@ class Message(GenericContent):
             return  # no need to decode the properties
         try:
             self.body = self.body.decode(self.content_encoding)  # type: ignore[union-attr]
-        except Exception:
+        except Exception:  # noqa: BLE001
             # No encoding, not octets, an encoding that is not known or not the one of the body:
             # a sender may name anything, and every encoding has errors (and warnings) of its own.
             return
@@ -126,7 +126,7 @@ def _encode_text(body: str, encoding: str) -> bytes:
     try:
         return body.encode(encoding)
     except LookupError:
-        raise ValueError('content_encoding: {!r} is not known'.format(encoding)) from None
+        raise ValueError(f'content_encoding: {encoding!r} is not known') from None
 
 
 def _as_sent(message: Any) -> tuple[dict[str, Any], Any]:

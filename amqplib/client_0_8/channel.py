@@ -9,7 +9,6 @@ from __future__ import annotations
 from queue import Queue
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 
-from amqplib.client_0_8 import spec
 from amqplib.client_0_8.abstract_channel import (
     AMQP_LOGGER,
     CLOSE_TIMEOUT,
@@ -80,7 +79,7 @@ class Channel(AbstractChannel):
 
     def __repr__(self) -> str:
         state = 'open' if self.is_open else 'closed'
-        return '<{} {} {}>'.format(type(self).__name__, self.channel_id, state)
+        return f'<{type(self).__name__} {self.channel_id} {state}>'
 
     def _ticket(self, ticket: Optional[int]) -> int:
         return self.default_ticket if ticket is None else ticket
@@ -100,10 +99,11 @@ class Channel(AbstractChannel):
         Returns what the broker does from now on. RabbitMQ closes the connection (540) on False:
         use basic_qos.
         """
-        return self._call('channel.flow', active)  # type: ignore[no-any-return]
+        now_active: bool = self._call('channel.flow', active)
+        return now_active
 
-    def _flow_ok(self, args: AMQPReader) -> bool:
-        return self._decode('channel.flow_ok', args)[0]  # type: ignore[no-any-return]
+    def _flow_ok(self, args: AMQPReader) -> Any:
+        return self._decode('channel.flow_ok', args)[0]
 
     def _flow(self, args: AMQPReader) -> None:
         (self.active,) = self._decode('channel.flow', args)
@@ -178,10 +178,9 @@ class Channel(AbstractChannel):
     def _send_soon(self, name: str, *values: Any) -> None:
         """Send a method from within the read loop, which must not wait for other writers."""
         method = self._methods[name]
-        assert self.connection is not None and self.channel_id is not None
-        self.connection._send_soon(
-            self.channel_id, method.signature, encode_arguments(method, values)
-        )
+        connection, channel_id = self.connection, self.channel_id
+        if connection is not None and channel_id is not None:
+            connection._send_soon(channel_id, method.signature, encode_arguments(method, values))
 
     def _forget(self) -> None:
         """Free the channel's number."""
@@ -223,9 +222,8 @@ class Channel(AbstractChannel):
 
         Returns the ticket, and keeps it as default_ticket. RabbitMQ grants any, and ignores it.
         """
-        return self._call(  # type: ignore[no-any-return]
-            'access.request', realm, exclusive, passive, active, write, read
-        )
+        granted: int = self._call('access.request', realm, exclusive, passive, active, write, read)
+        return granted
 
     def _access_request_ok(self, args: AMQPReader) -> int:
         (self.default_ticket,) = self._decode('access.request_ok', args)
@@ -299,10 +297,11 @@ class Channel(AbstractChannel):
         Returns (name, number of messages, number of consumers); None with nowait.
         Raises NotFound (passive), PreconditionFailed (it exists otherwise), ResourceLocked.
         """
-        return self._call(  # type: ignore[no-any-return]
+        declared: Optional[tuple[str, int, int]] = self._call(
             'queue.declare', self._ticket(ticket), queue, passive, durable, exclusive,
             auto_delete, nowait, arguments, nowait=nowait,
         )  # fmt: skip
+        return declared
 
     def _queue_declare_ok(self, args: AMQPReader) -> tuple[Any, ...]:
         return self._decode('queue.declare_ok', args)
@@ -339,9 +338,7 @@ class Channel(AbstractChannel):
         nowait: accepted as elsewhere; the protocol has no such flag here, so the reply comes
             and is waited for.
         """
-        self._call(
-            'queue.unbind', self._ticket(ticket), queue, exchange, routing_key, arguments
-        )
+        self._call('queue.unbind', self._ticket(ticket), queue, exchange, routing_key, arguments)
 
     def queue_purge(
         self, queue: str = '', nowait: bool = False, ticket: Optional[int] = None
@@ -350,12 +347,13 @@ class Channel(AbstractChannel):
 
         Returns how many there were; None with nowait. Raises NotFound.
         """
-        return self._call(  # type: ignore[no-any-return]
+        message_count: Optional[int] = self._call(
             'queue.purge', self._ticket(ticket), queue, nowait, nowait=nowait
         )
+        return message_count
 
-    def _message_count(self, args: AMQPReader) -> int:
-        return args.read_long()
+    def _queue_purge_ok(self, args: AMQPReader) -> Any:
+        return self._decode('queue.purge_ok', args)[0]
 
     def queue_delete(
         self,
@@ -371,10 +369,14 @@ class Channel(AbstractChannel):
 
         Returns how many messages went with it; None with nowait.
         """
-        return self._call(  # type: ignore[no-any-return]
+        message_count: Optional[int] = self._call(
             'queue.delete', self._ticket(ticket), queue, if_unused, if_empty, nowait,
             nowait=nowait,
         )  # fmt: skip
+        return message_count
+
+    def _queue_delete_ok(self, args: AMQPReader) -> Any:
+        return self._decode('queue.delete_ok', args)[0]
 
     # The basic class (specification, class 60)
 
@@ -427,8 +429,8 @@ class Channel(AbstractChannel):
             self._on_cancel[tag] = on_cancel
         return tag
 
-    def _consumer_tag(self, args: AMQPReader) -> str:
-        return args.read_shortstr()
+    def _basic_consume_ok(self, args: AMQPReader) -> Any:
+        return self._decode('basic.consume_ok', args)[0]
 
     def basic_cancel(self, consumer_tag: str, nowait: bool = False) -> None:
         """End a consumer.
@@ -449,7 +451,7 @@ class Channel(AbstractChannel):
         if on_cancel is not None:
             on_cancel(consumer_tag)
             return
-        text = 'the broker cancelled the consumer {!r}'.format(printable(consumer_tag))
+        text = f'the broker cancelled the consumer {printable(consumer_tag)!r}'
         raise ConsumerCancelled(0, text, _BASIC_CONSUME, consumer_tag=consumer_tag)
 
     def _basic_deliver(self, args: AMQPReader, msg: Message) -> None:
@@ -476,9 +478,8 @@ class Channel(AbstractChannel):
         self, queue: str = '', no_ack: bool = False, ticket: Optional[int] = None
     ) -> Optional[Message]:
         """Return the next message of a queue, or None if there is none. Raises NotFound."""
-        return self._call(  # type: ignore[no-any-return]
-            'basic.get', self._ticket(ticket), queue, no_ack
-        )
+        msg: Optional[Message] = self._call('basic.get', self._ticket(ticket), queue, no_ack)
+        return msg
 
     def _basic_get_ok(self, args: AMQPReader, msg: Message) -> Message:
         delivery_tag, redelivered, exchange, routing_key, message_count = self._decode(
@@ -511,18 +512,18 @@ class Channel(AbstractChannel):
         what closed the channel, if that is known by now.
         """
         if not isinstance(msg, Message):
-            raise TypeError('msg: {!r} is not a Message'.format(type(msg).__name__))
+            raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
         values = (self._ticket(ticket), exchange, routing_key, mandatory, immediate)
         args = encode_arguments(METHODS['basic.publish'], values)
         connection = self._open_connection()
         connection._look_for_input(self)
         if not self.active:
             connection._wait_for_flow(self)
-        connection._send(self.channel_id, _BASIC_PUBLISH, args, msg)
+        self._transmit(_BASIC_PUBLISH, args, msg)
 
     def _basic_return(self, args: AMQPReader, msg: Message) -> None:
         values = self._decode('basic.return', args)
-        self.returned_messages.put((*values, msg))  # type: ignore[arg-type]
+        self.returned_messages.put((*values, msg))
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Acknowledge a message; with `multiple`, all up to this one (0: all there are)."""
@@ -580,13 +581,13 @@ class Channel(AbstractChannel):
             'exchange.delete_ok': _done,
             'queue.declare_ok': _queue_declare_ok,
             'queue.bind_ok': _done,
-            'queue.purge_ok': _message_count,
-            'queue.delete_ok': _message_count,
+            'queue.purge_ok': _queue_purge_ok,
+            'queue.delete_ok': _queue_delete_ok,
             'queue.unbind_ok': _done,
             'basic.qos_ok': _done,
-            'basic.consume_ok': _consumer_tag,
+            'basic.consume_ok': _basic_consume_ok,
             'basic.cancel': _basic_cancel,
-            'basic.cancel_ok': _consumer_tag,
+            'basic.cancel_ok': _done,
             'basic.return': _basic_return,
             'basic.deliver': _basic_deliver,
             'basic.get_ok': _basic_get_ok,
@@ -610,4 +611,4 @@ _BASIC_PUBLISH = METHODS['basic.publish'].signature
 
 def _check_callable(name: str, value: Any) -> None:
     if value is not None and not callable(value):
-        raise TypeError('{}: {!r} cannot be called'.format(name, value))
+        raise TypeError(f'{name}: {value!r} cannot be called')

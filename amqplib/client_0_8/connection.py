@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
+import weakref
 from collections.abc import Sequence
 from itertools import count
 from time import monotonic
 from typing import Any, Callable, ClassVar, Optional, Union
 
 from amqplib import __version__
+from amqplib.client_0_8 import heartbeat as heartbeats
 from amqplib.client_0_8 import spec
 from amqplib.client_0_8 import transport as transport_module
 from amqplib.client_0_8.abstract_channel import (
@@ -35,7 +38,7 @@ from amqplib.client_0_8.exceptions import (
     WriteTimeout,
 )
 from amqplib.client_0_8.login import Login
-from amqplib.client_0_8.method_framing import MethodReader, MethodWriter
+from amqplib.client_0_8.method_framing import HEARTBEAT_FRAME, MethodReader, MethodWriter
 from amqplib.client_0_8.serialization import (
     AMQPReader,
     AMQPWriter,
@@ -89,6 +92,9 @@ class Connection(AbstractChannel):
     connect_timeout: seconds for everything until the connection is open; None for no limit.
     rpc_timeout: seconds to wait for the reply to a method; None for no limit.
     write_timeout: seconds that sending may take; None for no limit.
+    heartbeat: seconds, 0 to 65535, after which each side wants to have heard of the other; 0 turns
+        heartbeats off, None takes what the broker proposes. They are sent in the background. A
+        connection on which nothing arrives for twice as long is lost.
 
     An unknown argument is accepted with a warning.
 
@@ -120,33 +126,36 @@ class Connection(AbstractChannel):
         connect_timeout: Optional[float] = 30.0,
         rpc_timeout: Optional[float] = None,
         write_timeout: Optional[float] = None,
+        heartbeat: Optional[int] = None,
         **kwargs: Any,
     ) -> None:
         for name in kwargs:
-            text = '{} has no argument {!r}: it is ignored'.format(type(self).__name__, name)
+            text = f'{type(self).__name__} has no argument {name!r}: it is ignored'
             warnings.warn(text, stacklevel=2)
         deadline = Deadline(connect_timeout)
         self.rpc_timeout = Deadline(rpc_timeout).seconds
         self.write_timeout = Deadline(write_timeout).seconds
         self._login = Login(userid, password, login_method, login_response)
         self._properties = _client_properties(client_properties)
+        self._heartbeat = heartbeat
         arguments = (virtual_host, locale, insist)
         # Find wrong values before there is a socket.
         encode_arguments(METHODS['connection.open'], (virtual_host, '', insist))
         encode_arguments(METHODS['connection.start_ok'], (self._properties, '', b'', locale))
+        encode_arguments(METHODS['connection.tune_ok'], (0, 0, heartbeat or 0))
         for _ in range(MOST_REDIRECTS + 1):
             redirected = self._connect(host, ssl, deadline, *arguments)
             if redirected is None:
                 return
             AMQP_LOGGER.debug('redirected to %s', redirected)
             host = redirected
-        raise AMQPConnectionException(0, 'redirected more than {} times'.format(MOST_REDIRECTS))
+        raise AMQPConnectionException(0, f'redirected more than {MOST_REDIRECTS} times')
 
     def __repr__(self) -> str:
         if self.transport is None:
-            return '<{} closed>'.format(type(self).__name__)
+            return f'<{type(self).__name__} closed>'
         address = join_address(self.transport.host, self.transport.port)
-        return '<{} to {}>'.format(type(self).__name__, address)
+        return f'<{type(self).__name__} to {address}>'
 
     # Opening (specification, class 10)
 
@@ -169,7 +178,7 @@ class Connection(AbstractChannel):
             transport.send(self._protocol_header(), deadline)
             return self._handshake(virtual_host, insist, deadline)
         except AMQPTimeout:
-            text = 'no AMQP handshake with {} within {} s'.format(address, deadline.seconds)
+            text = f'no AMQP handshake with {address} within {deadline.seconds} s'
             timeout = AMQPTimeout(0, text)
             self._fail(timeout)
             raise timeout from None
@@ -205,6 +214,7 @@ class Connection(AbstractChannel):
         self.method_writer = MethodWriter(transport, self.frame_max)
         self.method_writer.write_timeout = self.write_timeout
         transport.wait_writable = self._wait_until_writable
+        _connections.add(self)
 
     def _protocol_header(self) -> bytes:
         # Looked up there and now, as programs have replaced it.
@@ -234,7 +244,7 @@ class Connection(AbstractChannel):
             if error.amqp_reply_code != spec.ACCESS_REFUSED:
                 raise
             raise LoginRefused(*error.args) from None
-        raise LoginRefused(0, 'more than {} security challenges'.format(MOST_CHALLENGES))
+        raise LoginRefused(0, f'more than {MOST_CHALLENGES} security challenges')
 
     def _await_method(self, *names: str, deadline: Deadline) -> Any:
         """Wait for one of the named methods; return what its handler returns."""
@@ -287,11 +297,13 @@ class Connection(AbstractChannel):
         # 0 says that there is no limit.
         self.channel_max = channel_max or self.channel_max
         self.frame_max = frame_max or self.frame_max
-        self.heartbeat = heartbeat
+        self.heartbeat = heartbeat if self._heartbeat is None else self._heartbeat
         self.method_writer.frame_max = self.frame_max
         # RabbitMQ takes payloads of frame_max, beside its own limit; so may others send them.
         self.method_reader.body_limit = self.frame_max
-        self._x_tune_ok(self.channel_max, self.frame_max, 0)
+        self._x_tune_ok(self.channel_max, self.frame_max, self.heartbeat)
+        if self.heartbeat and self.transport is not None:
+            heartbeats.watch(self, self.transport, self.heartbeat)
 
     def _x_tune_ok(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
         self._cast('connection.tune_ok', channel_max, frame_max, heartbeat)
@@ -304,18 +316,19 @@ class Connection(AbstractChannel):
         insist: bool = False,
         timeout: Deadline = NEVER,
     ) -> Optional[str]:
-        return self._call(  # type: ignore[no-any-return]
+        redirected: Optional[str] = self._call(
             'connection.open', virtual_host, capabilities, insist, timeout=timeout
         )
+        return redirected
 
     def _open_ok(self, args: AMQPReader) -> None:
         (self.known_hosts,) = self._decode('connection.open_ok', args)
         AMQP_LOGGER.debug('connection open; known hosts: %s', self.known_hosts)
 
-    def _redirect(self, args: AMQPReader) -> str:
+    def _redirect(self, args: AMQPReader) -> Any:
         host, self.known_hosts = self._decode('connection.redirect', args)
-        self._fail(AMQPConnectionException(0, 'redirected to {}'.format(printable(host))))
-        return host  # type: ignore[no-any-return]
+        self._fail(AMQPConnectionException(0, f'redirected to {printable(host)}'))
+        return host
 
     # Channels
 
@@ -339,16 +352,16 @@ class Connection(AbstractChannel):
         with self._numbering:
             if len(self.channels) + len(self._retired) > self.channel_max:
                 raise AMQPException(
-                    spec.NOT_ALLOWED, 'all of the {} channels are open'.format(self.channel_max)
+                    spec.NOT_ALLOWED, f'all of the {self.channel_max} channels are open'
                 )
             if channel_id is None:
                 return self._get_free_channel_id()
         if isinstance(channel_id, bool) or not isinstance(channel_id, int):
-            raise TypeError('channel_id: {!r} is not an int'.format(channel_id))
+            raise TypeError(f'channel_id: {channel_id!r} is not an int')
         if not 0 < channel_id <= spec.DEFAULT_CHANNEL_MAX:
-            raise ValueError('channel_id: {} is not 1 to 65535'.format(channel_id))
+            raise ValueError(f'channel_id: {channel_id} is not 1 to 65535')
         if channel_id in self._retired:
-            raise ValueError('channel_id: the broker has not closed {} yet'.format(channel_id))
+            raise ValueError(f'channel_id: the broker has not closed {channel_id} yet')
         return channel_id
 
     def _get_free_channel_id(self) -> int:
@@ -380,7 +393,7 @@ class Connection(AbstractChannel):
             self._send_soon(channel_id, method.signature, args)
 
     def _new_consumer_tag(self) -> str:
-        return 'amqplib-{}'.format(next(self._consumer_tags))
+        return f'amqplib-{next(self._consumer_tags)}'
 
     # Reading
 
@@ -398,7 +411,7 @@ class Connection(AbstractChannel):
         if channel is None:
             # Closed by another thread just now.
             self._open_connection()
-            raise AMQPConnectionException(0, 'channel {} is closed'.format(channel_id))
+            raise AMQPConnectionException(0, f'channel {channel_id} is closed')
         deadline = NEVER if timeout is None else Deadline(timeout)
         handled = channel._handled
         scanned = 0
@@ -459,7 +472,7 @@ class Connection(AbstractChannel):
             remaining = deadline.remaining()
             woken = waiter.acquire(timeout=-1 if remaining is None else remaining)
             if not woken and not ready():
-                raise AMQPTimeout(0, 'nothing arrived within {} s'.format(deadline.seconds))
+                raise AMQPTimeout(0, f'nothing arrived within {deadline.seconds} s')
         finally:
             if self._followers.pop(channel, None) is None:
                 # It was woken, perhaps to read: if it leaves instead, another has to.
@@ -477,8 +490,7 @@ class Connection(AbstractChannel):
 
     def _pass_on(self) -> None:
         """After giving up the role of the reader: wake one who may take it."""
-        if self._ending is not None:
-            self._free_descriptor()
+        self._free_descriptor()
         for channel in list(self._followers):
             self._wake(channel)
             return
@@ -486,7 +498,8 @@ class Connection(AbstractChannel):
     def _receive(self, deadline: Deadline) -> None:
         """Receive once, and hand out the methods that became complete (as the reader)."""
         transport = self.transport
-        assert transport is not None
+        if transport is None:
+            return  # closed just now, by another thread
         try:
             if not self.method_reader.queue:
                 self.method_writer.flush()
@@ -530,10 +543,10 @@ class Connection(AbstractChannel):
         if method_sig == _CONNECTION_CLOSE:
             self._closed_by_broker(args)
         elif method_sig in self._METHOD_MAP and method_sig not in self._expected:
-            text = '{} at the wrong time'.format(self._name_of(method_sig))
+            text = f'{self._name_of(method_sig)} at the wrong time'
             raise ProtocolError(spec.COMMAND_INVALID, text, method_sig)
         elif method_sig[0] != _CONNECTION_CLOSE[0]:
-            text = 'a method {} on channel 0'.format(method_sig)
+            text = f'a method {method_sig} on channel 0'
             raise ProtocolError(spec.CHANNEL_ERROR, text, method_sig)
         else:
             super()._arrive(method)
@@ -550,7 +563,7 @@ class Connection(AbstractChannel):
             # Sent again before our close-ok to the first one had arrived.
             self._send_soon(channel_id, _CHANNEL_CLOSE_OK)
         elif method_sig != _CHANNEL_CLOSE_OK:
-            text = 'a method {} on channel {}, which is not open'.format(method_sig, channel_id)
+            text = f'a method {method_sig} on channel {channel_id}, which is not open'
             raise ProtocolError(spec.CHANNEL_ERROR, text, method_sig)
 
     def _look_for_input(self, channel: AbstractChannel) -> None:
@@ -584,12 +597,11 @@ class Connection(AbstractChannel):
 
     def _send(
         self,
-        channel_id: Optional[int],
+        channel_id: int,
         method_sig: Signature,
         args: Union[bytes, AMQPWriter],
         content: Optional[Message],
     ) -> None:
-        assert channel_id is not None
         try:
             self.method_writer.write_method(channel_id, method_sig, args, content)
         except AMQPException as error:
@@ -598,6 +610,8 @@ class Connection(AbstractChannel):
             if self.method_writer.dest.cut:
                 self._fail(ConnectionLost(0, 'a write was interrupted'))
             raise
+        if self._ending is not None:
+            self._free_descriptor()
 
     def _send_soon(self, channel_id: int, method_sig: Signature, args: bytes = b'') -> None:
         try:
@@ -614,6 +628,29 @@ class Connection(AbstractChannel):
         self._read_last_words()
         self._fail(error)
         self._raise_cause()
+
+    def _send_heartbeat(self) -> None:
+        """Send a heartbeat, unless a write is in progress (called by the heartbeat thread)."""
+        if not self.method_writer.lock.acquire(blocking=False):
+            return
+        try:
+            if not self.method_writer.dest.cut:
+                self.method_writer.dest.send(HEARTBEAT_FRAME, _AT_ONCE)
+        except AMQPTimeout:
+            # The socket is full: the peer has more to read than a heartbeat.
+            if self.method_writer.dest.cut:
+                self._fail(ConnectionLost(0, 'a heartbeat was cut short'))
+        except ConnectionLost as error:
+            self._read_last_words()
+            self._fail(error)
+        finally:
+            self.method_writer.lock.release()
+            self._free_descriptor()
+
+    def _went_silent(self, seconds: float) -> None:
+        """Give up, as nothing was heard for so long (called by the heartbeat thread)."""
+        text = f'nothing was heard from the broker for {seconds:.1f} s'
+        self._fail(ConnectionLost(0, text))
 
     def _read_last_words(self) -> None:
         """After a failed write, read what the broker sent before: it may say why."""
@@ -636,7 +673,7 @@ class Connection(AbstractChannel):
         most_received = transport.received + MOST_READ_AHEAD
         while not self._read_or_wait(transport, deadline, most_received):
             if deadline.expired():
-                raise AMQPTimeout(0, 'nothing could be sent within {} s'.format(deadline.seconds))
+                raise AMQPTimeout(0, f'nothing could be sent within {deadline.seconds} s')
 
     def _read_or_wait(
         self,
@@ -733,6 +770,7 @@ class Connection(AbstractChannel):
     def _do_close(self) -> None:
         transport, channels = self.transport, self.channels
         if transport is None or channels is None:
+            self._free_descriptor()
             return
         if self._cause is None:
             self._cause = AMQPConnectionException(0, 'the connection was closed by this program')
@@ -741,6 +779,7 @@ class Connection(AbstractChannel):
         # This wakes the threads that wait for the socket.
         transport.shutdown()
         self._ending = transport
+        heartbeats.unwatch(self)
         for channel_id, channel in list(channels.items()):
             if channel_id:
                 channel._lose(self._cause)
@@ -748,11 +787,11 @@ class Connection(AbstractChannel):
         self._free_descriptor()
 
     def _free_descriptor(self) -> None:
-        """Close the socket, unless another thread still uses it: that thread will.
+        """Close the socket of a closed connection, unless another thread uses it: that one will.
 
         Its number could be given to another file while a thread still waits for it.
         """
-        if not self._reading.acquire(blocking=False):
+        if self._ending is None or not self._reading.acquire(blocking=False):
             return
         try:
             if not self.method_writer.lock.acquire(blocking=False):
@@ -765,6 +804,19 @@ class Connection(AbstractChannel):
                 self.method_writer.lock.release()
         finally:
             self._reading.release()
+
+    def _forked(self) -> None:
+        """In a forked child: close the descriptor and nothing else."""
+        # The locks may be held by threads that the child does not have.
+        self._reading = threading.RLock()
+        self.method_writer.lock = threading.RLock()
+        self._followers.clear()
+        transport = self.transport or self._ending
+        if transport is not None:
+            # Closed now, it cannot be shut down under the parent.
+            transport.release()
+        text = 'the connection belongs to the process that forked: connect after the fork'
+        self._fail(AMQPConnectionException(0, text))
 
     _METHOD_MAP: ClassVar[Handlers] = handlers_by_signature(
         METHODS,
@@ -786,6 +838,20 @@ _CHANNEL_CLOSE = METHODS['channel.close'].signature
 _CHANNEL_CLOSE_OK = METHODS['channel.close_ok'].signature
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
 _AT_ONCE = Deadline(0)
+
+#: The connections of this process that may be open, for a forked child to let go of them.
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _forget_connections() -> None:
+    heartbeats.forget_all()
+    for connection in list(_connections):
+        connection._forked()
+    _connections.clear()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_forget_connections)
 
 
 def _client_properties(own: Optional[dict[str, Any]]) -> dict[str, Any]:

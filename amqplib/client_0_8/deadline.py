@@ -17,9 +17,9 @@ class Deadline:
     def __init__(self, seconds: Optional[float]) -> None:
         if seconds is not None:
             if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-                raise TypeError('timeout: {!r} is not a number of seconds'.format(seconds))
+                raise TypeError(f'timeout: {seconds!r} is not a number of seconds')
             if not seconds >= 0:
-                raise ValueError('timeout: {!r} is not 0 or more'.format(seconds))
+                raise ValueError(f'timeout: {seconds!r} is not 0 or more')
         self.seconds = seconds
         self._moment = None if seconds is None else monotonic() + seconds
 

@@ -55,8 +55,8 @@ def method_name(method: spec.Method) -> str:
     """Return the name of the Python method for a row of the table: ``Channel.queue_declare``."""
     class_name, _, name = method.name.partition('.')
     if class_name in ('connection', 'channel'):
-        return '{}.{}'.format(class_name.capitalize(), name)
-    return 'Channel.{}_{}'.format(class_name, name)
+        return f'{class_name.capitalize()}.{name}'
+    return f'Channel.{class_name}_{name}'
 
 
 METHOD_NAME_MAP: dict[Signature, str] = {row.signature: method_name(row) for row in spec.ROWS}
@@ -85,7 +85,7 @@ class AMQPException(Exception):
     ) -> None:
         super().__init__()
         if method_name is None:
-            method_name = METHOD_NAME_MAP.get(tuple(method_sig), '')  # type: ignore[call-overload]
+            method_name = METHOD_NAME_MAP.get((method_sig[0], method_sig[1]), '')
         self.amqp_reply_code = reply_code
         self.amqp_reply_text = reply_text
         self.amqp_method_sig = method_sig
@@ -96,7 +96,7 @@ class AMQPException(Exception):
         words = [str(code)] if code else []
         words.append(text)
         if name:
-            words.append('({})'.format(name))
+            words.append(f'({name})')
         return ' '.join(words)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -130,7 +130,7 @@ class ConnectionLost(AMQPConnectionException, ConnectionError):
     @classmethod
     def from_error(cls, error: OSError, what: str) -> ConnectionLost:
         """Make one of an operating system's error; what says what was being done."""
-        lost = cls(0, '{}: {}'.format(what, error.strerror or error), NO_METHOD)
+        lost = cls(0, f'{what}: {error.strerror or error}', NO_METHOD)
         lost.errno = error.errno
         lost.__cause__ = error
         return lost

@@ -9,7 +9,7 @@ from amqplib.client_0_8.serialization import encode_table
 
 
 def _plain(userid: str, password: str) -> bytes:
-    return '\0{}\0{}'.format(userid, password).encode()
+    return f'\0{userid}\0{password}'.encode()
 
 
 def _amqplain(userid: str, password: str) -> bytes:
@@ -79,4 +79,4 @@ class Login:
 
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str):
-        raise TypeError('{}: a str is needed, or a login_response'.format(name))
+        raise TypeError(f'{name}: a str is needed, or a login_response')

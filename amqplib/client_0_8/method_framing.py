@@ -22,7 +22,7 @@ import threading
 from collections import deque
 from io import BytesIO
 from struct import Struct
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import NEVER, Deadline
@@ -89,7 +89,7 @@ class _PartialMessage:
             raise ProtocolError(SYNTAX_ERROR, 'a content header is too short', self.signature)
         content_class, weight, self.missing = _CONTENT.unpack_from(payload)
         if content_class != self.signature[0] or weight:
-            text = 'a content header of class {} and weight {}'.format(content_class, weight)
+            text = f'a content header of class {content_class} and weight {weight}'
             raise ProtocolError(UNEXPECTED_FRAME, text, self.signature)
         self.properties = payload[_CONTENT.size :]
 
@@ -202,7 +202,7 @@ class MethodReader:
 
     def _check_size(self, frame_type: int, size: int) -> None:
         if frame_type == FRAME_BODY or size > LARGEST_HEADER:
-            text = 'a frame of type {} and {} octets is too large'.format(frame_type, size)
+            text = f'a frame of type {frame_type} and {size} octets is too large'
             raise ProtocolError(FRAME_ERROR, text)
 
     def _take_frame(self, frame_type: int, channel: int, data: bytes, start: int, end: int) -> None:
@@ -215,7 +215,7 @@ class MethodReader:
             partial.add_body(memoryview(data)[start:end])
             self._complete(channel, partial)
         elif frame_type != FRAME_HEARTBEAT:
-            raise ProtocolError(FRAME_ERROR, 'a frame of unknown type {}'.format(frame_type))
+            raise ProtocolError(FRAME_ERROR, f'a frame of unknown type {frame_type}')
         elif channel or end > start:
             code = UNEXPECTED_FRAME if channel else FRAME_ERROR
             raise ProtocolError(code, 'a heartbeat with a channel or a payload')
@@ -224,8 +224,8 @@ class MethodReader:
         if channel in self.partial_messages:
             raise _unexpected('a method in the middle of a content', channel)
         if len(payload) < _SIGNATURE.size:
-            raise ProtocolError(SYNTAX_ERROR, 'a method frame of {} octets'.format(len(payload)))
-        signature: Signature = _SIGNATURE.unpack_from(payload)  # type: ignore[assignment]
+            raise ProtocolError(SYNTAX_ERROR, f'a method frame of {len(payload)} octets')
+        signature: Signature = _SIGNATURE.unpack_from(payload)
         args = AMQPReader(payload[_SIGNATURE.size :])
         if signature in _CONTENT_METHODS:
             if channel == 0:
@@ -258,11 +258,11 @@ class MethodReader:
 
 
 def _wrong_end(octet: int) -> ProtocolError:
-    return ProtocolError(FRAME_ERROR, 'a frame ends in 0x{:02x}'.format(octet))
+    return ProtocolError(FRAME_ERROR, f'a frame ends in 0x{octet:02x}')
 
 
 def _unexpected(what: str, channel: int) -> ProtocolError:
-    return ProtocolError(UNEXPECTED_FRAME, '{} on channel {}'.format(what, channel))
+    return ProtocolError(UNEXPECTED_FRAME, f'{what} on channel {channel}')
 
 
 def _is_amqp(data: bytes) -> bool:
@@ -278,14 +278,14 @@ def _is_amqp(data: bytes) -> bool:
             return False
         version = '-'.join(map(str, data[5:8] if data[4] == 0 else data[4:8]))
         raise ProtocolVersionRefused(
-            0, 'the broker does not speak this version of AMQP; it offers {}'.format(version)
+            0, f'the broker does not speak this version of AMQP; it offers {version}'
         )
     if data[0] == 21:
         raise ProtocolVersionRefused(
             0, 'the peer answered with a TLS alert: is this a TLS port? Then connect with ssl=True'
         )
     raise ProtocolVersionRefused(
-        0, 'the peer does not speak AMQP: its first octets are {!r}'.format(data[:16])
+        0, f'the peer does not speak AMQP: its first octets are {data[:16]!r}'
     )
 
 

@@ -63,9 +63,7 @@ def byte(number: int) -> bytes:
 def _encode_unsigned(struct: Struct, value: int) -> bytes:
     number = index(value)
     if not 0 <= number < 1 << 8 * struct.size:
-        raise ValueError(
-            '{} is not a number from 0 to {}'.format(number, (1 << 8 * struct.size) - 1)
-        )
+        raise ValueError(f'{number} is not a number from 0 to {(1 << 8 * struct.size) - 1}')
     return struct.pack(number)
 
 
@@ -80,16 +78,14 @@ def _to_octets(value: Union[str, bytes, bytearray], errors: str) -> bytes:
         return value.encode('utf-8', errors)
     if isinstance(value, (bytes, bytearray)):
         return bytes(value)
-    raise TypeError('{!r} is not a str or bytes'.format(value))
+    raise TypeError(f'{value!r} is not a str or bytes')
 
 
 def encode_shortstr(value: Union[str, bytes, bytearray], errors: str = 'surrogateescape') -> bytes:
     """Encode a string of at most 255 octets; text as UTF-8, surrogates as the octets they were."""
     octets = _to_octets(value, errors)
     if len(octets) > 255:
-        raise ValueError(
-            'String too long ({} octets, at most 255 are allowed)'.format(len(octets))
-        )
+        raise ValueError(f'String too long ({len(octets)} octets, at most 255 are allowed)')
     return _OCTET.pack(len(octets)) + octets
 
 
@@ -105,7 +101,7 @@ def encode_timestamp(value: Union[datetime, int]) -> bytes:
         try:
             value = floor(value.timestamp())
         except (OverflowError, OSError) as error:
-            raise ValueError('{} is out of range: {}'.format(value, error)) from None
+            raise ValueError(f'{value} is out of range: {error}') from None
     return encode_longlong(value)
 
 
@@ -121,26 +117,26 @@ def _encode_int(value: int, types: FieldTypes, depth: int) -> bytes:
         return b'I' + value.to_bytes(4, 'big', signed=True)
     if -(1 << 63) <= value < 1 << 63:
         return b'l' + value.to_bytes(8, 'big', signed=True)
-    raise ValueError('{} does not fit into 64 bits'.format(value))
+    raise ValueError(f'{value} does not fit into 64 bits')
 
 
 def _encode_float(value: float, types: FieldTypes, depth: int) -> bytes:
     if not isfinite(value):
-        raise ValueError('{} is refused by brokers'.format(value))
+        raise ValueError(f'{value} is refused by brokers')
     return b'd' + _DOUBLE.pack(value)
 
 
 def _encode_decimal(value: Decimal, types: FieldTypes, depth: int) -> bytes:
     if not value.is_finite():
-        raise ValueError('{} is not a finite number'.format(value))
+        raise ValueError(f'{value} is not a finite number')
     sign, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)  # it is a letter for what is not finite
     # A number of ten digits is beyond 32 bits; do not compute 10 ** 999999 to find that out.
     if exponent > 10 or exponent < -255:
-        raise ValueError('{} does not fit into 32 bits and 255 decimal places'.format(value))
+        raise ValueError(f'{value} does not fit into 32 bits and 255 decimal places')
     unscaled = int(''.join(map(str, digits))) * 10 ** max(exponent, 0) * (-1 if sign else 1)
     if not -(1 << 31) <= unscaled < 1 << 31:
-        raise ValueError('{} does not fit into 32 bits and 255 decimal places'.format(value))
+        raise ValueError(f'{value} does not fit into 32 bits and 255 decimal places')
     return b'D' + _DECIMAL.pack(max(-exponent, 0), unscaled)
 
 
@@ -186,7 +182,7 @@ FIELD_TYPES: FieldTypes = {
 
 def _check_depth(depth: int) -> None:
     if depth > MAX_NESTING:
-        raise ValueError('nested more than {} deep'.format(MAX_NESTING))
+        raise ValueError(f'nested more than {MAX_NESTING} deep')
 
 
 def _encode_value(value: Any, types: FieldTypes, depth: int) -> bytes:
@@ -194,25 +190,27 @@ def _encode_value(value: Any, types: FieldTypes, depth: int) -> bytes:
     if encode is None:
         encode = next((types[known] for known in types if isinstance(value, known)), None)
         if encode is None:
-            raise ValueError('{!r} is not serializable in AMQP'.format(type(value).__name__))
+            raise ValueError(f'{type(value).__name__!r} is not serializable in AMQP')
     return encode(value, types, depth)
 
 
-def encode_table(table: Mapping[Any, Any], types: FieldTypes = FIELD_TYPES, depth: int = 0) -> bytes:
+def encode_table(
+    table: Mapping[Any, Any], types: FieldTypes = FIELD_TYPES, depth: int = 0
+) -> bytes:
     """Encode a dict of str keys (at most 255 octets) and values of the types in `types`.
 
     Raises ValueError or TypeError that names the key.
     """
     _check_depth(depth)
     if not isinstance(table, Mapping):
-        raise TypeError('{!r} is not a dict'.format(table))
+        raise TypeError(f'{table!r} is not a dict')
     parts = []
     for key, value in table.items():
         try:
             parts.append(encode_shortstr(key))
             parts.append(_encode_value(value, types, depth + 1))
         except (TypeError, ValueError) as error:
-            raise named(error, '[{!r}]'.format(key)) from None
+            raise named(error, f'[{key!r}]') from None
     octets = b''.join(parts)
     return encode_long(len(octets)) + octets
 
@@ -231,7 +229,7 @@ def _check_end(offset: int, size: int, end: int) -> int:
     """Return the offset behind `size` octets; raise ValueError if that is beyond the end."""
     following = offset + size
     if following > end:
-        raise ValueError('{} octets announced where {} are left'.format(size, end - offset))
+        raise ValueError(f'{size} octets announced where {end - offset} are left')
     return following
 
 
@@ -332,7 +330,7 @@ def _decode_value(data: bytes, offset: int, end: int, depth: int) -> Decoded:
         return decode_table(data, start, end, depth)
     if tag == 0x41:  # A
         return _decode_array(data, start, end, depth)
-    raise ValueError('Unknown table item type: {}'.format(tag))
+    raise ValueError(f'Unknown table item type: {tag}')
 
 
 def _decode_array(data: bytes, offset: int, end: int, depth: int) -> Decoded:
@@ -497,7 +495,7 @@ class AMQPWriter:
     def getvalue(self) -> bytes:
         """Return what was written so far."""
         self._flush_bits()
-        return self.out.getvalue()  # type: ignore[no-any-return]
+        return self.out.getvalue()
 
     def write(self, octets: bytes) -> None:
         """Write octets as they are."""
@@ -588,7 +586,7 @@ def encode_arguments(method: Method, values: tuple[Any, ...]) -> bytes:
         try:
             _ARGUMENT_WRITERS[wire_type](writer, value)
         except (TypeError, ValueError) as error:
-            raise named(error, '{} {}'.format(method.name, name)) from None
+            raise named(error, f'{method.name} {name}') from None
     return writer.getvalue()
 
 
@@ -600,9 +598,9 @@ def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:
     try:
         values = tuple([_ARGUMENT_READERS[wire_type](args) for _, wire_type in method.fields])
         if args._offset != len(args._data):
-            raise ValueError('{} octets too many'.format(len(args._data) - args._offset))
+            raise ValueError(f'{len(args._data) - args._offset} octets too many')
     except ValueError as error:
-        text = 'the arguments of {} cannot be read: {}'.format(method.name, error)
+        text = f'the arguments of {method.name} cannot be read: {error}'
         raise ProtocolError(SYNTAX_ERROR, text, method.signature) from error
     return values
 
@@ -705,7 +703,7 @@ class GenericContent:
         known = {name for name, _ in self.PROPERTIES}
         for name in properties:
             if name not in known:
-                text = '{} has no property {!r}: it is ignored'.format(type(self).__name__, name)
+                text = f'{type(self).__name__} has no property {name!r}: it is ignored'
                 warnings.warn(text, stacklevel=3)
         self.properties = {name: properties[name] for name in properties if name in known}
 
@@ -768,7 +766,7 @@ class GenericContent:
         properties = self.properties
         for name, error in self._damage.items():
             if properties.get(name) is None:
-                raise ValueError('{} (received so; set or remove it to send it on)'.format(error))
+                raise ValueError(f'{error} (received so; set or remove it to send it on)')
         words = [0]
         parts = []
         for position, (name, wire_type) in enumerate(self.PROPERTIES):

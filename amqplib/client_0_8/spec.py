@@ -85,7 +85,7 @@ class Method:
         self.prefix = _SIGNATURE.pack(class_id, method_id)
 
     def __repr__(self) -> str:
-        return '<Method {} {}>'.format(self.name, self.signature)
+        return f'<Method {self.name} {self.signature}>'
 
 
 _CLOSE = 'short reply_code, shortstr reply_text, short class_id, short method_id'

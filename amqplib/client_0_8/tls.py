@@ -6,6 +6,10 @@ import ssl
 from collections.abc import Mapping
 from typing import Any, Optional, Union
 
+#: Raised by a socket that does not block, when it has to wait.
+WANT_READ = ssl.SSLWantReadError
+WANT_WRITE = ssl.SSLWantWriteError
+
 #: Options of the old ssl.wrap_socket that have no meaning any more.
 _IGNORED = frozenset(('do_handshake_on_connect', 'suppress_ragged_eofs', 'ssl_version'))
 _KNOWN = frozenset(

@@ -8,6 +8,9 @@ may send; who may is decided by those who use a transport.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import select
 import socket
 import threading
@@ -102,7 +105,7 @@ class _AbstractTransport:
             self.sock.close()
 
     def __repr__(self) -> str:
-        return '<{} to {}>'.format(type(self).__name__, join_address(self.host, self.port))
+        return f'<{type(self).__name__} to {join_address(self.host, self.port)}>'
 
     # Receiving
 
@@ -119,9 +122,13 @@ class _AbstractTransport:
         own = self.sock.gettimeout()
         if own and (limit is None or own < limit):
             limit = own  # set by the program itself, which is how old ones limited a wait
-        if not any(wait_for(self.sock, limit, read, write)):
+        try:
+            happened = any(wait_for(self.sock, limit, read, write))
+        except OSError as error:
+            raise ConnectionLost.from_error(error, 'the connection broke') from error
+        if not happened:
             what = 'nothing arrived' if read else 'nothing could be sent'
-            raise AMQPTimeout(0, '{} within {} s'.format(what, deadline.seconds or own or 0))
+            raise AMQPTimeout(0, f'{what} within {deadline.seconds or own or 0} s')
 
     def receive(self, deadline: Deadline = NEVER) -> None:
         """Wait for octets and put them behind those in the read buffer.
@@ -163,7 +170,7 @@ class _AbstractTransport:
         payload = self._read(size)
         end = self._read(1)[0]
         if end != FRAME_END:
-            raise ProtocolError(FRAME_ERROR, 'a frame ends in 0x{:02x}'.format(end))
+            raise ProtocolError(FRAME_ERROR, f'a frame ends in 0x{end:02x}')
         return frame_type, channel, payload
 
     # Sending
@@ -188,7 +195,7 @@ class _AbstractTransport:
     def send_pieces(self, pieces: Iterable[Octets], deadline: Deadline = NEVER) -> None:
         """Send pieces one after the other without joining them; otherwise as send()."""
         self.cut = True
-        self._send_rest(deque(map(memoryview, pieces)), False, deadline)
+        self._send_rest(deque(memoryview(piece) for piece in pieces), False, deadline)
         self.cut = False
         self.sent += 1
 
@@ -225,11 +232,9 @@ class _AbstractTransport:
     def shutdown(self) -> None:
         """End both directions, which wakes every thread that waits for the socket."""
         if self.sock is not None:
-            try:
+            with contextlib.suppress(OSError):  # the peer was faster
                 # Not SSLSocket.shutdown, which would drop the TLS layer under other threads.
                 socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
-            except OSError:
-                pass  # the peer was faster
 
     def close(self) -> None:
         """End both directions and free the descriptor; once closed, it does nothing."""
@@ -237,19 +242,21 @@ class _AbstractTransport:
         self.release()
 
     def release(self) -> None:
-        """Free the descriptor and nothing else."""
-        sock, self.sock = self.sock, None
-        if sock is not None:
-            sock.close()
+        """Free the descriptor and nothing else; what is done with the transport then fails."""
+        if self.sock is not None:
+            self.sock.close()
 
 
 class TCPTransport(_AbstractTransport):
     """A transport over plain TCP."""
 
     def _send_some(self, pieces: deque[memoryview]) -> int:
+        sent: int
         if hasattr(socket.socket, 'sendmsg'):
-            return self.sock.sendmsg(islice(pieces, _MOST_PIECES))  # type: ignore[no-any-return]
-        return self.sock.send(_join_small(pieces))  # type: ignore[no-any-return]
+            sent = self.sock.sendmsg(islice(pieces, _MOST_PIECES))
+        else:
+            sent = self.sock.send(_join_small(pieces))
+        return sent
 
 
 class SSLTransport(_AbstractTransport):
@@ -272,13 +279,11 @@ class SSLTransport(_AbstractTransport):
 
     def _setup_transport(self) -> None:
         # Imported only where it is used: it costs more than all the rest.
-        import ssl
-
-        from amqplib.client_0_8 import tls
+        from amqplib.client_0_8 import tls  # noqa: PLC0415
 
         context, server_name = tls.make_context(self.sslopts, self.host)
-        self._would_block = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
-        self._want_write = ssl.SSLWantWriteError
+        self._would_block = (tls.WANT_READ, tls.WANT_WRITE)
+        self._want_write = tls.WANT_WRITE
         try:
             self.sock = self.sslobj = context.wrap_socket(
                 self.sock, server_hostname=server_name, do_handshake_on_connect=False
@@ -291,7 +296,7 @@ class SSLTransport(_AbstractTransport):
             raise AMQPTimeout(0, text.format(address, self.deadline.seconds)) from None
         except OSError as error:
             address = join_address(self.host, self.port)
-            what = 'no TLS connection to {}'.format(address)
+            what = f'no TLS connection to {address}'
             raise ConnectionLost.from_error(error, what) from error
 
     def _repeat(self, operation: Callable[..., Any], deadline: Deadline, *args: Any) -> Any:
@@ -309,11 +314,12 @@ class SSLTransport(_AbstractTransport):
     def _receive_some(self, deadline: Deadline) -> bytes:
         # TLS keeps decrypted octets of its own: try before waiting for the socket.
         try:
-            return self._repeat(self.sock.recv, deadline, RECEIVE_SIZE)  # type: ignore[no-any-return]
+            octets: bytes = self._repeat(self.sock.recv, deadline, RECEIVE_SIZE)
         except AMQPTimeout:
             raise
         except OSError as error:
             raise ConnectionLost.from_error(error, 'the connection broke') from error
+        return octets
 
     def send(self, octets: Octets, deadline: Deadline = NEVER) -> None:
         """Send all of it; otherwise as send() of plain TCP."""
@@ -322,7 +328,8 @@ class SSLTransport(_AbstractTransport):
     def _send_some(self, pieces: deque[memoryview]) -> int:
         octets = _join_small(pieces)
         with self._tls_lock:
-            return self.sock.send(octets)  # type: ignore[no-any-return]
+            sent: int = self.sock.send(octets)
+        return sent
 
 
 def create_transport(
@@ -345,7 +352,11 @@ def wait_for(
     """Wait until the socket can be read or written, or failed; return which of the two.
 
     seconds: how long at most; None for no limit. (False, False) says that nothing happened.
+
+    Raises OSError if the socket is closed.
     """
+    if sock.fileno() < 0:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     if not hasattr(select, 'poll'):
         readable, writable, failed = select.select(
             [sock] if read else [], [sock] if write else [], [sock], seconds
@@ -365,7 +376,7 @@ def wait_for(
 
 def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
     """Return a socket that is connected to the first address that answers."""
-    what = 'cannot connect to {}'.format(join_address(host, port))
+    what = f'cannot connect to {join_address(host, port)}'
     addresses = look_up(host, port, deadline)
     for tried, address in enumerate(addresses):
         try:
@@ -373,7 +384,7 @@ def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
         except OSError as error:
             failure = error
     if isinstance(failure, socket.timeout) and failure.errno is None:
-        raise AMQPTimeout(0, '{} within {} s'.format(what, deadline.seconds)) from failure
+        raise AMQPTimeout(0, f'{what} within {deadline.seconds} s') from failure
     raise ConnectionLost.from_error(failure, what) from failure
 
 
@@ -391,7 +402,7 @@ def _connect_to(address: AddressInfo, seconds: Optional[float]) -> socket.socket
         sock.connect(where)
         if sock.getsockname() == sock.getpeername():
             # TCP lets a socket connect to itself where nobody listens on a local port.
-            raise ConnectionRefusedError(111, 'Connection refused')
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return sock
