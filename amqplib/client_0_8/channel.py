@@ -135,9 +135,11 @@ class Channel(AbstractChannel):
                 self._raise_cause()
             return
         deadline = Deadline(timeout)
+        values = (reply_code, reply_text, *method_sig)
+        encode_arguments(METHODS['channel.close'], values)  # before anything is changed
         self._closing = True
         self.method_queue.clear()
-        self._call('channel.close', reply_code, reply_text, *method_sig, timeout=deadline)
+        self._call('channel.close', *values, timeout=deadline)
         if not self._told:  # the broker's own close came first
             self._forget()
             self._raise_cause()

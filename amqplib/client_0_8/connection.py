@@ -449,11 +449,19 @@ class Connection(AbstractChannel):
                 self._follow(channel, ready, deadline)
                 continue
             try:
-                if not ready() and channel._cause is None:
-                    self._receive(deadline)
+                self._read_until(channel, ready, deadline)
             finally:
                 self._reading.release()
                 self._pass_on()
+
+    def _read_until(
+        self, channel: AbstractChannel, ready: Callable[[], bool], deadline: Deadline
+    ) -> None:
+        while not ready() and channel._cause is None:
+            self._receive(deadline)
+            # What arrives for others does not prolong the wait.
+            if deadline.expired() and not ready() and channel._cause is None:
+                raise _nothing_arrived(deadline)
 
     def _follow(
         self, channel: AbstractChannel, ready: Callable[[], bool], deadline: Deadline
@@ -472,7 +480,7 @@ class Connection(AbstractChannel):
             remaining = deadline.remaining()
             woken = waiter.acquire(timeout=-1 if remaining is None else remaining)
             if not woken and not ready():
-                raise AMQPTimeout(0, f'nothing arrived within {deadline.seconds} s')
+                raise _nothing_arrived(deadline)
         finally:
             if self._followers.pop(channel, None) is None:
                 # It was woken, perhaps to read: if it leaves instead, another has to.
@@ -504,6 +512,7 @@ class Connection(AbstractChannel):
             if not self.method_reader.queue:
                 self.method_writer.flush()
                 self.method_reader.receive(deadline)
+            transport.torn = True
             self._hand_out()
             transport.torn = False
         except AMQPTimeout:
@@ -720,10 +729,11 @@ class Connection(AbstractChannel):
             if self._cause is not None and not self._cause.told:
                 self._raise_cause()
             return
+        deadline = Deadline(timeout)
+        values = (reply_code, reply_text, *method_sig)
+        encode_arguments(METHODS['connection.close'], values)  # before anything is changed
         self._closing = True
-        self._call(
-            'connection.close', reply_code, reply_text, *method_sig, timeout=Deadline(timeout)
-        )
+        self._call('connection.close', *values, timeout=deadline)
 
     def _close_ok(self, args: AMQPReader) -> None:
         self._do_close()
@@ -852,6 +862,10 @@ def _forget_connections() -> None:
 
 if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_forget_connections)
+
+
+def _nothing_arrived(deadline: Deadline) -> AMQPTimeout:
+    return AMQPTimeout(0, f'nothing arrived within {deadline.seconds} s')
 
 
 def _client_properties(own: Optional[dict[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from time import monotonic
 from typing import Optional
 
+#: Seconds beyond which a limit is none: three weeks; system calls take not much more.
+LONGEST = 2_000_000
+
 
 class Deadline:
     """A moment that a call may not go beyond.
@@ -21,7 +24,9 @@ class Deadline:
             if not seconds >= 0:
                 raise ValueError(f'timeout: {seconds!r} is not 0 or more')
         self.seconds = seconds
-        self._moment = None if seconds is None else monotonic() + seconds
+        self._moment: Optional[float] = None
+        if seconds is not None and seconds <= LONGEST:
+            self._moment = monotonic() + seconds
 
     def remaining(self) -> Optional[float]:
         """Return the seconds that are left, at least 0; None for no limit."""
