@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Collection, Sequence
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, Union
 
 from amqplib.client_0_8 import spec
@@ -24,7 +25,7 @@ from amqplib.client_0_8.serialization import (
     AMQPReader,
     AMQPWriter,
     decode_arguments,
-    encode_arguments,
+    encode_method,
 )
 from amqplib.client_0_8.spec import Method, Signature
 
@@ -37,6 +38,8 @@ __all__ = ['AbstractChannel']
 
 AMQP_LOGGER = logging.getLogger('amqplib')
 AMQP_LOGGER.addHandler(logging.NullHandler())
+
+_SIGNATURE = Struct('>HH')
 
 #: Seconds that close() waits for the broker where nothing else is asked for.
 CLOSE_TIMEOUT = 10.0
@@ -167,7 +170,7 @@ class AbstractChannel:
             )
         if content is None:
             return handler(self, args)
-        if self.auto_decode:
+        if self.auto_decode and content.has_encoding():
             content.decode_body()
         return handler(self, args, content)
 
@@ -205,24 +208,20 @@ class AbstractChannel:
         row = spec.BY_SIGNATURE.get(method_sig)
         if row is not None:
             self._unclaimed.update(row.replies)
-        self._transmit(method_sig, args, content)
+        if isinstance(args, AMQPWriter):
+            args = args.getvalue()
+        self._transmit(_SIGNATURE.pack(*method_sig) + args, content)
 
-    def _transmit(
-        self,
-        method_sig: Signature,
-        args: Union[bytes, AMQPWriter],
-        content: Optional[Message] = None,
-    ) -> None:
+    def _transmit(self, payload: bytes, content: Optional[Message] = None) -> None:
         connection = self._open_connection()
         channel_id = self.channel_id
         if channel_id is None:  # closed just now, by the thread that reads
             self._raise_cause()
-        connection._send(channel_id, method_sig, args, content)
+        connection._send(channel_id, payload, content)
 
     def _cast(self, name: str, *values: Any) -> None:
         """Send a method that has no reply."""
-        method = self._methods[name]
-        self._transmit(method.signature, encode_arguments(method, values))
+        self._transmit(encode_method(self._methods[name], values))
 
     def _call(
         self,
@@ -240,13 +239,13 @@ class AbstractChannel:
         if nowait:
             return self._cast(name, *values)
         method = self._methods[name]
-        args = encode_arguments(method, values)
+        payload = encode_method(method, values)
         connection = self._open_connection()
         deadline = Deadline(connection.rpc_timeout) if timeout is None else timeout
         self._reply = None
         self._expected = method.replies
         try:
-            self._transmit(method.signature, args)
+            self._transmit(payload)
         except BaseException:
             self._expected = ()
             raise
@@ -285,9 +284,13 @@ class AbstractChannel:
         try:
             return decode_arguments(self._methods[name], args)
         except ProtocolError as error:
-            if self.connection is not None:
-                self.connection._fail(error)
-            raise
+            self._break(error)
+
+    def _break(self, error: ProtocolError) -> NoReturn:
+        """End the connection for an error of the broker, and raise it."""
+        if self.connection is not None:
+            self.connection._fail(error)
+        raise error
 
     def _name_of(self, method_sig: Signature) -> str:
         """Return the name of the Python method for a signature, '' if there is none."""

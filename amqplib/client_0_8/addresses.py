@@ -11,7 +11,10 @@ from amqplib.client_0_8.deadline import Deadline
 from amqplib.client_0_8.exceptions import AMQPTimeout, ConnectionLost
 
 #: An address in brackets, with or without a port.
-IPV6_LITERAL = re.compile(r'\[([0-9A-Fa-f.:]+(?:%[^\]]+)?)\](?::(.+))?$')
+IPV6_LITERAL = re.compile(r'\[([0-9A-Fa-f.:]+(?:%[^\]]+)?)\](?::(.*))?\Z')
+
+#: Brackets belong around an address; a NUL would end the name for the operating system.
+_NO_NAME = frozenset('[]\0')
 
 #: What getaddrinfo returns: (family, type, protocol, canonical name, address).
 AddressInfo = tuple[Any, ...]
@@ -32,6 +35,8 @@ def parse_address(host: str, default_port: int) -> tuple[str, int]:
     else:
         name, separator, port = host.partition(':')
         port = port if separator else None
+    if not _NO_NAME.isdisjoint(name):
+        raise ValueError(f'host: {host!r} is not a host name')
     if port is None:
         return name or 'localhost', default_port
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):

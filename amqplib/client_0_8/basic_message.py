@@ -47,7 +47,10 @@ class Message(GenericContent):
     delivery_info: dict[str, Any]
 
     def __init__(self, body: Body = '', children: Any = None, **properties: Any) -> None:
-        super().__init__(**properties)
+        if not properties.keys() <= self._NAMES:
+            properties = self._without_unknown(properties)
+        # The properties of this call alone, so they need no copy.
+        self._properties = properties
         self.body: Body = body
 
     @classmethod
@@ -109,11 +112,13 @@ class Message(GenericContent):
             return body
         raise TypeError(f'body: {type(body).__name__!r} is not a str or bytes')
 
+    def has_encoding(self) -> bool:
+        """Return whether there may be a content_encoding, without decoding the properties."""
+        raw = self._raw_properties
+        return raw is None or raw[0] & _CONTENT_ENCODING_FLAG != 0
+
     def decode_body(self) -> None:
         """Make text of the body where content_encoding names how; else leave it as it is."""
-        raw = self._raw_properties
-        if raw is not None and not raw[0] & _CONTENT_ENCODING_FLAG:
-            return  # no need to decode the properties
         try:
             self.body = self.body.decode(self.content_encoding)  # type: ignore[union-attr]
         except Exception:  # noqa: BLE001

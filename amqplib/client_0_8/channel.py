@@ -7,12 +7,14 @@ To add a protocol method, add its row to ``spec.py`` and its function here: one 
 from __future__ import annotations
 
 from queue import Queue
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 
 from amqplib.client_0_8.abstract_channel import (
     AMQP_LOGGER,
     CLOSE_TIMEOUT,
     AbstractChannel,
+    ArrivedMethod,
     Handlers,
     handlers_by_signature,
     printable,
@@ -24,9 +26,15 @@ from amqplib.client_0_8.exceptions import (
     AMQPChannelException,
     AMQPException,
     ConsumerCancelled,
+    ProtocolError,
     channel_exception,
 )
-from amqplib.client_0_8.serialization import AMQPReader, encode_arguments
+from amqplib.client_0_8.serialization import (
+    AMQPReader,
+    DeliveryDecoder,
+    encode_acknowledgement,
+    encode_method,
+)
 from amqplib.client_0_8.spec import METHODS, Signature
 
 if TYPE_CHECKING:
@@ -72,6 +80,7 @@ class Channel(AbstractChannel):
         self.callbacks: dict[str, Optional[Callable[[Message], Any]]] = {}
         self._on_cancel: dict[str, Callable[[str], Any]] = {}
         self._closing = False
+        self._deliveries = DeliveryDecoder(self._methods['basic.deliver'])
         super().__init__(connection, connection._choose_channel_id(channel_id))
         self.auto_decode = auto_decode
         AMQP_LOGGER.debug('using channel %s', self.channel_id)
@@ -136,7 +145,7 @@ class Channel(AbstractChannel):
             return
         deadline = Deadline(timeout)
         values = (reply_code, reply_text, *method_sig)
-        encode_arguments(METHODS['channel.close'], values)  # before anything is changed
+        encode_method(self._methods['channel.close'], values)  # before anything is changed
         self._closing = True
         self.method_queue.clear()
         self._call('channel.close', *values, timeout=deadline)
@@ -169,8 +178,10 @@ class Channel(AbstractChannel):
             self._forget()
             self._lose(cause)
 
-    def _arrive(self, method: tuple[Signature, AMQPReader, Optional[Message]]) -> None:
-        if method[0] == _CHANNEL_CLOSE:
+    def _arrive(self, method: ArrivedMethod) -> None:
+        if method[0] == _BASIC_DELIVER and not self._closing:
+            self.method_queue.append(method)
+        elif method[0] == _CHANNEL_CLOSE:
             self._closed_by_broker(method[1])
         elif self._closing and method[0] not in self._expected:
             AMQP_LOGGER.debug('not handed out, as the channel is closing: %s', method[0])
@@ -179,10 +190,10 @@ class Channel(AbstractChannel):
 
     def _send_soon(self, name: str, *values: Any) -> None:
         """Send a method from within the read loop, which must not wait for other writers."""
-        method = self._methods[name]
+        payload = encode_method(self._methods[name], values)
         connection, channel_id = self.connection, self.channel_id
         if connection is not None and channel_id is not None:
-            connection._send_soon(channel_id, method.signature, encode_arguments(method, values))
+            connection._send_soon(channel_id, payload)
 
     def _forget(self) -> None:
         """Free the channel's number."""
@@ -457,9 +468,11 @@ class Channel(AbstractChannel):
         raise ConsumerCancelled(0, text, _BASIC_CONSUME, consumer_tag=consumer_tag)
 
     def _basic_deliver(self, args: AMQPReader, msg: Message) -> None:
-        consumer_tag, delivery_tag, redelivered, exchange, routing_key = self._decode(
-            'basic.deliver', args
-        )
+        try:
+            values = self._deliveries.decode(args)
+        except ProtocolError as error:
+            self._break(error)
+        consumer_tag, delivery_tag, redelivered, exchange, routing_key = values
         msg.delivery_info = {
             'channel': self,
             'consumer_tag': consumer_tag,
@@ -516,12 +529,13 @@ class Channel(AbstractChannel):
         if not isinstance(msg, Message):
             raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
         values = (self._ticket(ticket), exchange, routing_key, mandatory, immediate)
-        args = encode_arguments(METHODS['basic.publish'], values)
+        payload = encode_method(_BASIC_PUBLISH, values)
         connection = self._open_connection()
-        connection._look_for_input(self)
+        if monotonic() >= connection._next_look:
+            connection._look_for_input(self)
         if not self.active:
             connection._wait_for_flow(self)
-        self._transmit(_BASIC_PUBLISH, args, msg)
+        self._transmit(payload, msg)
 
     def _basic_return(self, args: AMQPReader, msg: Message) -> None:
         values = self._decode('basic.return', args)
@@ -529,11 +543,11 @@ class Channel(AbstractChannel):
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Acknowledge a message; with `multiple`, all up to this one (0: all there are)."""
-        self._cast('basic.ack', delivery_tag, multiple)
+        self._transmit(encode_acknowledgement(_BASIC_ACK, delivery_tag, multiple))
 
     def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
         """Reject a message: put it back (requeue) or let the broker drop or dead-letter it."""
-        self._cast('basic.reject', delivery_tag, requeue)
+        self._transmit(encode_acknowledgement(_BASIC_REJECT, delivery_tag, requeue))
 
     def basic_recover(self, requeue: bool = False) -> None:
         """Have all unacknowledged messages delivered again, without waiting for a reply.
@@ -608,7 +622,10 @@ class Channel(AbstractChannel):
 
 _CHANNEL_CLOSE = METHODS['channel.close'].signature
 _BASIC_CONSUME = METHODS['basic.consume'].signature
-_BASIC_PUBLISH = METHODS['basic.publish'].signature
+_BASIC_DELIVER = METHODS['basic.deliver'].signature
+_BASIC_ACK = METHODS['basic.ack']
+_BASIC_REJECT = METHODS['basic.reject']
+_BASIC_PUBLISH = METHODS['basic.publish']
 
 
 def _check_callable(name: str, value: Any) -> None:

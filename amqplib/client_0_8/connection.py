@@ -41,8 +41,7 @@ from amqplib.client_0_8.login import Login
 from amqplib.client_0_8.method_framing import HEARTBEAT_FRAME, MethodReader, MethodWriter
 from amqplib.client_0_8.serialization import (
     AMQPReader,
-    AMQPWriter,
-    encode_arguments,
+    encode_method,
 )
 from amqplib.client_0_8.spec import METHODS, Signature
 from amqplib.client_0_8.transport import create_transport, join_address, wait_for
@@ -140,9 +139,9 @@ class Connection(AbstractChannel):
         self._heartbeat = heartbeat
         arguments = (virtual_host, locale, insist)
         # Find wrong values before there is a socket.
-        encode_arguments(METHODS['connection.open'], (virtual_host, '', insist))
-        encode_arguments(METHODS['connection.start_ok'], (self._properties, '', b'', locale))
-        encode_arguments(METHODS['connection.tune_ok'], (0, 0, heartbeat or 0))
+        encode_method(METHODS['connection.open'], (virtual_host, '', insist))
+        encode_method(METHODS['connection.start_ok'], (self._properties, '', b'', locale))
+        encode_method(METHODS['connection.tune_ok'], (0, 0, heartbeat or 0))
         for _ in range(MOST_REDIRECTS + 1):
             redirected = self._connect(host, ssl, deadline, *arguments)
             if redirected is None:
@@ -388,9 +387,8 @@ class Connection(AbstractChannel):
         self._retired.add(channel_id)
         self._unregister(channel_id)
         if close:
-            method = self._methods['channel.close']
-            args = encode_arguments(method, (spec.REPLY_SUCCESS, 'gave up', *NO_METHOD))
-            self._send_soon(channel_id, method.signature, args)
+            values = (spec.REPLY_SUCCESS, 'gave up', *NO_METHOD)
+            self._send_soon(channel_id, encode_method(self._methods['channel.close'], values))
 
     def _new_consumer_tag(self) -> str:
         return f'amqplib-{next(self._consumer_tags)}'
@@ -566,21 +564,22 @@ class Connection(AbstractChannel):
             if method_sig == _CHANNEL_CLOSE_OK:
                 self._retired.discard(channel_id)
             elif method_sig == _CHANNEL_CLOSE:
-                self._send_soon(channel_id, _CHANNEL_CLOSE_OK)
+                self._send_soon(channel_id, METHODS['channel.close_ok'].prefix)
             return
         if method_sig == _CHANNEL_CLOSE:
             # Sent again before our close-ok to the first one had arrived.
-            self._send_soon(channel_id, _CHANNEL_CLOSE_OK)
+            self._send_soon(channel_id, METHODS['channel.close_ok'].prefix)
         elif method_sig != _CHANNEL_CLOSE_OK:
             text = f'a method {method_sig} on channel {channel_id}, which is not open'
             raise ProtocolError(spec.CHANNEL_ERROR, text, method_sig)
 
     def _look_for_input(self, channel: AbstractChannel) -> None:
-        """Now and then, read what has arrived for one who only sends; raise what closed it."""
-        now = monotonic()
-        if now < self._next_look:
-            return
-        self._next_look = now + LOOK_INTERVAL
+        """Read what has arrived, for one who only sends; raise what closed the channel.
+
+        Called by who sends when the moment `_next_look` has come: that is not at each message,
+        yet often enough to learn of a close soon.
+        """
+        self._next_look = monotonic() + LOOK_INTERVAL
         if self._reading.acquire(blocking=False):
             try:
                 transport = self.transport
@@ -604,15 +603,9 @@ class Connection(AbstractChannel):
 
     # Writing
 
-    def _send(
-        self,
-        channel_id: int,
-        method_sig: Signature,
-        args: Union[bytes, AMQPWriter],
-        content: Optional[Message],
-    ) -> None:
+    def _send(self, channel_id: int, payload: bytes, content: Optional[Message]) -> None:
         try:
-            self.method_writer.write_method(channel_id, method_sig, args, content)
+            self.method_writer.write(channel_id, payload, content)
         except AMQPException as error:
             self._write_failed(error)
         except BaseException:
@@ -622,9 +615,9 @@ class Connection(AbstractChannel):
         if self._ending is not None:
             self._free_descriptor()
 
-    def _send_soon(self, channel_id: int, method_sig: Signature, args: bytes = b'') -> None:
+    def _send_soon(self, channel_id: int, payload: bytes) -> None:
         try:
-            self.method_writer.write_soon(channel_id, method_sig, args)
+            self.method_writer.write_soon(channel_id, payload)
         except AMQPException as error:
             self._write_failed(error)
 
@@ -731,7 +724,7 @@ class Connection(AbstractChannel):
             return
         deadline = Deadline(timeout)
         values = (reply_code, reply_text, *method_sig)
-        encode_arguments(METHODS['connection.close'], values)  # before anything is changed
+        encode_method(self._methods['connection.close'], values)  # before anything is changed
         self._closing = True
         self._call('connection.close', *values, timeout=deadline)
 
@@ -755,7 +748,7 @@ class Connection(AbstractChannel):
         self._fail(cause)
 
     def _x_close_ok(self) -> None:
-        self.method_writer.write_soon(0, _CONNECTION_CLOSE_OK)
+        self.method_writer.write_soon(0, self._methods['connection.close_ok'].prefix)
 
     def _abandon(self, cause: AMQPException) -> None:
         self._fail(cause)
@@ -773,7 +766,7 @@ class Connection(AbstractChannel):
         method = self._methods['connection.close']
         values = (cause.amqp_reply_code, cause.amqp_reply_text[:80], *cause.amqp_method_sig)
         try:
-            self.method_writer.write_soon(0, method.signature, encode_arguments(method, values))
+            self.method_writer.write_soon(0, encode_method(method, values))
         except (AMQPException, ValueError) as error:
             AMQP_LOGGER.debug('the broker could not be told: %s', error)
 
@@ -843,7 +836,6 @@ class Connection(AbstractChannel):
 
 
 _CONNECTION_CLOSE = METHODS['connection.close'].signature
-_CONNECTION_CLOSE_OK = METHODS['connection.close_ok'].signature
 _CHANNEL_CLOSE = METHODS['channel.close'].signature
 _CHANNEL_CLOSE_OK = METHODS['channel.close_ok'].signature
 _BASIC_PUBLISH = METHODS['basic.publish'].signature

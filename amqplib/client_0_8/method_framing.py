@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
 from io import BytesIO
 from struct import Struct
-from typing import Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import NEVER, Deadline
@@ -59,10 +60,14 @@ _FRAME = Struct('>BHI')
 _SIGNATURE = Struct('>HH')
 #: Class, weight (always 0), size of the body.
 _CONTENT = Struct('>HHQ')
+#: A frame header and what begins a content header.
+_HEADER = Struct('>BHI2sHQ')
 _END = bytes((FRAME_END,))
 HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + _END
 
 _CONTENT_METHODS = [row.signature for row in ROWS if row.content]
+#: The octets that begin the methods with content -> their signature.
+_CONTENT_PREFIXES = {row.prefix: row.signature for row in ROWS if row.content}
 _BASIC_CLASS = METHODS['basic.publish'].signature[0]
 
 #: (channel, signature, arguments, content)
@@ -173,8 +178,13 @@ class MethodReader:
             if frame_end < end:
                 if data[frame_end] != FRAME_END:
                     raise _wrong_end(data[frame_end])
-                self._take_frame(frame_type, channel, data, start, frame_end)
                 offset = frame_end + 1
+                if frame_type == FRAME_METHOD and data[start : start + 4] in _CONTENT_PREFIXES:
+                    whole = self._take_whole(channel, data, start, frame_end)
+                    if whole:
+                        offset = whole
+                        continue
+                self._take_frame(frame_type, channel, data, start, frame_end)
             elif frame_type == FRAME_BODY:
                 self._partial_for_body(channel, size)
                 self._open_frame = channel, size
@@ -182,6 +192,43 @@ class MethodReader:
             else:
                 break
         return offset
+
+    def _take_whole(self, channel: int, data: bytes, start: int, end: int) -> int:
+        """Take a method with its content, if that is the next thing and all of it is here.
+
+        This is how small messages come, and a shortcut of what follows. Return where it ends; 0
+        for anything else, which is then taken frame by frame.
+        """
+        header_start = end + 1
+        if len(data) < header_start + _HEADER.size or channel in self.partial_messages:
+            return 0
+        kind, header_channel, size, content_class, weight, body_size = _HEADER.unpack_from(
+            data, header_start
+        )
+        header_end = header_start + _FRAME.size + size
+        body_start = header_end + 1 + _FRAME.size
+        body_end: int = body_start + body_size
+        if (
+            kind != FRAME_HEADER
+            or header_channel != channel
+            or content_class != data[start : start + 2]
+            or weight
+            or not channel
+            or not 0 < body_size <= self.body_limit
+            or size > LARGEST_HEADER
+            or size < _CONTENT.size + 2
+            or body_end >= len(data)
+            or data[header_end] != FRAME_END
+            or data[body_end] != FRAME_END
+            or _FRAME.unpack_from(data, header_end + 1) != (FRAME_BODY, channel, body_size)
+        ):
+            return 0
+        content = Message.received(
+            data[header_start + _HEADER.size : header_end], data[body_start:body_end]
+        )
+        signature = _CONTENT_PREFIXES[data[start : start + 4]]
+        self.queue.append((channel, signature, AMQPReader(data[start + 4 : end]), content))
+        return body_end + 1
 
     def _continue_frame(self, data: bytes, start: int) -> int:
         """Take what has come of the body frame that is not complete."""
@@ -227,7 +274,7 @@ class MethodReader:
             raise ProtocolError(SYNTAX_ERROR, f'a method frame of {len(payload)} octets')
         signature: Signature = _SIGNATURE.unpack_from(payload)
         args = AMQPReader(payload[_SIGNATURE.size :])
-        if signature in _CONTENT_METHODS:
+        if payload[: _SIGNATURE.size] in _CONTENT_PREFIXES:
             if channel == 0:
                 raise ProtocolError(CHANNEL_ERROR, 'a content on channel 0', signature)
             self.partial_messages[channel] = _PartialMessage(signature, args)
@@ -289,6 +336,20 @@ def _is_amqp(data: bytes) -> bool:
     )
 
 
+def _header_frame(channel: int, class_id: bytes, properties: bytes, body_size: int) -> bytes:
+    size = _CONTENT.size + len(properties)
+    head = _HEADER.pack(FRAME_HEADER, channel, size, class_id, 0, body_size)
+    return head + properties + _END
+
+
+def _small_content(channel: int, class_id: bytes, properties: bytes, body: Octets) -> bytes:
+    """Return the frames of a content whose body fits into one, or is empty."""
+    header = _header_frame(channel, class_id, properties, len(body))
+    if not body:
+        return header
+    return b''.join((header, _FRAME.pack(FRAME_BODY, channel, len(body)), body, _END))
+
+
 class MethodWriter:
     """Sends methods with their content, each as one uninterrupted write.
 
@@ -313,59 +374,63 @@ class MethodWriter:
         args: Union[bytes, AMQPWriter] = b'',
         content: Optional[Message] = None,
     ) -> None:
-        """Encode all of it, then send it.
+        """Send a method whose arguments are encoded already; see write()."""
+        if isinstance(args, AMQPWriter):
+            args = args.getvalue()
+        self.write(channel, _SIGNATURE.pack(*method_sig) + args, content)
+
+    def write(self, channel: int, payload: bytes, content: Optional[Message] = None) -> None:
+        """Send a method and its content: all of it is encoded first.
+
+        payload: class id, method id and arguments.
 
         Raises ValueError or TypeError before anything is sent, if the properties cannot be
         encoded or a frame would be too large; ConnectionLost or AMQPTimeout when sending.
         """
-        frame = self.method_frame(channel, method_sig, args)
+        head = self._method_frame(channel, payload)
         if content is None:
-            self.write([frame], len(frame))
-        else:
-            pieces, size = self.content_frames(channel, method_sig[0], content)
-            self.write([frame, *pieces], len(frame) + size)
-
-    def method_frame(
-        self, channel: int, method_sig: Signature, args: Union[bytes, AMQPWriter]
-    ) -> bytes:
-        """Return the frame of a method."""
-        if isinstance(args, AMQPWriter):
-            args = args.getvalue()
-        return self._frame(FRAME_METHOD, channel, _SIGNATURE.pack(*method_sig) + args, 'arguments')
-
-    def _frame(self, frame_type: int, channel: int, payload: bytes, what: str) -> bytes:
-        largest = self.frame_max - FRAME_OVERHEAD
-        if len(payload) > largest:
-            text = 'the {} take {} octets, more than fit into a frame ({})'
-            raise ValueError(text.format(what, len(payload), largest))
-        return _FRAME.pack(frame_type, channel, len(payload)) + payload + _END
-
-    def content_frames(
-        self, channel: int, class_id: int, content: Message
-    ) -> tuple[list[Octets], int]:
-        """Return the pieces of the frames of a content, and their size in octets."""
+            self._send(self.dest.send, head)
+            return
         body = content.encode_body()
         properties = content._serialize_properties()
-        header = _CONTENT.pack(class_id, 0, len(body)) + properties
-        pieces: list[Octets] = [self._frame(FRAME_HEADER, channel, header, 'properties')]
-        size = len(pieces[0]) + len(body)
+        self._check_size(_CONTENT.size + len(properties), 'properties')
+        if len(body) <= LARGEST_JOINED and len(body) <= self.frame_max - FRAME_OVERHEAD:
+            content_frames = _small_content(channel, payload[:2], properties, body)
+            self._send(self.dest.send, head + content_frames)
+        else:
+            pieces = self._content_pieces(channel, payload[:2], properties, body)
+            self._send(self.dest.send_pieces, [head, *pieces])
+
+    def _method_frame(self, channel: int, payload: bytes) -> bytes:
+        self._check_size(len(payload), 'arguments')
+        return _FRAME.pack(FRAME_METHOD, channel, len(payload)) + payload + _END
+
+    def _check_size(self, size: int, what: str) -> None:
+        largest = self.frame_max - FRAME_OVERHEAD
+        if size > largest:
+            text = f'the {what} take {size} octets, more than fit into a frame ({largest})'
+            raise ValueError(text)
+
+    def _content_pieces(
+        self, channel: int, class_id: bytes, properties: bytes, body: Octets
+    ) -> Iterator[Octets]:
+        """Return the header frame and the body frames, with the body as it is in memory."""
+        yield _header_frame(channel, class_id, properties, len(body))
         largest = self.frame_max - FRAME_OVERHEAD
         view = memoryview(body)
+        end = b''
         for start in range(0, len(body), largest):
             piece = view[start : start + largest]
-            pieces += (_FRAME.pack(FRAME_BODY, channel, len(piece)), piece, _END)
-            size += FRAME_OVERHEAD
-        return pieces, size
+            yield end + _FRAME.pack(FRAME_BODY, channel, len(piece))
+            yield piece
+            end = _END
+        yield end
 
-    def write(self, pieces: list[Octets], size: int) -> None:
-        """Send the pieces of one method; `size` is how many octets they have together."""
+    def _send(self, send: Callable[[Any, Deadline], None], octets: Any) -> None:
         deadline = NEVER if self.write_timeout is None else Deadline(self.write_timeout)
         with self.lock:
             self._check_whole()
-            if size > LARGEST_JOINED:
-                self.dest.send_pieces(pieces, deadline)
-            else:
-                self.dest.send(b''.join(pieces), deadline)
+            send(octets, deadline)
         if self._urgent:
             self.flush()
 
@@ -374,12 +439,12 @@ class MethodWriter:
         if self.dest.cut:
             raise ConnectionLost(0, 'a write was cut short: nothing more can be sent')
 
-    def write_soon(self, channel: int, method_sig: Signature, args: bytes = b'') -> None:
+    def write_soon(self, channel: int, payload: bytes) -> None:
         """Send a method without waiting for another thread's write.
 
         If there is one, that thread sends this method when it is done.
         """
-        self._urgent.append(self.method_frame(channel, method_sig, args))
+        self._urgent.append(self._method_frame(channel, payload))
         self.flush()
 
     def flush(self) -> None:

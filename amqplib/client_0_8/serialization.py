@@ -27,11 +27,13 @@ import warnings
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from io import BytesIO
 from math import floor, isfinite
 from operator import index
 from struct import Struct
+from struct import error as StructError
+from types import MappingProxyType
 from typing import Any, Callable, Optional, Union
 
 from amqplib.client_0_8.exceptions import ProtocolError
@@ -366,18 +368,19 @@ class AMQPReader:
     4.2.5.2). What is not there or not right is a ValueError.
     """
 
-    __slots__ = ('_data', '_offset', 'bitcount', 'bits', 'input')
+    # Here, as a reader is made for every method that arrives.
+    _offset = bits = bitcount = 0
 
     def __init__(self, source: Any) -> None:
-        if isinstance(source, (bytes, bytearray, memoryview)):
+        self.input = source
+        if type(source) is bytes:
+            self._data = source
+        elif isinstance(source, (bytearray, memoryview)):
             self._data = bytes(source)
         elif hasattr(source, 'read'):
             self._data = b''
         else:
             raise ValueError('AMQPReader needs bytes or an object with read()')
-        self.input = source
-        self._offset = 0
-        self.bits = self.bitcount = 0
 
     def close(self) -> None:
         """Forget the source."""
@@ -576,18 +579,47 @@ _ARGUMENT_READERS: dict[str, Callable[[AMQPReader], Any]] = {
 }
 
 
-def encode_arguments(method: Method, values: tuple[Any, ...]) -> bytes:
-    """Encode the values of a method's fields, in the order of the table.
+def encode_method(method: Method, values: tuple[Any, ...]) -> bytes:
+    """Encode the payload of a method frame: class id, method id, and the values of the fields.
+
+    values: in the order of the table.
 
     Raises ValueError or TypeError that names the method and the field.
     """
+    try:
+        return _remembered_method(method, *values)
+    except TypeError:
+        # There is a table among them, which cannot be remembered; or one is wrong.
+        return _encode_method(method, *values)
+
+
+def _encode_method(method: Method, *values: Any) -> bytes:
     writer = AMQPWriter()
+    writer.write(method.prefix)
     for (name, wire_type), value in zip(method.fields, values):
         try:
             _ARGUMENT_WRITERS[wire_type](writer, value)
         except (TypeError, ValueError) as error:
             raise named(error, f'{method.name} {name}') from None
     return writer.getvalue()
+
+
+_ACKNOWLEDGEMENT = Struct('>4sQB')
+
+
+def encode_acknowledgement(method: Method, delivery_tag: int, bit: Any) -> bytes:
+    """Encode a method of a delivery tag and one bit, as encode_method does, but cheaply.
+
+    Each delivery tag is used once: it makes no sense to remember them.
+    """
+    try:
+        return _ACKNOWLEDGEMENT.pack(method.prefix, delivery_tag, bool(bit))
+    except StructError:
+        return _encode_method(method, delivery_tag, bit)
+
+
+#: Programs use few queues, exchanges and routing keys, and each again and again.
+_remembered_method = lru_cache(maxsize=1024, typed=True)(_encode_method)
 
 
 def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:
@@ -603,6 +635,45 @@ def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:
         text = f'the arguments of {method.name} cannot be read: {error}'
         raise ProtocolError(SYNTAX_ERROR, text, method.signature) from error
     return values
+
+
+class DeliveryDecoder:
+    """Decodes the arguments of basic.deliver, as decode_arguments does, but cheaply.
+
+    The deliveries of a consumer have its tag in common, and often exchange and routing key: the
+    octets of these are remembered, and with them that they were right.
+    """
+
+    _NUMBERS = Struct('>QB')
+    #: More than this many are not remembered, as routing keys may all be different.
+    _MOST = 1024
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._tags: dict[bytes, str] = {}
+        self._sources: dict[bytes, tuple[str, str]] = {}
+
+    def decode(self, args: AMQPReader) -> tuple[str, int, bool, str, str]:
+        """Return consumer tag, delivery tag, redelivered, exchange and routing key."""
+        data = args._data
+        tag_end = 1 + data[0] if data else 0
+        tag = self._tags.get(data[:tag_end])
+        source = self._sources.get(data[tag_end + 9 :])
+        if tag is None or source is None:
+            return self._decode_new(args, tag_end)
+        delivery_tag, bits = self._NUMBERS.unpack_from(data, tag_end)
+        return (tag, delivery_tag, bits & 1 == 1, *source)
+
+    def _decode_new(self, args: AMQPReader, tag_end: int) -> tuple[str, int, bool, str, str]:
+        data = args._data
+        values = decode_arguments(self._method, args)
+        tag, delivery_tag, redelivered, exchange, routing_key = values
+        for remembered in (self._tags, self._sources):
+            if len(remembered) >= self._MOST:
+                remembered.clear()
+        self._tags[data[:tag_end]] = tag
+        self._sources[data[tag_end + 9 :]] = exchange, routing_key
+        return tag, delivery_tag, redelivered, exchange, routing_key
 
 
 # --- Properties ---------------------------------------------------------------------------------
@@ -671,7 +742,9 @@ class _Property:
         if self.name not in content.properties and self.name not in content._damage:
             raise AttributeError(self.name)
         content.properties.pop(self.name, None)
-        content._damage.pop(self.name, None)
+        content._damage = {
+            name: error for name, error in content._damage.items() if name != self.name
+        }
 
 
 class GenericContent:
@@ -690,7 +763,10 @@ class GenericContent:
     _raw_properties: Optional[bytes] = None
     _properties: dict[str, Any]
     # Property name -> why it cannot be decoded.
-    _damage: dict[str, Exception]
+    _damage: Mapping[str, Exception] = MappingProxyType({})
+
+    _NAMES: frozenset[str] = frozenset(('dummy',))
+    _TIMES: frozenset[str] = frozenset()
 
     dummy = _Property('dummy')
 
@@ -698,14 +774,20 @@ class GenericContent:
         super().__init_subclass__(**kwargs)
         for name, _ in cls.__dict__.get('PROPERTIES', ()):
             setattr(cls, name, _Property(name))
+        cls._NAMES = frozenset(name for name, _ in cls.PROPERTIES)
+        cls._TIMES = frozenset(name for name, kind in cls.PROPERTIES if kind == 'timestamp')
 
     def __init__(self, **properties: Any) -> None:
-        known = {name for name, _ in self.PROPERTIES}
-        for name in properties:
-            if name not in known:
-                text = f'{type(self).__name__} has no property {name!r}: it is ignored'
-                warnings.warn(text, stacklevel=3)
-        self.properties = {name: properties[name] for name in properties if name in known}
+        if not properties.keys() <= self._NAMES:
+            properties = self._without_unknown(properties)
+        self._properties = properties
+
+    def _without_unknown(self, properties: dict[str, Any]) -> dict[str, Any]:
+        unknown = properties.keys() - self._NAMES
+        names = ', '.join(sorted(map(repr, unknown)))
+        text = f'{type(self).__name__} has no property {names}: it is ignored'
+        warnings.warn(text, stacklevel=3)
+        return {name: properties[name] for name in properties if name not in unknown}
 
     @property
     def properties(self) -> dict[str, Any]:
@@ -767,24 +849,38 @@ class GenericContent:
         for name, error in self._damage.items():
             if properties.get(name) is None:
                 raise ValueError(f'{error} (received so; set or remove it to send it on)')
-        words = [0]
-        parts = []
-        for position, (name, wire_type) in enumerate(self.PROPERTIES):
-            word, bit = divmod(position, _FLAGS_PER_WORD)
-            if bit == 0 and word:
-                words[-1] |= 1
-                words.append(0)
-            value = properties.get(name)
-            if value is None:
-                continue
-            words[-1] |= 0x8000 >> bit
+        values = type(self), tuple(properties), *properties.values()
+        if self._TIMES.isdisjoint(properties):
             try:
-                parts.append(self._encode_property(wire_type, value))
-            except (TypeError, ValueError) as error:
-                raise named(error, name) from None
-        return b''.join(map(_SHORT.pack, words)) + b''.join(parts)
+                return _remembered_properties(*values)
+            except TypeError:
+                pass  # there is a table among them, which cannot be remembered; or one is wrong
+        # Equal times may be encoded differently: naive ones depend on the zone and on `fold`.
+        return _encode_properties(*values)
 
-    def _encode_property(self, wire_type: str, value: Any) -> bytes:
-        if wire_type == 'table':
-            return encode_table(value, self.field_types)
-        return _PROPERTY_ENCODERS[wire_type](value)
+
+def _encode_properties(cls: type[GenericContent], names: tuple[str, ...], *values: Any) -> bytes:
+    properties = dict(zip(names, values))
+    words = [0]
+    parts = []
+    for position, (name, wire_type) in enumerate(cls.PROPERTIES):
+        word, bit = divmod(position, _FLAGS_PER_WORD)
+        if bit == 0 and word:
+            words[-1] |= 1
+            words.append(0)
+        value = properties.get(name)
+        if value is None:
+            continue
+        words[-1] |= 0x8000 >> bit
+        try:
+            if wire_type == 'table':
+                parts.append(encode_table(value, cls.field_types))
+            else:
+                parts.append(_PROPERTY_ENCODERS[wire_type](value))
+        except (TypeError, ValueError) as error:
+            raise named(error, name) from None
+    return b''.join(map(_SHORT.pack, words)) + b''.join(parts)
+
+
+#: Most messages of a program have the properties of others that it sends.
+_remembered_properties = lru_cache(maxsize=256, typed=True)(_encode_properties)
