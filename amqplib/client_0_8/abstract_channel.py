@@ -190,8 +190,10 @@ class AbstractChannel:
             text = f'a reply that nothing was waiting for: {self._name_of(method_sig)}'
             raise ProtocolError(spec.COMMAND_INVALID, text, method_sig)
         elif method_sig not in self._METHOD_MAP:
-            text = f'an unknown method {method_sig}'
-            raise ProtocolError(spec.NOT_IMPLEMENTED, text, method_sig)
+            name = self._name_of(method_sig)
+            code = spec.COMMAND_INVALID if name else spec.NOT_IMPLEMENTED
+            text = f'a method that brokers do not send here: {name or method_sig}'
+            raise ProtocolError(code, text, method_sig)
         else:
             self._unclaimed.discard(method_sig)
             self.method_queue.append(method)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Union
 
-from amqplib.client_0_8.serialization import GenericContent
+from amqplib.client_0_8.serialization import GenericContent, named
 from amqplib.client_0_8.spec import BASIC_PROPERTIES
 
 __all__ = ['Message']
@@ -88,6 +88,11 @@ class Message(GenericContent):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
+    def __copy__(self) -> Message:
+        duplicate = type(self).__new__(type(self))
+        duplicate.__dict__.update(self.__dict__)
+        return duplicate
+
     def __repr__(self) -> str:
         return '<{} of {} {}>'.format(
             type(self).__name__,
@@ -107,7 +112,7 @@ class Message(GenericContent):
             self.properties['content_encoding'] = encoding
             return octets
         if isinstance(body, memoryview):
-            return body.cast('B') if body.contiguous else body.tobytes()
+            return body.cast('B') if body.c_contiguous else body.tobytes()
         if isinstance(body, (bytes, bytearray)):
             return body
         raise TypeError(f'body: {type(body).__name__!r} is not a str or bytes')
@@ -132,6 +137,8 @@ def _encode_text(body: str, encoding: str) -> bytes:
         return body.encode(encoding)
     except LookupError:
         raise ValueError(f'content_encoding: {encoding!r} is not known') from None
+    except (TypeError, ValueError) as error:
+        raise named(error, 'body') from None
 
 
 def _as_sent(message: Any) -> tuple[dict[str, Any], Any]:

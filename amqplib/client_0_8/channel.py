@@ -80,6 +80,8 @@ class Channel(AbstractChannel):
         self.callbacks: dict[str, Optional[Callable[[Message], Any]]] = {}
         self._on_cancel: dict[str, Callable[[str], Any]] = {}
         self._closing = False
+        # Why the broker closed it, if that crossed with our own close.
+        self._crossed: Optional[AMQPException] = None
         self._deliveries = DeliveryDecoder(self._methods['basic.deliver'])
         super().__init__(connection, connection._choose_channel_id(channel_id))
         self.auto_decode = auto_decode
@@ -99,7 +101,8 @@ class Channel(AbstractChannel):
         self._call('channel.open', '')
 
     def _open_ok(self, args: AMQPReader) -> None:
-        self.is_open = True
+        # It may have been closed by what came right behind this.
+        self.is_open = self._cause is None
         AMQP_LOGGER.debug('channel open')
 
     def flow(self, active: bool) -> bool:
@@ -150,12 +153,14 @@ class Channel(AbstractChannel):
         self.method_queue.clear()
         self._call('channel.close', *values, timeout=deadline)
         if not self._told:  # the broker's own close came first
-            self._forget()
             self._raise_cause()
 
     def _close_ok(self, args: AMQPReader) -> None:
         if self._cause is None:
             self._forget()
+            if self._crossed is not None:
+                self._lose(self._crossed)
+                return
             self._lose(AMQPChannelException(0, 'the channel was closed by this program'))
             self._told = True
 
@@ -172,8 +177,9 @@ class Channel(AbstractChannel):
         AMQP_LOGGER.debug('channel %s closed by the broker: %s', self.channel_id, cause)
         self._send_soon('channel.close_ok')
         if self._closing:
-            # The two closes crossed: the broker still answers ours.
-            self._cause = self._cause or cause
+            # The two closes crossed: the broker still answers ours, and the number is not free
+            # before that.
+            self._crossed = self._crossed or cause
         else:
             self._forget()
             self._lose(cause)
@@ -183,7 +189,7 @@ class Channel(AbstractChannel):
             self.method_queue.append(method)
         elif method[0] == _CHANNEL_CLOSE:
             self._closed_by_broker(method[1])
-        elif self._closing and method[0] not in self._expected:
+        elif self._closing and method[0] not in (*self._expected, _BASIC_RETURN):
             AMQP_LOGGER.debug('not handed out, as the channel is closing: %s', method[0])
         else:
             super()._arrive(method)
@@ -621,6 +627,7 @@ class Channel(AbstractChannel):
 
 
 _CHANNEL_CLOSE = METHODS['channel.close'].signature
+_BASIC_RETURN = METHODS['basic.return'].signature
 _BASIC_CONSUME = METHODS['basic.consume'].signature
 _BASIC_DELIVER = METHODS['basic.deliver'].signature
 _BASIC_ACK = METHODS['basic.ack']

@@ -29,6 +29,7 @@ from amqplib.client_0_8.channel import Channel
 from amqplib.client_0_8.deadline import NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
     NO_METHOD,
+    AMQPChannelException,  # noqa: F401  (old programs import it from here)
     AMQPConnectionException,
     AMQPException,
     AMQPTimeout,
@@ -41,6 +42,7 @@ from amqplib.client_0_8.login import Login
 from amqplib.client_0_8.method_framing import HEARTBEAT_FRAME, MethodReader, MethodWriter
 from amqplib.client_0_8.serialization import (
     AMQPReader,
+    AMQPWriter,  # noqa: F401  (old programs import it from here)
     encode_method,
 )
 from amqplib.client_0_8.spec import METHODS, Signature
@@ -142,8 +144,14 @@ class Connection(AbstractChannel):
         encode_method(METHODS['connection.open'], (virtual_host, '', insist))
         encode_method(METHODS['connection.start_ok'], (self._properties, '', b'', locale))
         encode_method(METHODS['connection.tune_ok'], (0, 0, heartbeat or 0))
-        for _ in range(MOST_REDIRECTS + 1):
-            redirected = self._connect(host, ssl, deadline, *arguments)
+        for hops in range(MOST_REDIRECTS + 1):
+            try:
+                redirected = self._connect(host, ssl, deadline, *arguments)
+            except ValueError as error:
+                if not hops:
+                    raise
+                text = f'redirected to what is no address: {printable(host)!r}'
+                raise ProtocolError(spec.SYNTAX_ERROR, text, _REDIRECT) from error
             if redirected is None:
                 return
             AMQP_LOGGER.debug('redirected to %s', redirected)
@@ -258,8 +266,8 @@ class Connection(AbstractChannel):
             mechanisms,
             locales,
         ) = self._decode('connection.start', args)
-        self.mechanisms: list[str] = mechanisms.split(' ')
-        self.locales: list[str] = locales.split(' ')
+        self.mechanisms: list[str] = _words(mechanisms)
+        self.locales: list[str] = _words(locales)
         AMQP_LOGGER.debug(
             'start from the broker: version %s.%s, properties %s, mechanisms %s, locales %s',
             self.version_major,
@@ -507,16 +515,15 @@ class Connection(AbstractChannel):
         if transport is None:
             return  # closed just now, by another thread
         try:
-            if not self.method_reader.queue:
-                self.method_writer.flush()
-                self.method_reader.receive(deadline)
+            failure = self._read(deadline)
             transport.torn = True
             self._hand_out()
             transport.torn = False
+            if failure is not None:
+                self._fail(failure)
         except AMQPTimeout:
             raise
         except AMQPConnectionException as error:
-            self._hand_out()
             self._fail(error)
         except Exception:
             # From what a subclass does with a method at once; the others are still queued.
@@ -530,6 +537,19 @@ class Connection(AbstractChannel):
             if self._followers:
                 self._wake_those_ready()
 
+    def _read(self, deadline: Deadline) -> Optional[AMQPConnectionException]:
+        """Have methods in the queue; return the error that is behind them, if there is one."""
+        if self.method_reader.queue:
+            return None
+        try:
+            self.method_writer.flush()
+            self.method_reader.receive(deadline)
+        except AMQPTimeout:
+            raise
+        except AMQPConnectionException as error:
+            return error
+        return None
+
     def _hand_out(self) -> None:
         """Give the methods that were read to their channels."""
         queue = self.method_reader.queue
@@ -542,7 +562,7 @@ class Connection(AbstractChannel):
             channel = channels.get(channel_id)
             if channel is None:
                 self._stray(channel_id, method_sig)
-            elif not self._closing or channel_id == 0:
+            elif not self._closing or channel_id == 0 or method_sig == _BASIC_RETURN:
                 channel._arrive((method_sig, args, content))
 
     def _arrive(self, method: ArrivedMethod) -> None:
@@ -838,6 +858,8 @@ class Connection(AbstractChannel):
 _CONNECTION_CLOSE = METHODS['connection.close'].signature
 _CHANNEL_CLOSE = METHODS['channel.close'].signature
 _CHANNEL_CLOSE_OK = METHODS['channel.close_ok'].signature
+_BASIC_RETURN = METHODS['basic.return'].signature
+_REDIRECT = METHODS['connection.redirect'].signature
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
 _AT_ONCE = Deadline(0)
 
@@ -865,3 +887,9 @@ def _client_properties(own: Optional[dict[str, Any]]) -> dict[str, Any]:
     properties = {**LIBRARY_PROPERTIES, **(own or {})}
     properties['capabilities'] = {**CAPABILITIES, **properties.get('capabilities', {})}
     return properties
+
+
+def _words(listed: Union[str, bytes]) -> list[str]:
+    """Return the words of a list in a long string, which comes as bytes if it is not UTF-8."""
+    text = listed if isinstance(listed, str) else listed.decode('utf-8', 'replace')
+    return text.split(' ')

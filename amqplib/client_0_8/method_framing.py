@@ -177,6 +177,9 @@ class MethodReader:
             frame_end = start + size
             if frame_end < end:
                 if data[frame_end] != FRAME_END:
+                    if frame_type == FRAME_BODY:
+                        # Checked first, as it is where the frame comes in parts.
+                        self._partial_for_body(channel, size)
                     raise _wrong_end(data[frame_end])
                 offset = frame_end + 1
                 if frame_type == FRAME_METHOD and data[start : start + 4] in _CONTENT_PREFIXES:

@@ -80,7 +80,7 @@ def _to_octets(value: Union[str, bytes, bytearray], errors: str) -> bytes:
         return value.encode('utf-8', errors)
     if isinstance(value, (bytes, bytearray)):
         return bytes(value)
-    raise TypeError(f'{value!r} is not a str or bytes')
+    raise TypeError(f'{type(value).__name__!r} is not a str or bytes')
 
 
 def encode_shortstr(value: Union[str, bytes, bytearray], errors: str = 'surrogateescape') -> bytes:
@@ -205,7 +205,7 @@ def encode_table(
     """
     _check_depth(depth)
     if not isinstance(table, Mapping):
-        raise TypeError(f'{table!r} is not a dict')
+        raise TypeError(f'{type(table).__name__!r} is not a dict')
     parts = []
     for key, value in table.items():
         try:
@@ -269,13 +269,19 @@ def decode_longstr(data: bytes, offset: int, end: int) -> Decoded:
         return octets, following
 
 
+#: 30 December 9999: from here on, not every time zone has a datetime that can be written back.
+_END_OF_TIME = 253_402_128_000
+
+
 def decode_timestamp(data: bytes, offset: int, end: int) -> Decoded:
     """Decode a naive datetime in local time; an int where that has no such time."""
     seconds, following = decode_longlong(data, offset, end)
-    try:
-        return datetime.fromtimestamp(seconds), following
-    except (OverflowError, ValueError, OSError):
-        return seconds, following
+    if seconds < _END_OF_TIME:
+        try:
+            return datetime.fromtimestamp(seconds), following
+        except (OverflowError, ValueError, OSError):
+            pass  # some systems have even less
+    return seconds, following
 
 
 # --- Decoding: tables ---------------------------------------------------------------------------
@@ -731,7 +737,7 @@ class _Property:
             return properties[self.name]
         damage = content._damage.get(self.name)
         if damage is not None:
-            raise damage
+            raise ValueError(damage)
         # GenericContent.__getattr__ is asked next.
         raise AttributeError(self.name)
 
@@ -743,7 +749,7 @@ class _Property:
             raise AttributeError(self.name)
         content.properties.pop(self.name, None)
         content._damage = {
-            name: error for name, error in content._damage.items() if name != self.name
+            name: damage for name, damage in content._damage.items() if name != self.name
         }
 
 
@@ -763,7 +769,7 @@ class GenericContent:
     _raw_properties: Optional[bytes] = None
     _properties: dict[str, Any]
     # Property name -> why it cannot be decoded.
-    _damage: Mapping[str, Exception] = MappingProxyType({})
+    _damage: Mapping[str, str] = MappingProxyType({})
 
     _NAMES: frozenset[str] = frozenset(('dummy',))
     _TIMES: frozenset[str] = frozenset()
@@ -792,8 +798,9 @@ class GenericContent:
     @property
     def properties(self) -> dict[str, Any]:
         """The properties that are set, by name."""
-        if self._raw_properties is not None:
-            self._decode_properties(self._raw_properties)
+        raw = self._raw_properties
+        if raw is not None:
+            self._decode_properties(raw)
         return self._properties
 
     @properties.setter
@@ -819,13 +826,13 @@ class GenericContent:
 
     def _decode_properties(self, raw: bytes) -> None:
         """Decode what can be decoded, and note for the rest why it cannot be."""
-        self.properties = properties = {}
+        properties: dict[str, Any] = {}
+        damage: dict[str, str] = {}
+        present: list[tuple[str, str]] = []
         try:
             present, offset = _decode_flags(raw, list(self.PROPERTIES))
         except ValueError as error:
-            self._damage = {name: named(error, name) for name, _ in self.PROPERTIES}
-            return
-        damage: dict[str, Exception] = {}
+            damage = {name: f'{name}: {error}' for name, _ in self.PROPERTIES}
         for name, wire_type in present:
             try:
                 following = offset
@@ -834,9 +841,11 @@ class GenericContent:
                     following = decode_octets(raw, offset, len(raw))[1]
                 properties[name], offset = _PROPERTY_DECODERS[wire_type](raw, offset, len(raw))
             except ValueError as error:
-                damage[name] = named(error, name)
+                damage[name] = f'{name}: {error}'
                 offset = following if following > offset else len(raw)
-        self._damage = damage
+        # Only now, so that nothing is lost to an interrupt, or half done for another thread.
+        self._properties, self._damage = properties, damage
+        self._raw_properties = None
 
     def _serialize_properties(self) -> bytes:
         """Return the property flags and list, as a content header carries them.
@@ -846,9 +855,9 @@ class GenericContent:
         if self._raw_properties is not None:
             return self._raw_properties
         properties = self.properties
-        for name, error in self._damage.items():
+        for name, damage in self._damage.items():
             if properties.get(name) is None:
-                raise ValueError(f'{error} (received so; set or remove it to send it on)')
+                raise ValueError(f'{damage} (received so; set or remove it to send it on)')
         values = type(self), tuple(properties), *properties.values()
         if self._TIMES.isdisjoint(properties):
             try:

@@ -1,0 +1,42 @@
+"""What the demos share: options that name the broker, and how a program ends."""
+
+import argparse
+import sys
+from pathlib import Path
+
+# Where amqplib is not installed, take it from the checkout that this folder belongs to.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+import amqplib.client_0_8 as amqp
+
+
+def make_parser(description):
+    """Return an argument parser with the options that a connection needs."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('--host', default='localhost', help='NAME or NAME:PORT (%(default)s)')
+    parser.add_argument('--userid', default='guest', help='who logs in (%(default)s)')
+    parser.add_argument('--password', default='guest', help='the password (%(default)s)')
+    parser.add_argument('--ssl', action='store_true', help='connect by TLS')
+    return parser
+
+
+def connect(options):
+    """Return a connection to the broker that the options name."""
+    return amqp.Connection(
+        host=options.host,
+        userid=options.userid,
+        password=options.password,
+        ssl=options.ssl,
+    )
+
+
+def run(main):
+    """Call main(); end with one line instead of a traceback where the user can help."""
+    # Show each line at once, and whatever text a message may hold.
+    sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)  # what shells say of a program that Ctrl-C ended
+    except (amqp.AMQPException, ValueError) as error:
+        sys.exit(f'{Path(sys.argv[0]).name}: {error}')

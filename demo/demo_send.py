@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""Send messages to a fanout exchange, which gives them to every demo_receive.py."""
+
+import argparse
+
+from common import connect, make_parser, run
+
+import amqplib.client_0_8 as amqp
+
+EXCHANGE = 'myfan'
+
+# The properties that are a text or a small number.
+PROPERTIES = {
+    name: int if wire_type == 'octet' else str
+    for name, wire_type in amqp.Message.PROPERTIES
+    if wire_type in ('octet', 'shortstr')
+}
+
+
+def parse_property(text):
+    """Return (name, value) of NAME=VALUE."""
+    name, _, value = text.partition('=')
+    if name not in PROPERTIES:
+        raise argparse.ArgumentTypeError(f'{name!r} is none of: {", ".join(PROPERTIES)}')
+    return name, PROPERTIES[name](value)
+
+
+def main():
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        '--property', type=parse_property, action='append', default=[], metavar='NAME=VALUE',
+        help='a property of the messages, such as priority=5; may be given several times',
+    )  # fmt: skip
+    parser.add_argument(
+        'body', nargs='+', help="the text of a message; the text 'quit' ends the receivers"
+    )
+    options = parser.parse_args()
+
+    properties = {'content_type': 'text/plain', **dict(options.property)}
+
+    # Leaving the blocks closes both, which makes sure that the messages have reached the broker.
+    with connect(options) as conn, conn.channel() as ch:
+        ch.exchange_declare(EXCHANGE, 'fanout', auto_delete=True)
+        for body in options.body:
+            msg = amqp.Message(body, application_headers={'foo': 7, 'bar': 'baz'}, **properties)
+            ch.basic_publish(msg, EXCHANGE)
+            print('sent:', body)
+
+
+if __name__ == '__main__':
+    run(main)

@@ -1,0 +1,252 @@
+"""The error tree: who catches what, what an error carries, and that it can be pickled."""
+
+import errno
+import pickle
+import socket
+import traceback
+
+import pytest
+
+from amqplib.client_0_8 import exceptions
+from amqplib.client_0_8.exceptions import (
+    METHOD_NAME_MAP,
+    AccessRefused,
+    AMQPChannelException,
+    AMQPConnectionException,
+    AMQPException,
+    AMQPTimeout,
+    ConnectionLost,
+    ConsumerCancelled,
+    LoginRefused,
+    NotFound,
+    PreconditionFailed,
+    ProtocolError,
+    ProtocolVersionRefused,
+    ResourceLocked,
+    WriteTimeout,
+    channel_exception,
+)
+
+OF_THE_CONNECTION = [ConnectionLost, LoginRefused, ProtocolVersionRefused, ProtocolError]
+OF_THE_CHANNEL = [AccessRefused, NotFound, ResourceLocked, PreconditionFailed, ConsumerCancelled]
+ALL = [
+    AMQPException,
+    AMQPConnectionException,
+    *OF_THE_CONNECTION,
+    AMQPChannelException,
+    *OF_THE_CHANNEL,
+    AMQPTimeout,
+    WriteTimeout,
+]
+
+
+def caught_by(error, *classes):
+    """Return which of the classes an except clause would catch the error by."""
+    return [cls for cls in classes if isinstance(error, cls)]
+
+
+# --- The tree ---
+
+
+def test_every_class_of_the_module_is_in_the_tree():
+    found = {
+        value
+        for value in vars(exceptions).values()
+        if isinstance(value, type) and issubclass(value, AMQPException)
+    }
+    assert found == set(ALL)
+    assert {cls.__name__ for cls in ALL} == set(exceptions.__all__)
+
+
+@pytest.mark.parametrize('cls', OF_THE_CONNECTION)
+def test_connection_errors(cls):
+    error = cls(0, 'text')
+    assert caught_by(error, AMQPConnectionException, AMQPChannelException, AMQPTimeout) == [
+        AMQPConnectionException
+    ]
+
+
+@pytest.mark.parametrize('cls', OF_THE_CHANNEL)
+def test_channel_errors(cls):
+    error = cls(0, 'text')
+    assert caught_by(error, AMQPConnectionException, AMQPChannelException, AMQPTimeout) == [
+        AMQPChannelException
+    ]
+    assert not isinstance(error, OSError)
+
+
+def test_lost_connection_is_what_a_broken_socket_was():
+    classes = (IOError, socket.error, ConnectionError, socket.timeout)
+    assert caught_by(ConnectionLost(0, 'text'), *classes) == [OSError, OSError, ConnectionError]
+
+
+def test_timeout_is_what_a_socket_timeout_was():
+    classes = (OSError, TimeoutError, socket.timeout, ConnectionError, AMQPConnectionException)
+    error = AMQPTimeout(0, 'text')
+    assert caught_by(error, *classes) == [OSError, TimeoutError, socket.timeout]
+
+
+def test_write_timeout_is_a_timeout_that_lost_the_connection():
+    error = WriteTimeout(0, 'text')
+    classes = (ConnectionLost, AMQPTimeout, TimeoutError, socket.timeout, ConnectionError)
+    assert caught_by(error, *classes) == list(classes)
+
+
+@pytest.mark.parametrize(
+    'cls', [AMQPConnectionException, AMQPChannelException, LoginRefused, ProtocolError]
+)
+def test_what_is_no_socket_error_is_not_caught_as_one(cls):
+    assert not isinstance(cls(0, 'text'), OSError)
+
+
+# --- What an error carries ---
+
+
+@pytest.mark.parametrize('cls', ALL)
+def test_attributes_and_args_are_those_of_old(cls):
+    error = cls(404, 'no queue', (50, 10))
+    assert error.amqp_reply_code == 404
+    assert error.amqp_reply_text == 'no queue'
+    assert error.amqp_method_sig == (50, 10)
+    assert error.args == (404, 'no queue', (50, 10), 'Channel.queue_declare')
+
+
+def test_name_of_an_unknown_method_is_empty():
+    assert AMQPException(541, 'text', (85, 10)).args == (541, 'text', (85, 10), '')
+    assert AMQPException(541, 'text').args == (541, 'text', (0, 0), '')
+
+
+def test_name_can_be_given():
+    assert AMQPException(541, 'text', (85, 10), 'Channel.confirm').args[3] == 'Channel.confirm'
+
+
+def test_signature_may_be_a_list():
+    assert AMQPException(541, 'text', [50, 10]).args[3] == 'Channel.queue_declare'
+
+
+@pytest.mark.parametrize(
+    ('error', 'text'),
+    [
+        (NotFound(404, 'no queue', (50, 10)), '404 no queue (Channel.queue_declare)'),
+        (AMQPException(320, 'going down'), '320 going down'),
+        (AMQPTimeout(0, 'nothing arrived within 1 s'), 'nothing arrived within 1 s'),
+        (ConnectionLost(0, 'closed', (60, 40)), 'closed (Channel.basic_publish)'),
+        (WriteTimeout(0, 'too slow'), 'too slow'),
+    ],
+)
+def test_text(error, text):
+    assert str(error) == text
+
+
+@pytest.mark.parametrize(
+    ('signature', 'name'),
+    [
+        ((10, 10), 'Connection.start'),
+        ((10, 40), 'Connection.open'),
+        ((10, 60), 'Connection.close'),
+        ((20, 10), 'Channel.open'),
+        ((20, 40), 'Channel.close'),
+        ((30, 10), 'Channel.access_request'),
+        ((40, 10), 'Channel.exchange_declare'),
+        ((50, 10), 'Channel.queue_declare'),
+        ((50, 11), 'Channel.queue_declare_ok'),
+        ((50, 50), 'Channel.queue_unbind'),
+        ((60, 40), 'Channel.basic_publish'),
+        ((60, 71), 'Channel.basic_get_ok'),
+        ((60, 100), 'Channel.basic_recover'),
+        ((90, 30), 'Channel.tx_rollback'),
+    ],
+)
+def test_names_of_methods(signature, name):
+    assert METHOD_NAME_MAP[signature] == name
+
+
+def test_every_method_of_the_protocol_has_a_name():
+    assert len(METHOD_NAME_MAP) == 57
+    assert {name.partition('.')[0] for name in METHOD_NAME_MAP.values()} == {
+        'Connection',
+        'Channel',
+    }
+
+
+# --- Pickling, and being raised again ---
+
+
+@pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize('cls', ALL)
+def test_pickling(cls, protocol):
+    error = cls(406, 'text', (60, 80), 'Channel.basic_ack')
+    error.note = 'kept'
+    copied = pickle.loads(pickle.dumps(error, protocol))
+    assert type(copied) is cls
+    assert copied.args == (406, 'text', (60, 80), 'Channel.basic_ack')
+    assert (copied.amqp_reply_code, copied.amqp_reply_text) == (406, 'text')
+    assert copied.note == 'kept'
+    assert str(copied) == '406 text (Channel.basic_ack)'
+
+
+def test_pickling_keeps_the_errno_and_the_consumer_tag():
+    lost = ConnectionLost.from_error(ConnectionResetError(errno.ECONNRESET, 'reset'), 'it broke')
+    assert pickle.loads(pickle.dumps(lost)).errno == errno.ECONNRESET
+    cancelled = ConsumerCancelled(0, 'text', consumer_tag='ours')
+    assert pickle.loads(pickle.dumps(cancelled)).consumer_tag == 'ours'
+
+
+@pytest.mark.parametrize('cls', ALL)
+def test_again_is_an_equal_error_with_a_traceback_of_its_own(cls):
+    reason = OSError('the reason')
+    with pytest.raises(cls) as first:
+        raise cls(404, 'text', (50, 10)) from reason
+    error = first.value
+    for _ in range(3):
+        with pytest.raises(cls) as later:
+            raise error.again()
+        assert later.value is not error
+        assert later.value.args == error.args
+        assert later.value.__cause__ is reason
+        assert len(traceback.extract_tb(later.value.__traceback__)) == 1
+
+
+def test_again_keeps_the_errno():
+    lost = ConnectionLost.from_error(ConnectionResetError(errno.ECONNRESET, 'reset'), 'it broke')
+    assert lost.again().errno == errno.ECONNRESET
+
+
+# --- Made of other things ---
+
+
+def test_lost_connection_made_of_a_socket_error_keeps_it():
+    reset = ConnectionResetError(errno.ECONNRESET, 'Connection reset by peer')
+    lost = ConnectionLost.from_error(reset, 'the connection broke')
+    assert str(lost) == 'the connection broke: Connection reset by peer'
+    assert lost.errno == errno.ECONNRESET
+    assert lost.amqp_reply_code == 0
+    assert lost.__cause__ is reset
+
+
+def test_lost_connection_made_of_an_error_without_a_number():
+    lost = ConnectionLost.from_error(OSError('odd'), 'the connection broke')
+    assert str(lost) == 'the connection broke: odd'
+    assert lost.errno is None
+
+
+def test_reply_code_is_no_errno():
+    assert ConnectionLost(2, 'text', (0, 0)).errno is None
+    assert type(ConnectionLost(2, 'text')) is ConnectionLost
+
+
+@pytest.mark.parametrize(
+    ('code', 'cls'),
+    [
+        (403, AccessRefused),
+        (404, NotFound),
+        (405, ResourceLocked),
+        (406, PreconditionFailed),
+        (311, AMQPChannelException),
+        (541, AMQPChannelException),
+    ],
+)
+def test_error_for_the_reply_code_of_a_closed_channel(code, cls):
+    error = channel_exception(code, 'text', (60, 70), 'Channel.basic_get')
+    assert type(error) is cls
+    assert error.args == (code, 'text', (60, 70), 'Channel.basic_get')

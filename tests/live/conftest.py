@@ -1,0 +1,111 @@
+"""Fixtures of the live tests: the package that is tested, connections, channels and queues.
+
+A test takes the client from the fixture `amqp` and nowhere else, so that it serves each package
+that has the same classes.
+"""
+
+import contextlib
+
+import broker as brokers
+import live_tools
+import pytest
+
+import amqplib.client_0_8
+
+
+@pytest.fixture
+def amqp():
+    """The client package."""
+    return amqplib.client_0_8
+
+
+@pytest.fixture
+def connect(amqp, address):
+    """A function (**arguments) that opens a connection, which is closed after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def open_connection(cls=amqp.Connection, **arguments):
+            conn = cls(**{'host': address, **arguments})
+            stack.callback(close, conn)
+            return conn
+
+        yield open_connection
+
+
+def close(conn):
+    if conn.transport is not None:
+        conn.close()
+
+
+@pytest.fixture
+def connection(connect):
+    """An open connection."""
+    return connect()
+
+
+@pytest.fixture
+def channel(connection):
+    """An open channel of `connection`."""
+    return connection.channel()
+
+
+@pytest.fixture
+def other_channel(connect):
+    """An open channel of a connection of its own."""
+    return connect().channel()
+
+
+@pytest.fixture
+def queue(channel):
+    """The name of an empty queue, which goes with `connection`."""
+    return channel.queue_declare(exclusive=True, auto_delete=False)[0]
+
+
+@pytest.fixture
+def shared_queue(connect):
+    """The name of an empty queue that every connection may use."""
+    name = live_tools.new_name()
+    keeper = connect().channel()
+    keeper.queue_declare(name, auto_delete=False)
+    yield name
+    keeper.queue_delete(name)
+
+
+@pytest.fixture
+def exchange(connect):
+    """The name of a direct exchange."""
+    name = live_tools.new_name()
+    keeper = connect().channel()
+    keeper.exchange_declare(name, 'direct', auto_delete=False)
+    yield name
+    keeper.exchange_delete(name)
+
+
+@pytest.fixture
+def exists(amqp, connect):
+    """A function that tells if a queue or an exchange exists: exists(exchange='name')."""
+    conn = connect()
+
+    def ask(queue=None, exchange=None):
+        channel = conn.channel()
+        try:
+            if queue is not None:
+                channel.queue_declare(queue, passive=True)
+            else:
+                channel.exchange_declare(exchange, 'direct', passive=True)
+        except amqp.NotFound:
+            return False
+        channel.close()
+        return True
+
+    return ask
+
+
+@pytest.fixture(scope='session')
+def controlled(broker):
+    """A broker on which rabbitmqctl can be used: the one of the run if it is ours."""
+    if broker.can_control:
+        yield broker
+        return
+    with brokers.new_node() as node:
+        yield node

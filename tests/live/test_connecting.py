@@ -1,0 +1,373 @@
+"""Opening and closing connections: where, who, what is said, and what is refused."""
+
+import json
+import socket
+import time
+import warnings
+
+import pytest
+from live_tools import Relay, closed_port, new_name, poll
+
+
+@pytest.fixture
+def soon():
+    """Fail the test if it takes more than a second."""
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start < 1
+
+
+@pytest.fixture
+def host_and_port(address):
+    host, _, port = address.rpartition(':')
+    return host.strip('[]'), int(port)
+
+
+# What a connection is like
+
+
+def test_attributes_of_an_open_connection(amqp, connection):
+    assert connection.connection is connection
+    assert connection.channels == {0: connection}
+    assert isinstance(connection.transport, amqp.transport.TCPTransport)
+    assert isinstance(connection.method_reader, amqp.method_framing.MethodReader)
+    assert isinstance(connection.method_writer, amqp.method_framing.MethodWriter)
+    assert connection.channel_id == 0
+    assert list(connection.method_queue) == []
+    assert connection.auto_decode is False
+
+
+def test_what_the_broker_proposes_is_kept(connection):
+    assert (connection.channel_max, connection.frame_max, connection.heartbeat) == (
+        2047,
+        131072,
+        60,
+    )
+
+
+def test_what_the_broker_says_of_itself(connection):
+    assert (connection.version_major, connection.version_minor) == (8, 0)
+    assert connection.server_properties['product'] == 'RabbitMQ'
+    assert isinstance(connection.server_properties['capabilities'], dict)
+    assert {'PLAIN', 'AMQPLAIN'} <= set(connection.mechanisms)
+    assert connection.locales == ['en_US']
+    assert connection.known_hosts == ''
+
+
+def test_attributes_of_a_closed_connection(connection):
+    kept = {
+        name: getattr(connection, name)
+        for name in (
+            'channel_id',
+            'auto_decode',
+            'channel_max',
+            'frame_max',
+            'heartbeat',
+            'version_major',
+            'version_minor',
+            'server_properties',
+            'mechanisms',
+            'locales',
+            'known_hosts',
+            'method_reader',
+            'method_writer',
+        )
+    }
+    connection.channel()
+    assert connection.close() is None
+    assert connection.transport is None
+    assert connection.channels is None
+    assert connection.connection is None
+    assert list(connection.method_queue) == []
+    assert {name: getattr(connection, name) for name in kept} == kept
+
+
+def test_closing_twice_is_fine(connection):
+    connection.close()
+    assert connection.close() is None
+
+
+def test_a_connection_can_be_closed_with_a_code_and_a_text(connection):
+    assert connection.close(320, 'good bye', (10, 40)) is None
+    assert connection.transport is None
+
+
+def test_a_connection_closes_at_the_end_of_a_with_block(connect):
+    with connect() as connection:
+        assert connection.channel().is_open
+    assert connection.transport is None
+
+
+def test_an_error_in_a_with_block_is_the_one_to_be_seen(connect):
+    with pytest.raises(ZeroDivisionError), connect() as connection:
+        _ = 1 / 0
+    assert connection.transport is None
+
+
+def test_calls_on_a_closed_connection_say_that_it_is_closed(amqp, connection):
+    connection.close()
+    for call in (connection.channel, connection.wait):
+        with pytest.raises(amqp.AMQPConnectionException, match='closed'):
+            call()
+
+
+def test_neither_descriptors_nor_threads_stay(no_leaks, connect):
+    for _ in range(5):
+        connection = connect()
+        connection.channel().queue_declare(exclusive=True)
+        connection.close()
+
+
+def test_waiting_on_the_connection_itself_ends_when_its_time_is_over(amqp, connection):
+    with pytest.raises(amqp.AMQPTimeout):
+        connection.wait(timeout=0.05)
+    assert connection.channel().is_open
+
+
+# Where it is
+
+
+def test_host_and_port(connect, host_and_port):
+    connection = connect(host='{}:{}'.format(*host_and_port))
+    assert connection.transport.sock.getpeername()[:2] == host_and_port
+
+
+def test_a_host_name_of_several_addresses(connect, host_and_port):
+    """As where localhost is ::1 too, and the broker listens only on 127.0.0.1."""
+    if host_and_port[0] not in ('127.0.0.1', 'localhost'):
+        pytest.skip('the broker is on another machine')
+    assert connect(host=f'localhost:{host_and_port[1]}').channel().is_open
+
+
+@pytest.fixture
+def ipv6_relay(host_and_port):
+    """A relay to the broker that listens on ::1."""
+    try:
+        relay = Relay(socket.AF_INET6, '::1', host_and_port)
+    except OSError as problem:
+        pytest.skip(f'no IPv6 on this machine: {problem}')
+    with relay:
+        yield relay
+
+
+def test_an_ipv6_address_with_brackets_and_port(connect, ipv6_relay):
+    connection = connect(host=f'[::1]:{ipv6_relay.port}')
+    assert connection.channel().is_open
+    connection.close()
+    assert ipv6_relay.connections == 1
+
+
+@pytest.mark.parametrize('host', ['::1', '[::1]', '0:0:0:0:0:0:0:1'])
+def test_an_ipv6_address_with_or_without_brackets(amqp, monkeypatch, connect, ipv6_relay, host):
+    monkeypatch.setattr(amqp.transport.TCPTransport, 'default_port', ipv6_relay.port)
+    connection = connect(host=host)
+    assert connection.channel().is_open
+    connection.close()
+    assert ipv6_relay.connections == 1
+
+
+def test_the_local_host_and_the_usual_port_are_the_default(amqp, monkeypatch, host_and_port):
+    if host_and_port[0] not in ('127.0.0.1', 'localhost'):
+        pytest.skip('the broker is on another machine')
+    assert amqp.transport.TCPTransport.default_port == 5672
+    monkeypatch.setattr(amqp.transport.TCPTransport, 'default_port', host_and_port[1])
+    for arguments in [(), ('',), ('localhost',), ('127.0.0.1',)]:
+        with amqp.Connection(*arguments) as connection:
+            assert connection.transport.sock.getpeername()[1] == host_and_port[1]
+
+
+def test_a_port_where_nobody_listens(amqp, connect, soon):
+    port = closed_port()
+    with pytest.raises(amqp.ConnectionLost, match=f'127.0.0.1:{port}') as raised:
+        connect(host=f'127.0.0.1:{port}')
+    assert isinstance(raised.value, ConnectionError)
+    assert isinstance(raised.value, amqp.AMQPConnectionException)
+    assert raised.value.errno
+
+
+def test_a_host_that_does_not_exist(amqp, connect):
+    with pytest.raises(amqp.ConnectionLost, match=r'no-such-host\.invalid'):
+        connect(host='no-such-host.invalid', connect_timeout=20)
+
+
+@pytest.mark.parametrize('host', ['localhost:http', 'localhost:0', 'localhost:65536', '[::1]:x'])
+def test_an_address_that_is_none(connect, soon, host):
+    with pytest.raises(ValueError, match='host'):
+        connect(host=host)
+
+
+# Who it is
+
+
+@pytest.mark.parametrize('login_method', [None, 'AMQPLAIN', 'PLAIN'])
+def test_login_methods(connect, login_method):
+    connection = connect(userid='guest', password='guest', login_method=login_method)
+    assert connection.channel().is_open
+
+
+@pytest.mark.parametrize(
+    ('login_method', 'login_response'),
+    [
+        ('PLAIN', b'\0guest\0guest'),
+        ('PLAIN', '\0guest\0guest'),
+        ('AMQPLAIN', b'\5LOGINS\0\0\0\5guest\x08PASSWORDS\0\0\0\5guest'),
+        (None, b'\5LOGINS\0\0\0\5guest\x08PASSWORDS\0\0\0\5guest'),
+    ],
+)
+def test_a_login_response_is_sent_as_it_is(connect, login_method, login_response):
+    connection = connect(
+        userid=None, password=None, login_method=login_method, login_response=login_response
+    )
+    assert connection.channel().is_open
+
+
+@pytest.mark.parametrize('login_method', [None, 'AMQPLAIN', 'PLAIN'])
+@pytest.mark.parametrize('userid', ['guest', 'nobody'])
+def test_a_wrong_user_or_password_is_refused_at_once(amqp, connect, soon, login_method, userid):
+    with pytest.raises(amqp.LoginRefused) as raised:
+        connect(userid=userid, password='wrong password', login_method=login_method)
+    assert raised.value.amqp_reply_code == 403
+    assert 'ACCESS_REFUSED' in raised.value.amqp_reply_text
+    assert 'wrong password' not in str(raised.value)
+    assert isinstance(raised.value, amqp.AMQPConnectionException)
+
+
+def test_a_wrong_login_response_is_refused_at_once(amqp, connect, soon):
+    with pytest.raises(amqp.LoginRefused):
+        connect(login_method='PLAIN', login_response=b'\0guest\0wrong')
+
+
+def test_a_mechanism_that_the_broker_does_not_offer(amqp, connect, soon):
+    with pytest.raises(amqp.LoginRefused, match='PLAIN'):
+        connect(login_method='EXTERNAL')
+
+
+def test_a_mechanism_that_nobody_knows(connect, soon):
+    with pytest.raises(ValueError, match='login_method'):
+        connect(login_method='SECRET')
+
+
+@pytest.mark.parametrize('arguments', [{'userid': None}, {'password': None}, {'userid': 5}])
+def test_user_and_password_are_needed(connect, soon, arguments):
+    with pytest.raises(TypeError, match=r'userid|password'):
+        connect(**arguments)
+
+
+def test_a_virtual_host_that_does_not_exist(amqp, connect, soon):
+    name = new_name()
+    with pytest.raises(amqp.AMQPConnectionException, match=name) as raised:
+        connect(virtual_host=name)
+    assert raised.value.amqp_reply_code == 530
+    assert tuple(raised.value.amqp_method_sig) == (10, 40)
+    assert raised.value.args[3] == 'Connection.open'
+    assert not isinstance(raised.value, amqp.LoginRefused)
+
+
+def test_a_failed_connection_leaves_nothing_behind(no_leaks, amqp, connect):
+    for arguments in (
+        {'password': 'wrong'},
+        {'virtual_host': '/none'},
+        {'host': f'127.0.0.1:{closed_port()}'},
+    ):
+        with pytest.raises(amqp.AMQPConnectionException):
+            connect(**arguments)
+
+
+@pytest.mark.parametrize(
+    ('argument', 'value', 'error'),
+    [
+        ('host', 5, TypeError),
+        ('host', None, TypeError),
+        ('virtual_host', 'x' * 256, ValueError),
+        ('virtual_host', None, TypeError),
+        ('locale', 'x' * 256, ValueError),
+        ('client_properties', {'key': object()}, ValueError),
+        ('client_properties', {5: 'value'}, TypeError),
+        ('connect_timeout', -1, ValueError),
+        ('connect_timeout', 'soon', TypeError),
+        ('rpc_timeout', -1, ValueError),
+        ('write_timeout', -1, ValueError),
+    ],
+)
+def test_wrong_arguments(connect, soon, argument, value, error):
+    with pytest.raises(error):
+        connect(**{argument: value})
+
+
+def test_an_unknown_argument_is_accepted_with_a_warning(connect):
+    with pytest.warns(UserWarning, match='connection_timeout'):
+        connection = connect(connection_timeout=5)
+    assert connection.channel().is_open
+
+
+def test_known_arguments_give_no_warning(connect):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        connection = connect(
+            userid='guest',
+            password='guest',
+            login_method='AMQPLAIN',
+            login_response=None,
+            virtual_host='/',
+            locale='en_US',
+            client_properties={},
+            ssl=False,
+            insist=True,
+            connect_timeout=10,
+            rpc_timeout=10,
+            write_timeout=10,
+        )
+    assert connection.channel().is_open
+
+
+# What the broker sees
+
+
+@pytest.fixture
+def pid_of(controlled):
+    """A function (connection name) that returns what rabbitmqctl knows the connection by."""
+
+    def find(name):
+        listing = controlled.rabbitmqctl('list_connections', 'pid', 'client_properties')
+        for line in listing.splitlines():
+            if name in line:
+                return line.split('\t')[0]
+        return None
+
+    return lambda name: poll(lambda: find(name), 'the listing of the connection')
+
+
+def test_client_properties_are_seen_by_the_broker(controlled, connect):
+    name = new_name()
+    properties = {'connection_name': name, 'library_version': 'mine', 'number': 7}
+    connect(host=controlled.address, client_properties=properties)
+
+    def client_properties():
+        listing = controlled.rabbitmqctl(
+            'list_connections', '--formatter', 'json', 'client_properties'
+        )
+        for row in json.loads(listing):
+            seen = {key: value for key, _, value in row['client_properties']}
+            if seen.get('connection_name') == name:
+                return seen
+        return None
+
+    seen = poll(client_properties, 'the listing of the connection')
+    assert seen['library'] == 'Python amqplib'
+    assert seen['library_version'] == 'mine'
+    assert seen['number'] == 7
+    capabilities = {key: value for key, _, value in seen['capabilities']}
+    assert capabilities == {'authentication_failure_close': True, 'consumer_cancel_notify': True}
+
+
+def test_the_operators_close_is_raised_with_its_text(amqp, controlled, connect, pid_of):
+    name = new_name()
+    conn = connect(host=controlled.address, client_properties={'connection_name': name})
+    channel = conn.channel()
+    controlled.rabbitmqctl('close_connection', pid_of(name), 'maintenance tonight')
+    with pytest.raises(amqp.AMQPConnectionException, match='maintenance tonight') as raised:
+        channel.wait(timeout=10)
+    assert raised.value.amqp_reply_code == 320
+    assert conn.transport is None
+    with pytest.raises(amqp.AMQPConnectionException, match='maintenance tonight'):
+        conn.channel()

@@ -1,0 +1,119 @@
+"""What must hold after something went wrong."""
+
+import contextlib
+import os
+import time
+import tracemalloc
+
+import pytest
+
+import amqplib.client_0_8 as amqp
+
+
+def open_descriptors():
+    """Return 'number -> what it is' of each open descriptor, where the system tells."""
+    folder = '/proc/self/fd'
+    if not os.path.isdir(folder):
+        return set()
+    found = set()
+    for name in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # the one that lists the folder
+            found.add(f'{name} -> {os.readlink(f"{folder}/{name}")}')
+    return found
+
+
+@contextlib.contextmanager
+def lasting(least=0.0, most=5.0):
+    """Check how many seconds the block takes."""
+    begun = time.monotonic()
+    yield
+    elapsed = time.monotonic() - begun
+    assert least <= elapsed < most, f'it took {elapsed:.3f} s'
+
+
+@contextlib.contextmanager
+def taking_memory(most):
+    """Check how many octets of memory the block takes at any one time."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        yield
+        taken = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert taken < most, f'it took {taken} octets'
+
+
+def refused(broker, kind, most=5.0, **arguments):
+    """Fail to connect; return the error, after checking that nothing else came of it.
+
+    The descriptors are counted while the error, and so all that it refers to, is alive.
+    """
+    arguments.setdefault('connect_timeout', 10)
+    arguments.setdefault('host', broker.address)
+    before = open_descriptors()
+    with lasting(most=most), pytest.raises(amqp.AMQPException) as caught:
+        amqp.Connection(**arguments)
+    error = caught.value
+    assert type(error) is kind, repr(error)
+    broker.finish()
+    # The scripted broker's own were counted too, and are gone.
+    assert open_descriptors() <= before
+    return error
+
+
+def check_closed(connection, sock, error, channels=()):
+    """Check the state of a connection that `error` has closed, and that it stays so.
+
+    sock: the socket that it had.
+    channels: its channels.
+    """
+    assert sock.fileno() == -1
+    assert connection.transport is None
+    assert connection.channels is None
+    assert connection.connection is None
+    check_repeated(error, connection.channel)
+    check_repeated(error, lambda: connection.wait(timeout=1))
+    for channel in channels:
+        check_dead_channel(channel, error)
+    for _ in range(2):
+        assert connection.close() is None
+    assert connection.transport is None
+
+
+def check_dead_channel(channel, error):
+    """Check that a channel is closed by `error`, and that each of its calls says so."""
+    assert not channel.is_open
+    for call in (
+        lambda: channel.basic_publish(amqp.Message('x'), routing_key='q'),
+        lambda: channel.queue_declare('q'),
+        lambda: channel.basic_get('q'),
+        lambda: channel.basic_ack(1),
+        lambda: channel.basic_cancel('tag'),
+        lambda: channel.wait(timeout=1),
+    ):
+        check_repeated(error, call)
+    assert not channel.is_open
+    assert channel.channel_id is None
+    assert channel.connection is None
+    assert channel.callbacks == {}
+    for _ in range(2):
+        assert channel.close() is None
+
+
+def check_repeated(error, call):
+    """Check that a call raises the first cause again, at once."""
+    with lasting(most=1), pytest.raises(amqp.AMQPException) as caught:
+        call()
+    assert type(caught.value) is type(error)
+    assert caught.value.args == error.args
+    assert caught.value is not error
+
+
+def until_raised(call, kind=amqp.AMQPException):
+    """Make a call again and again until it raises an error of this kind; return the error."""
+    while True:
+        try:
+            call()
+        except kind as error:
+            return error

@@ -1,0 +1,816 @@
+"""Closing, by either side and by both at once; what is known afterwards; what is still written."""
+
+import threading
+
+import pytest
+from scripted_broker import content, delivery, frame, method, methods_in, split_frames
+
+import amqplib.client_0_8 as amqp
+
+from .checks import (
+    check_closed,
+    check_dead_channel,
+    check_repeated,
+    lasting,
+    until_raised,
+)
+
+REASON = (320, 'CONNECTION_FORCED - bye', (0, 0), '')
+CHANNEL_REASON = (404, "NOT_FOUND - no queue 'q'", (50, 10), 'Channel.queue_declare')
+
+#: Larger than what the systems on both sides keep of a stream that nobody reads.
+LARGE = 24 << 20
+
+
+def send_close(peer):
+    peer.send_method(0, 'connection.close', *REASON[:2], 0, 0)
+
+
+def send_channel_close(peer, channel=1):
+    peer.send_method(channel, 'channel.close', *CHANNEL_REASON[:2], 50, 10)
+
+
+def publish(channel):
+    channel.basic_publish(amqp.Message(b'x'), routing_key='q')
+
+
+CALLS = {
+    'wait': lambda ours: ours.channel.wait(timeout=5),
+    'wait of the connection': lambda ours: ours.connection.wait(timeout=5),
+    'declare': lambda ours: ours.channel.queue_declare('q'),
+    'get': lambda ours: ours.channel.basic_get('q'),
+    'consume': lambda ours: ours.channel.basic_consume('q'),
+    'commit': lambda ours: ours.channel.tx_commit(),
+    'open a channel': lambda ours: ours.connection.channel(),
+    'publish': lambda ours: until_published_in_vain(ours.channel),
+    'acknowledge': lambda ours: until_acknowledged_in_vain(ours.channel),
+}
+
+
+def until_published_in_vain(channel):
+    with lasting(most=2):
+        while True:
+            publish(channel)
+
+
+def until_acknowledged_in_vain(channel):
+    with lasting(most=2):
+        while True:
+            channel.basic_ack(1)
+            channel.basic_publish(amqp.Message(b'x'), routing_key='q')
+
+
+# --- The broker closes --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('call', CALLS)
+def test_broker_closes_the_connection_during_a_call(session, call):
+    closes = []
+
+    def script(peer):
+        peer.await_cue()
+        send_close(peer)
+        closes.append(methods_in(peer.rest())[-1].name)
+
+    ours = session(script)
+    ours.broker.cue()
+    with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
+        CALLS[call](ours)
+    error = caught.value
+    assert type(error) is amqp.AMQPConnectionException
+    assert error.args == REASON
+    ours.broker.finish()
+    assert closes == ['connection.close_ok']
+    check_closed(ours.connection, ours.sock, error, [ours.channel])
+
+
+@pytest.mark.parametrize('call', CALLS)
+def test_broker_closes_the_connection_before_a_call(session, call):
+    def script(peer):
+        send_close(peer)
+        peer.mark()
+        peer.rest()
+
+    ours = session(script)
+    ours.broker.await_mark()
+    with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
+        CALLS[call](ours)
+    assert caught.value.args == REASON
+    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
+
+
+@pytest.mark.parametrize('call', CALLS)
+def test_reason_wins_over_the_reset_behind_it(session, call):
+    def script(peer):
+        send_close(peer)
+        peer.reset()
+        peer.mark()
+
+    ours = session(script)
+    ours.broker.await_mark()
+    with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
+        CALLS[call](ours)
+    assert caught.value.args == REASON
+    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
+
+
+@pytest.mark.parametrize('end', ['close', 'reset'])
+@pytest.mark.parametrize('call', CALLS)
+def test_broker_goes_without_a_word(session, call, end):
+    def script(peer):
+        peer.await_cue()
+        getattr(peer, end)()
+
+    ours = session(script)
+    ours.broker.cue()
+    with lasting(most=2), pytest.raises(amqp.ConnectionLost) as caught:
+        CALLS[call](ours)
+    ours.broker.finish()
+    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
+
+
+CHANNEL_CALLS = [call for call in CALLS if call not in ('wait of the connection', 'open a channel')]
+
+
+@pytest.mark.parametrize('call', CHANNEL_CALLS)
+def test_broker_closes_the_channel_during_a_call(session, call):
+    def script(peer):
+        peer.open_channel(2)
+        peer.await_cue()
+        send_channel_close(peer)
+        while True:
+            frame_type, _, payload = peer.expect_frame()
+            if (frame_type, payload) == (1, b'\0\x14\0\x29'):
+                break
+        peer.expect_method(2, 'basic.get')
+        peer.send_content(2, 'basic.get_ok', 1, False, '', 'q', 0, body=b'x')
+        peer.open_channel(1)
+        peer.expect_close()
+
+    ours = session(script)
+    second = ours.connection.channel()
+    ours.broker.cue()
+    with lasting(most=2), pytest.raises(amqp.NotFound) as caught:
+        CALLS[call](ours)
+    assert caught.value.args == CHANNEL_REASON
+    check_dead_channel(ours.channel, caught.value)
+    # The connection and its other channels go on, and the number is free again.
+    assert second.basic_get('q').body == b'x'
+    assert ours.connection.channel().channel_id == 1
+    ours.connection.close()
+
+
+def test_messages_before_the_close_are_handed_out_first(session):
+    def script(peer):
+        peer.send_raw(delivery(1, 'tag', 1) + delivery(1, 'tag', 2))
+        send_channel_close(peer)
+        peer.mark()
+        peer.expect_method(1, 'channel.close_ok')
+        peer.expect_close()
+
+    ours = session(script)
+    got = []
+    ours.channel.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
+    ours.broker.await_mark()
+    error = until_raised(lambda: ours.channel.wait(timeout=5))
+    assert got == [1, 2]
+    assert error.args == CHANNEL_REASON
+    check_dead_channel(ours.channel, error)
+    ours.connection.close()
+
+
+def test_error_that_no_call_has_raised_is_raised_by_close(session):
+    def script(peer):
+        peer.expect_method(1, 'basic.publish')
+        peer.expect_content(1)
+        send_channel_close(peer)
+        peer.expect_method(1, 'channel.close')
+        peer.expect_method(1, 'channel.close_ok')
+        peer.send_method(1, 'channel.close_ok')
+        peer.expect_close()
+
+    ours = session(script)
+    publish(ours.channel)
+    with pytest.raises(amqp.NotFound) as caught:
+        ours.channel.close()
+    assert caught.value.args == CHANNEL_REASON
+    check_dead_channel(ours.channel, caught.value)
+    ours.connection.close()
+
+
+# --- Both close ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('confirmed', [True, False])
+def test_closes_of_the_connection_cross(session, confirmed):
+    """RabbitMQ may send only its own close, or confirm ours too."""
+
+    def script(peer):
+        peer.expect_method(0, 'connection.close')
+        send_close(peer)
+        if confirmed:
+            peer.send_method(0, 'connection.close_ok')
+        peer.expect_method(0, 'connection.close_ok')
+        peer.expect_end()
+
+    ours = session(script)
+    with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
+        ours.connection.close()
+    assert caught.value.args == REASON
+    ours.broker.finish()
+    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
+
+
+def test_confirmation_before_the_close_of_the_broker(session):
+    def script(peer):
+        peer.expect_method(0, 'connection.close')
+        peer.send_raw(
+            method(0, 'connection.close_ok') + method(0, 'connection.close', *REASON[:2], 0, 0)
+        )
+        peer.rest()
+
+    ours = session(script)
+    with lasting(most=2):
+        ours.connection.close()
+    assert ours.sock.fileno() == -1
+
+
+@pytest.mark.parametrize('together', [True, False])
+def test_closes_of_the_channel_cross(session, together):
+    """The broker sends its own close, then confirms ours; only then is the number free."""
+
+    def script(peer):
+        peer.expect_method(1, 'channel.close')
+        octets = method(1, 'channel.close', *CHANNEL_REASON[:2], 50, 10)
+        if together:
+            peer.send_raw(octets + method(1, 'channel.close_ok'))
+            peer.expect_method(1, 'channel.close_ok')
+        else:
+            peer.send_raw(octets)
+            peer.expect_method(1, 'channel.close_ok')
+            peer.send_method(1, 'channel.close_ok')
+        peer.open_channel(1)
+        peer.expect_close()
+
+    ours = session(script)
+    with lasting(most=2), pytest.raises(amqp.NotFound) as caught:
+        ours.channel.close()
+    assert caught.value.args == CHANNEL_REASON
+    check_dead_channel(ours.channel, caught.value)
+    assert ours.connection.channel().channel_id == 1
+    ours.connection.close()
+
+
+def test_closes_of_the_channel_cross_and_ours_is_not_confirmed(session):
+    def script(peer):
+        peer.expect_method(1, 'channel.close')
+        send_channel_close(peer)
+        peer.expect_method(1, 'channel.close_ok')
+        peer.open_channel(2)
+        peer.send_method(1, 'channel.close_ok')
+        peer.expect_method(2, 'tx.select')
+        peer.send_method(2, 'tx.select_ok')
+        peer.open_channel(1)
+        peer.expect_close()
+
+    ours = session(script)
+    with lasting(0.2, 2), pytest.raises(amqp.AMQPException) as caught:
+        ours.channel.close(timeout=0.2)
+    check_dead_channel(ours.channel, caught.value)
+    second = ours.connection.channel()
+    assert second.channel_id == 2  # the number 1 is not free yet
+    second.tx_select()
+    assert ours.connection.channel().channel_id == 1
+    ours.connection.close()
+
+
+def test_close_of_the_connection_crosses_that_of_a_channel(session):
+    def script(peer):
+        peer.expect_method(0, 'connection.close')
+        send_channel_close(peer)
+        peer.send_method(0, 'connection.close_ok')
+        peer.rest()
+
+    ours = session(script)
+    with lasting(most=2):
+        ours.connection.close()
+    assert not ours.channel.is_open
+    assert ours.sock.fileno() == -1
+
+
+# --- We close -----------------------------------------------------------------------------------
+
+
+def test_attributes_after_close(session):
+    def script(peer):
+        closed = peer.expect_close()
+        assert (closed.reply_code, closed.reply_text) == (200, 'done')
+        assert (closed.class_id, closed.method_id) == (50, 10)
+
+    ours = session(script)
+    connection, channel = ours.connection, ours.channel
+    channel.callbacks['tag'] = print
+    channel.default_ticket = 7
+    reader, writer = connection.method_reader, connection.method_writer
+    assert connection.close(200, 'done', (50, 10)) is None
+
+    assert connection.channels is None
+    assert connection.connection is None
+    assert connection.transport is None
+    assert connection.channel_id == 0
+    assert (connection.channel_max, connection.frame_max) == (2047, 131072)
+    assert connection.server_properties == {}
+    assert connection.mechanisms == ['PLAIN', 'AMQPLAIN']
+    assert (connection.method_reader, connection.method_writer) == (reader, writer)
+    assert ours.sock.fileno() == -1
+    assert 'closed' in repr(connection)
+
+    assert not channel.is_open
+    assert channel.channel_id is None
+    assert channel.connection is None
+    assert channel.callbacks == {}
+    assert channel.default_ticket == 7
+    assert channel.returned_messages.empty()
+    assert 'closed' in repr(channel)
+    with pytest.raises(amqp.AMQPConnectionException, match='closed by this program') as caught:
+        connection.channel()
+    check_closed(connection, ours.sock, caught.value, [channel])
+
+
+def test_attributes_after_closing_a_channel(session):
+    def script(peer):
+        closed = peer.expect_method(1, 'channel.close')
+        assert (closed.reply_code, closed.reply_text) == (200, 'done')
+        peer.send_method(1, 'channel.close_ok')
+        peer.expect_close()
+
+    ours = session(script)
+    assert ours.channel.close(200, 'done') is None
+    with pytest.raises(amqp.AMQPChannelException, match='closed by this program') as caught:
+        ours.channel.queue_declare('q')
+    check_dead_channel(ours.channel, caught.value)
+    assert ours.connection.channels == {0: ours.connection}
+    ours.connection.close()
+
+
+def test_with_blocks_close(session):
+    def script(peer):
+        peer.expect_method(1, 'channel.close')
+        peer.send_method(1, 'channel.close_ok')
+        peer.expect_close()
+
+    ours = session(script)
+    with ours.connection, ours.channel:
+        pass
+    assert ours.connection.transport is None
+
+
+def test_with_block_shows_the_error_that_ended_it(session):
+    def script(peer):
+        send_close(peer)
+        peer.mark()
+        peer.rest()
+
+    ours = session(script)
+    ours.broker.await_mark()
+    with pytest.raises(KeyError), ours.connection, ours.channel:
+        raise KeyError('mine')
+    assert ours.connection.transport is None
+
+
+def test_close_without_a_confirmation_ends_in_time(session):
+    def script(peer):
+        peer.expect_method(0, 'connection.close')
+        peer.expect_end()
+
+    ours = session(script)
+    with lasting(0.2, 1.5), pytest.raises(amqp.AMQPTimeout) as caught:
+        ours.connection.close(timeout=0.2)
+    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
+
+
+def test_close_of_a_channel_without_a_confirmation_ends_in_time(session):
+    def script(peer):
+        peer.expect_method(1, 'channel.close')
+        peer.open_channel(2)
+        peer.expect_close()
+
+    ours = session(script)
+    with lasting(0.2, 1.5), pytest.raises(amqp.AMQPTimeout) as caught:
+        ours.channel.close(timeout=0.2)
+    check_dead_channel(ours.channel, caught.value)
+    assert ours.connection.channel().channel_id == 2
+    ours.connection.close()
+
+
+@pytest.mark.parametrize('timeout', [0, 0.0])
+def test_close_that_does_not_wait(session, timeout):
+    def script(peer):
+        peer.expect_method(0, 'connection.close')
+        peer.expect_end()
+
+    ours = session(script)
+    with lasting(most=1), pytest.raises(amqp.AMQPTimeout):
+        ours.connection.close(timeout=timeout)
+    assert ours.sock.fileno() == -1
+
+
+@pytest.mark.parametrize('of', ['connection', 'channel'])
+def test_close_with_thousands_of_unread_messages(session, of):
+    count = 10000
+    number = 0 if of == 'connection' else 1
+
+    def script(peer):
+        peer.send_raw(delivery(1, 'tag', body=b'x' * 100) * count)
+        peer.expect_method(number, f'{of}.close')
+        peer.send_raw(delivery(1, 'tag', body=b'x' * 100) * count)
+        peer.send_method(number, f'{of}.close_ok')
+        if of == 'channel':
+            peer.expect_close()
+        else:
+            peer.expect_end()
+
+    ours = session(script)
+    got = []
+    ours.channel.callbacks['tag'] = got.append
+    ours.channel.wait(timeout=5)
+    assert len(got) == 1
+    with lasting(most=4):
+        getattr(ours, of).close()
+        ours.connection.close()
+    assert len(got) == 1
+    assert not ours.channel.is_open
+    assert ours.connection.transport is None
+
+
+def test_what_comes_after_our_close_is_dropped_but_for_returns(session):
+    def script(peer):
+        peer.expect_method(0, 'connection.close')
+        peer.send_raw(
+            delivery(1, 'tag')
+            + method(1, 'basic.return', 312, 'NO_ROUTE', '', 'key')
+            + content(1, b'x')
+            + method(1, 'channel.flow', False)
+            + method(1, 'basic.cancel', 'tag', True)
+            + method(1, 'channel.alert', 500, 'alert', {})
+            + method(1, 'channel.close', 404, 'gone', 0, 0)
+            + frame(8, 0, b'')
+        )
+        peer.send_method(0, 'connection.close_ok')
+        peer.expect_end()
+
+    ours = session(script)
+    got = []
+    ours.channel.callbacks['tag'] = got.append
+    with lasting(most=2):
+        ours.connection.close()
+    assert got == []
+    assert ours.channel.active
+    assert ours.channel.alerts.empty()
+    assert ours.channel.returned_messages.get_nowait()[4].body == b'x'
+
+
+def test_what_comes_after_our_close_of_a_channel_is_dropped_but_for_returns(session):
+    def script(peer):
+        peer.expect_method(1, 'channel.close')
+        peer.send_raw(
+            delivery(1, 'tag')
+            + method(1, 'basic.return', 312, 'NO_ROUTE', '', 'key')
+            + content(1, b'x')
+            + method(1, 'basic.cancel', 'tag', True)
+        )
+        peer.send_method(1, 'channel.close_ok')
+        peer.open_channel(1)
+        peer.expect_close()
+
+    ours = session(script)
+    got = []
+    ours.channel.callbacks['tag'] = got.append
+    ours.channel.close()
+    assert got == []
+    assert ours.channel.returned_messages.get_nowait()[4].body == b'x'
+    assert ours.connection.channel().channel_id == 1
+    ours.connection.close()
+
+
+def test_reply_that_is_late_is_no_reply_to_the_close(session):
+    def script(peer):
+        peer.expect_method(1, 'queue.bind')
+        peer.expect_method(0, 'connection.close')
+        peer.send_method(1, 'queue.bind_ok')
+        peer.send_method(0, 'connection.close_ok')
+        peer.expect_end()
+
+    ours = session(script)
+    failed = []
+
+    def bind():
+        try:
+            ours.channel.queue_bind('q', 'x')
+        except amqp.AMQPException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=bind)
+    thread.start()
+    until_expecting(ours.channel)
+    ours.connection.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert len(failed) == 1
+    assert 'closed by this program' in failed[0].amqp_reply_text
+
+
+def until_expecting(channel):
+    """Wait until a call on the channel, made by another thread, waits for its reply."""
+    with lasting(most=5):
+        while not channel._expected:
+            threading.Event().wait(0.001)
+
+
+@pytest.mark.parametrize('end', ['close', 'reset'])
+@pytest.mark.parametrize('of', ['connection', 'channel'])
+def test_broker_goes_during_our_close(session, of, end):
+    def script(peer):
+        peer.expect_frame()
+        getattr(peer, end)()
+
+    ours = session(script)
+    with lasting(most=2), pytest.raises(amqp.ConnectionLost) as caught:
+        getattr(ours, of).close()
+    ours.broker.finish()
+    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
+
+
+@pytest.mark.parametrize('end', ['close', 'reset'])
+def test_broker_goes_right_after_its_confirmation(session, end):
+    def script(peer):
+        peer.expect_method(0, 'connection.close')
+        peer.send_method(0, 'connection.close_ok')
+        getattr(peer, end)()
+
+    ours = session(script)
+    assert ours.connection.close() is None
+    assert ours.connection.close() is None
+    assert ours.sock.fileno() == -1
+
+
+def test_close_of_a_connection_that_is_gone_raises_that_once(session):
+    def script(peer):
+        peer.reset()
+        peer.mark()
+
+    ours = session(script)
+    ours.broker.await_mark()
+    with pytest.raises(amqp.ConnectionLost) as caught:
+        ours.connection.close()
+    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
+
+
+def test_dropped_connection_frees_its_socket(play, connect):
+    """Nothing is said to the broker when a program just forgets its connection."""
+
+    def script(peer):
+        peer.handshake()
+        peer.open_channel()
+        peer.mark()
+        peer.expect_end()
+
+    broker = play(script)
+    connection = amqp.Connection(host=broker.address)
+    sock = connection.transport.sock
+    channel = connection.channel()
+    broker.await_mark()
+    del connection, channel
+    import gc
+
+    gc.collect()
+    assert sock.fileno() == -1
+
+
+# --- Nothing follows a write that was cut -------------------------------------------------------
+
+
+def whole_publish(body, frame_max):
+    """Return the octets of a publish, made without the library."""
+    return method(1, 'basic.publish', 0, '', 'q', False, False) + content(
+        1, body, frame_max=frame_max
+    )
+
+
+@pytest.fixture
+def stuffed(play, connect):
+    """A function that publishes more than a broker reads; returns what both sides then know."""
+
+    def start(then, **arguments):
+        body = bytes(LARGE)
+        seen = {}
+
+        def script(peer):
+            peer.handshake()
+            peer.open_channel()
+            begun = peer.read(100000)
+            then(peer)
+            peer.await_cue()
+            seen['octets'] = begun + peer.rest()
+
+        broker = play(script, receive_buffer=65536)
+        connection = connect(broker, **arguments)
+        sock = connection.transport.sock
+        channel = connection.channel()
+        with lasting(most=4), pytest.raises(amqp.AMQPException) as caught:
+            channel.basic_publish(amqp.Message(body), routing_key='q')
+        error = caught.value
+        # Every later call fails at once, and writes nothing.
+        with lasting(most=1):
+            check_repeated(error, lambda: publish(channel))
+            check_closed(connection, sock, error, [channel])
+        broker.cue()
+        broker.finish()
+        whole = whole_publish(body, 131072)
+        assert len(seen['octets']) < len(whole)
+        assert whole.startswith(seen['octets'])
+        return error
+
+    return start
+
+
+def test_nothing_is_written_after_a_write_that_took_too_long(stuffed):
+    with lasting(0.3, 4):
+        error = stuffed(lambda peer: None, write_timeout=0.3)
+    assert type(error) is amqp.WriteTimeout
+    assert isinstance(error, amqp.ConnectionLost)
+    assert isinstance(error, TimeoutError)
+    assert '0.3 s' in error.amqp_reply_text
+
+
+def test_reason_of_the_broker_wins_over_the_write_that_took_too_long(stuffed):
+    error = stuffed(send_close, write_timeout=0.3)
+    assert type(error) is amqp.AMQPConnectionException
+    assert error.args == REASON
+
+
+def test_fault_of_the_broker_during_a_write_that_takes_too_long(stuffed):
+    error = stuffed(lambda peer: peer.send_frame(7, 0, b''), write_timeout=0.3)
+    assert type(error) is amqp.ProtocolError
+    assert error.amqp_reply_code == 501
+
+
+@pytest.mark.parametrize('failure', [KeyboardInterrupt, amqp.AMQPTimeout])
+def test_nothing_is_written_though_the_broker_reads_again(session, failure):
+    """The broker makes room, and a mistake that it would be told of, as the write breaks off."""
+    body = bytes(LARGE)
+    seen = []
+
+    def script(peer):
+        begun = peer.read(100000)
+        peer.await_cue()
+        begun += peer.read(1 << 20)
+        peer.send_frame(7, 0, b'')
+        peer.mark()
+        seen.append(begun + peer.rest())
+
+    ours = session(script)
+
+    def break_off(deadline):
+        ours.broker.cue()
+        ours.broker.await_mark()
+        raise failure(0, 'now')
+
+    ours.connection.transport.wait_writable = break_off
+    with pytest.raises((KeyboardInterrupt, amqp.ProtocolError)) as caught:
+        ours.channel.basic_publish(amqp.Message(body), routing_key='q')
+    assert isinstance(caught.value, KeyboardInterrupt) == (failure is KeyboardInterrupt)
+    with pytest.raises(amqp.AMQPConnectionException) as later:
+        publish(ours.channel)
+    check_closed(ours.connection, ours.sock, later.value, [ours.channel])
+    ours.broker.finish()
+    whole = whole_publish(body, 131072)
+    assert len(seen[0]) < len(whole)
+    assert whole.startswith(seen[0])
+
+
+@pytest.mark.parametrize('end', ['close', 'reset'])
+def test_broker_goes_in_the_middle_of_a_write(session, end):
+    def script(peer):
+        peer.read(300000)
+        getattr(peer, end)()
+
+    ours = session(script)
+    with lasting(most=4), pytest.raises(amqp.ConnectionLost) as caught:
+        ours.channel.basic_publish(amqp.Message(bytes(LARGE)), routing_key='q')
+    ours.broker.finish()
+    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
+
+
+def test_broker_closes_in_the_middle_of_a_write(session):
+    def script(peer):
+        peer.read(300000)
+        send_close(peer)
+        peer.reset()
+
+    ours = session(script)
+    with lasting(most=4), pytest.raises(amqp.AMQPConnectionException) as caught:
+        ours.channel.basic_publish(amqp.Message(bytes(LARGE)), routing_key='q')
+    assert caught.value.args == REASON
+    ours.broker.finish()
+    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
+
+
+@pytest.mark.parametrize('reads', [True, False])
+def test_stuck_write_without_a_limit_learns_of_the_close(session, reads):
+    def script(peer):
+        peer.read(100000)
+        peer.send_raw(delivery(1, 'tag') * 3)
+        send_close(peer)
+        if reads:
+            peer.rest()
+        else:
+            peer.stall()
+
+    ours = session(script)
+    with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
+        ours.channel.basic_publish(amqp.Message(bytes(LARGE)), routing_key='q')
+    assert caught.value.args == REASON
+
+
+def test_write_that_waits_goes_on_when_the_broker_reads_again(session):
+    body = bytes(range(256)) * (LARGE // 256)
+
+    def script(peer):
+        peer.mark()
+        # What a broker sends meanwhile must not be in its way either.
+        peer.send_raw(delivery(1, 'tag', body=b'x' * 1000) * 5000)
+        peer.expect_method(1, 'basic.publish')
+        assert peer.expect_content(1)[1] == body
+        peer.expect_close()
+
+    ours = session(script, write_timeout=15)
+    got = []
+    ours.channel.callbacks['tag'] = got.append
+    ours.broker.await_mark()
+    ours.channel.basic_publish(amqp.Message(body), routing_key='q')
+    for _ in range(5000):
+        ours.channel.wait(timeout=5)
+    assert len(got) == 5000
+    ours.connection.close()
+
+
+def test_write_that_could_not_begin_leaves_the_connection_whole(session):
+    """While another thread's write is stuck, a call may time out; it has sent nothing."""
+
+    def script(peer):
+        peer.mark()
+        peer.await_cue()
+        frames, left = split_frames(peer.rest())
+        assert left
+        assert frames
+
+    ours = session(script, write_timeout=0.5)
+    failed = []
+
+    def stuff():
+        try:
+            ours.channel.basic_publish(amqp.Message(bytes(LARGE)), routing_key='q')
+        except amqp.AMQPException as error:
+            failed.append(error)
+
+    ours.broker.await_mark()
+    thread = threading.Thread(target=stuff)
+    with lasting(most=4):
+        thread.start()
+        error = until_raised(ours.connection.channel)
+        thread.join(5)
+    assert not thread.is_alive()
+    assert isinstance(error, amqp.AMQPException)
+    assert type(failed[0]) is amqp.WriteTimeout
+    ours.broker.cue()
+    ours.broker.finish()
+    check_closed(ours.connection, ours.sock, failed[0], [ours.channel])
+
+
+@pytest.mark.parametrize('bad', [{'h': object()}, {'k' * 256: 1}, {'h': 2**64}])
+def test_headers_that_cannot_be_encoded_are_refused_before_the_first_octet(session, bad):
+    def script(peer):
+        peer.expect_method(1, 'basic.get')
+        peer.send_method(1, 'basic.get_empty', '')
+        peer.expect_close()
+
+    ours = session(script)
+    with pytest.raises((ValueError, TypeError), match='application_headers'):
+        ours.channel.basic_publish(amqp.Message(b'x', application_headers=bad), routing_key='q')
+    assert ours.channel.basic_get('q') is None
+    ours.connection.close()
+
+
+def test_headers_larger_than_a_frame_are_refused_before_the_first_octet(session):
+    def script(peer):
+        peer.expect_method(1, 'basic.get')
+        peer.send_method(1, 'basic.get_empty', '')
+        peer.expect_close()
+
+    ours = session(script)
+    message = amqp.Message(b'x', application_headers={'h': 'x' * 200000})
+    with pytest.raises(ValueError, match='properties'):
+        ours.channel.basic_publish(message, routing_key='q')
+    assert ours.channel.basic_get('q') is None
+    ours.connection.close()

@@ -1,0 +1,219 @@
+"""Threads that share a connection: one of those that wait reads, the others get what is theirs."""
+
+import threading
+
+import pytest
+from scripted_broker import delivery
+
+import amqplib.client_0_8 as amqp
+
+from .checks import check_closed, lasting
+
+
+class Caller(threading.Thread):
+    """A thread that makes one call and keeps what came of it."""
+
+    def __init__(self, call):
+        super().__init__(daemon=True)
+        self.call = call
+        self.value = self.error = None
+        self.start()
+
+    def run(self):
+        try:
+            self.value = self.call()
+        except amqp.AMQPException as error:
+            self.error = error
+
+    def outcome(self):
+        """Return (value, error), once the call has ended."""
+        self.join(10)
+        assert not self.is_alive(), 'the call did not end'
+        return self.value, self.error
+
+
+@pytest.fixture
+def channels(play, connect):
+    """A function that opens a connection with so many channels and then plays a script."""
+
+    def start(count, script, **arguments):
+        def whole(peer):
+            peer.handshake()
+            for number in range(1, count + 1):
+                peer.open_channel(number)
+            script(peer)
+
+        broker = play(whole)
+        connection = connect(broker, **arguments)
+        return broker, connection, [connection.channel() for _ in range(count)]
+
+    return start
+
+
+def test_each_thread_gets_its_own_reply(channels):
+    count = 8
+
+    def script(peer):
+        asked = [peer.expect_frame()[1] for _ in range(count)]
+        assert sorted(asked) == list(range(1, count + 1))
+        for number in reversed(asked):
+            peer.send_method(number, 'queue.declare_ok', f'queue {number}', number, 0)
+        peer.expect_close()
+
+    _, connection, ours = channels(count, script)
+    callers = [Caller(lambda channel=channel: channel.queue_declare('q')) for channel in ours]
+    for number, caller in enumerate(callers, 1):
+        assert caller.outcome() == ((f'queue {number}', number, 0), None)
+    connection.close()
+
+
+def test_each_thread_gets_its_own_messages_in_order(channels):
+    count, messages = 3, 200
+
+    def script(peer):
+        peer.await_cue()
+        for number in range(messages):
+            peer.send_raw(b''.join(delivery(at, 'tag', number) for at in range(1, count + 1)))
+        peer.expect_close()
+
+    broker, connection, ours = channels(count, script)
+    got = {channel: [] for channel in ours}
+
+    def consume(channel):
+        channel.callbacks['tag'] = lambda message: got[channel].append(
+            (message.delivery_info['channel'], message.delivery_tag)
+        )
+        while len(got[channel]) < messages:
+            channel.wait(timeout=5)
+
+    callers = [Caller(lambda channel=channel: consume(channel)) for channel in ours]
+    broker.cue()
+    for caller in callers:
+        assert caller.outcome() == (None, None)
+    for channel in ours:
+        assert got[channel] == [(channel, number) for number in range(messages)]
+    connection.close()
+
+
+@pytest.mark.parametrize('first', [0, 1])
+def test_who_runs_out_of_time_leaves_the_reading_to_another(channels, first):
+    def script(peer):
+        peer.await_cue()
+        peer.send_raw(delivery(1, 'tag', 7))
+        peer.expect_close()
+
+    broker, connection, (patient, hasty) = channels(2, script)
+    got = []
+    patient.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
+    calls = [lambda: patient.wait(timeout=8), lambda: hasty.wait(timeout=0.1)]
+    callers = [None, None]
+    for position in (first, 1 - first):
+        callers[position] = Caller(calls[position])
+    _, error = callers[1].outcome()
+    assert type(error) is amqp.AMQPTimeout
+    broker.cue()
+    with lasting(most=2):
+        assert callers[0].outcome() == (None, None)
+    assert got == [7]
+    assert hasty.is_open
+    connection.close()
+
+
+def test_what_arrives_for_another_does_not_end_a_wait(channels):
+    def script(peer):
+        peer.await_cue()
+        peer.send_raw(delivery(2, 'tag', 1) * 50)
+        peer.mark()
+        peer.await_cue()
+        peer.send_raw(delivery(1, 'tag', 2))
+        peer.expect_close()
+
+    broker, connection, (first, second) = channels(2, script)
+    got = []
+    first.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
+    second.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
+    caller = Caller(lambda: first.wait(timeout=8))
+    broker.cue()
+    broker.await_mark()
+    assert got == []
+    broker.cue()
+    assert caller.outcome() == (None, None)
+    assert got == [2]
+    for _ in range(50):
+        second.wait(timeout=0)
+    assert got == [2] + [1] * 50
+    connection.close()
+
+
+@pytest.mark.parametrize('how', ['close', 'reset', 'reason', 'fault'])
+def test_loss_wakes_all_who_wait_with_the_cause(channels, how):
+    count = 6
+
+    def script(peer):
+        for _ in range(count // 2):
+            peer.expect_frame()
+        if how == 'reason':
+            peer.send_method(0, 'connection.close', 320, 'bye', 0, 0)
+            peer.rest()
+        elif how == 'fault':
+            peer.send_frame(7, 0, b'')
+            peer.rest()
+        else:
+            getattr(peer, how)()
+
+    broker, connection, ours = channels(count, script)
+    sock = connection.transport.sock
+    half = count // 2
+    callers = [Caller(lambda channel=channel: channel.wait(timeout=8)) for channel in ours[:half]]
+    callers += [Caller(lambda channel=channel: channel.basic_get('q')) for channel in ours[half:]]
+    errors = [caller.outcome()[1] for caller in callers]
+    kind = {
+        'reason': amqp.AMQPConnectionException,
+        'fault': amqp.ProtocolError,
+    }.get(how, amqp.ConnectionLost)
+    assert {type(error) for error in errors} == {kind}
+    assert len({error.args for error in errors}) == 1
+    assert len(set(map(id, errors))) == count  # each thread has a traceback of its own
+    broker.finish()
+    check_closed(connection, sock, errors[0], ours)
+
+
+def test_close_by_one_thread_wakes_the_others(channels):
+    def script(peer):
+        peer.await_cue()
+        peer.mark()
+        peer.expect_close()
+
+    broker, connection, ours = channels(3, script)
+    sock = connection.transport.sock
+    callers = [Caller(lambda channel=channel: channel.wait(timeout=8)) for channel in ours]
+    broker.cue()
+    broker.await_mark()
+    with lasting(most=2):
+        connection.close()
+        errors = [caller.outcome()[1] for caller in callers]
+    for error in errors:
+        assert type(error) is amqp.AMQPConnectionException
+        assert 'closed by this program' in error.amqp_reply_text
+    assert sock.fileno() == -1
+
+
+def test_close_of_a_channel_by_the_broker_ends_only_its_wait(channels):
+    def script(peer):
+        peer.await_cue()
+        peer.send_method(1, 'channel.close', 404, 'gone', 60, 20)
+        peer.expect_method(1, 'channel.close_ok')
+        peer.send_raw(delivery(2, 'tag', 1))
+        peer.expect_close()
+
+    broker, connection, (first, second) = channels(2, script)
+    got = []
+    second.callbacks['tag'] = got.append
+    callers = [
+        Caller(lambda channel=channel: channel.wait(timeout=8)) for channel in (first, second)
+    ]
+    broker.cue()
+    assert type(callers[0].outcome()[1]) is amqp.NotFound
+    assert callers[1].outcome() == (None, None)
+    assert len(got) == 1
+    connection.close()

@@ -1,0 +1,665 @@
+"""TLS: whom the client trusts, how records may arrive, how it ends; also with a real broker."""
+
+import contextlib
+import datetime
+import ssl
+
+import broker as brokers
+import pytest
+from scripted_broker import content, delivery, method
+
+import amqplib.client_0_8 as amqp
+from amqplib.client_0_8 import transport
+
+from .checks import check_closed, check_repeated, lasting, refused
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+def usual(peer):
+    """Open a connection and have it closed."""
+    peer.handshake()
+    peer.expect_close()
+
+
+def refused_tls(context):
+    """Return a script in which the client breaks off the TLS handshake."""
+
+    def script(peer):
+        try:
+            peer.start_tls(context)
+        except OSError:
+            return  # it said why, or just hung up
+        peer.expect_end()
+
+    return script
+
+
+class MemoryTLS:
+    """The server's side of TLS, with the octets of its records at hand.
+
+    interval: seconds between any two octets that are sent; None to send records whole.
+    """
+
+    def __init__(self, peer, context, interval=None):
+        self.peer = peer
+        self.sock = peer.sock
+        self.interval = interval
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+
+    def __enter__(self):
+        self.repeat(self.tls.do_handshake)
+        self.peer.sock = self
+        return self
+
+    def __exit__(self, *exc_info):
+        self.peer.sock = self.sock
+
+    def repeat(self, operation, *args):
+        while True:
+            try:
+                return operation(*args)
+            except ssl.SSLWantReadError:
+                self.flush()
+                octets = self.sock.recv(65536)
+                if octets:
+                    self.incoming.write(octets)
+                else:
+                    self.incoming.write_eof()
+            finally:
+                self.flush()
+
+    def flush(self):
+        octets = self.outgoing.read()
+        step = len(octets) if self.interval is None else 1
+        with contextlib.suppress(ConnectionError):  # who hung up is noticed by reading
+            for position in range(0, len(octets), step or 1):
+                self.sock.sendall(octets[position : position + step])
+                self.peer.broker._finished.wait(self.interval or 0)
+
+    def records(self, octets):
+        """Return the octets of the records that carry these."""
+        self.tls.write(octets)
+        return self.outgoing.read()
+
+    def sendall(self, octets):
+        self.tls.write(octets)
+        self.flush()
+
+    def recv(self, size):
+        return self.repeat(self.tls.read, size)
+
+    def settimeout(self, seconds):
+        self.sock.settimeout(seconds)
+
+
+# --- Whom the client trusts ---------------------------------------------------------------------
+
+
+def test_authority_that_is_named(play, connect, authority):
+    connection = connect(play(usual, tls=authority.server()), ssl={'ca_certs': authority.file})
+    assert isinstance(connection.transport, transport.SSLTransport)
+    assert connection.transport.sslobj.version().startswith('TLSv1.')
+    connection.close()
+
+
+def test_authorities_of_the_system_are_trusted(play, connect, authority, monkeypatch):
+    monkeypatch.setenv('SSL_CERT_FILE', authority.file)
+    connect(play(usual, tls=authority.server()), ssl=True).close()
+
+
+@pytest.mark.parametrize('options', [True, {'check_hostname': False}])
+def test_unknown_authority_is_refused(play, authority, options):
+    error = refused(play(refused_tls(authority.server())), amqp.ConnectionLost, ssl=options)
+    assert 'certificate verify failed' in str(error.__cause__)
+    assert 'TLS' in error.amqp_reply_text
+
+
+def test_certificate_of_another_authority_is_refused(play, authority, other_authority):
+    broker = play(refused_tls(other_authority.server()))
+    error = refused(broker, amqp.ConnectionLost, ssl={'ca_certs': authority.file})
+    assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+
+
+@pytest.mark.parametrize('name', ['example.org', '127.0.0.2'])
+def test_certificate_for_another_name_is_refused(play, authority, name):
+    broker = play(refused_tls(authority.server(name)))
+    error = refused(broker, amqp.ConnectionLost, ssl={'ca_certs': authority.file})
+    assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+    assert 'IP address mismatch' in str(error.__cause__)
+
+
+def test_expired_certificate_is_refused(play, authority):
+    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+    times = {'not_before': past, 'not_after': past + datetime.timedelta(days=1)}
+    broker = play(refused_tls(authority.server('127.0.0.1', **times)))
+    error = refused(broker, amqp.ConnectionLost, ssl={'ca_certs': authority.file})
+    assert 'expired' in str(error.__cause__)
+
+
+def test_name_is_asked_for_and_checked(play, connect, authority):
+    asked = []
+    context = authority.server('localhost')
+    context.sni_callback = lambda sock, name, context: asked.append(name)
+    broker = play(usual, tls=context)
+    connection = amqp.Connection(
+        host=f'localhost:{broker.port}', ssl={'ca_certs': authority.file}, connect_timeout=10
+    )
+    connection.close()
+    assert asked == ['localhost']
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'check_hostname': False},
+        {'server_hostname': 'example.org'},
+        {'cert_reqs': ssl.CERT_NONE, 'ca_certs': None},
+        {'server_hostname': 'example.org', 'cert_reqs': ssl.CERT_REQUIRED},
+        {'check_hostname': False, 'cert_reqs': ssl.CERT_OPTIONAL},
+        {'cert_reqs': 0, 'ca_certs': None, 'check_hostname': True},
+    ],
+)
+def test_checking_can_be_changed_by_saying_so(play, connect, authority, options):
+    broker = play(usual, tls=authority.server('example.org'))
+    connect(broker, ssl={'ca_certs': authority.file, **options}).close()
+
+
+def test_options_that_have_lost_their_meaning_are_accepted(play, connect, authority):
+    old = {
+        'ca_certs': authority.file,
+        'ssl_version': ssl.PROTOCOL_TLS_CLIENT,
+        'do_handshake_on_connect': True,
+        'suppress_ragged_eofs': True,
+        'keyfile': None,
+        'certfile': None,
+        'ciphers': 'HIGH',
+    }
+    connect(play(usual, tls=authority.server()), ssl=old).close()
+
+
+@pytest.mark.parametrize(
+    'options', [{'cert_required': True}, {'ca_certs': None, 'verify': 1, 'check_name': 2}]
+)
+def test_unknown_option_is_a_type_error(play, options):
+    broker = play(lambda peer: peer.expect_end())
+    with pytest.raises(TypeError, match='ssl: unknown option') as caught:
+        amqp.Connection(host=broker.address, ssl=options, connect_timeout=10)
+    for name in options:
+        assert (repr(name) in str(caught.value)) == (name != 'ca_certs')
+
+
+def test_file_that_is_not_there(play):
+    broker = play(lambda peer: peer.expect_end())
+    with pytest.raises(FileNotFoundError):
+        amqp.Connection(host=broker.address, ssl={'ca_certs': '/no/such/file'}, connect_timeout=10)
+
+
+def test_context_is_used_as_it_is(play, connect, authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    connect(play(usual, tls=authority.server('example.org')), ssl=context).close()
+    assert context.verify_mode == ssl.CERT_NONE
+
+
+def test_context_that_verifies(play, authority, other_authority):
+    context = ssl.create_default_context(cafile=other_authority.file)
+    refused(play(refused_tls(authority.server())), amqp.ConnectionLost, ssl=context)
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+def test_client_certificate(play, connect, authority, version):
+    heard = []
+
+    def script(peer):
+        heard.append(peer.sock.getpeercert()['subject'])
+        heard.append(peer.expect_login(mechanisms='EXTERNAL PLAIN'))
+        peer.tune()
+        peer.open()
+        peer.expect_close()
+
+    context = authority.asking_server()
+    context.maximum_version = version
+    broker = play(script, tls=context)
+    certificate, key = authority.files('guest@example.org', common_name='guest')
+    options = {'ca_certs': authority.file, 'certfile': certificate, 'keyfile': key}
+    connect(broker, ssl=options, login_method='EXTERNAL', userid=None, password=None).close()
+    broker.finish()
+    assert (('commonName', 'guest'),) in heard[0]
+    assert (heard[1].mechanism, heard[1].response) == ('EXTERNAL', b'')
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+def test_client_certificate_that_is_missing(play, authority, version):
+    context = authority.asking_server()
+    context.maximum_version = version
+
+    def script(peer):
+        with pytest.raises(ssl.SSLError, match='PEER_DID_NOT_RETURN_A_CERTIFICATE'):
+            peer.start_tls(context)
+
+    refused(play(script), amqp.ConnectionLost, ssl={'ca_certs': authority.file})
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'port'),
+    [({}, 5672), ({'ssl': True}, 5671), ({'ssl': {}}, 5672), ({'ssl': {'ca_certs': None}}, 5671)],
+)
+def test_default_port(monkeypatch, arguments, port):
+    asked = []
+
+    def connect(host, port, deadline):
+        asked.append((host, port))
+        raise amqp.ConnectionLost(0, 'not now')
+
+    monkeypatch.setattr(transport, '_connect', connect)
+    with pytest.raises(amqp.ConnectionLost, match='not now'):
+        amqp.Connection(host='rabbit', **arguments)
+    assert asked == [('rabbit', port)]
+
+
+# --- What is no TLS -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('answer', [b'AMQP\0\0\x09\x01', b'HTTP/1.1 400 Bad Request\r\n\r\n', b''])
+@pytest.mark.parametrize('end', ['close', 'reset'])
+def test_plain_port(play, authority, answer, end):
+    def script(peer):
+        peer.read(8)
+        peer.send_raw(answer)
+        getattr(peer, end)()
+
+    error = refused(play(script), amqp.ConnectionLost, most=1, ssl={'ca_certs': authority.file})
+    assert 'TLS' in error.amqp_reply_text
+
+
+def test_plain_client_on_a_tls_port(play):
+    def script(peer):
+        peer.expect_header()
+        peer.send_raw(b'\x15\x03\x01\x00\x02\x02\x0a')
+        peer.rest()
+
+    error = refused(play(script), amqp.ProtocolVersionRefused, most=1)
+    assert 'ssl=True' in error.amqp_reply_text
+
+
+def test_silent_peer_is_given_up_in_time(play, authority):
+    broker = play(lambda peer: peer.stall())
+    with lasting(0.2, 1.5), pytest.raises(amqp.AMQPTimeout, match='TLS'):
+        amqp.Connection(host=broker.address, ssl={'ca_certs': authority.file}, connect_timeout=0.2)
+
+
+def test_peer_that_is_silent_after_the_tls_handshake_is_given_up_in_time(play, authority):
+    broker = play(lambda peer: peer.stall(), tls=authority.server())
+    with lasting(0.3, 2), pytest.raises(amqp.AMQPTimeout, match='AMQP'):
+        amqp.Connection(host=broker.address, ssl={'ca_certs': authority.file}, connect_timeout=0.3)
+
+
+def test_dripping_tls_handshake_is_given_up_in_time(play, authority):
+    def script(peer):
+        with contextlib.suppress(OSError), MemoryTLS(peer, authority.server(), interval=0.01):
+            raise AssertionError('the client should have given up')
+
+    broker = play(script)
+    with lasting(0.3, 2), pytest.raises(amqp.AMQPTimeout, match='TLS'):
+        amqp.Connection(host=broker.address, ssl={'ca_certs': authority.file}, connect_timeout=0.3)
+
+
+@pytest.mark.parametrize('end', ['close', 'reset'])
+def test_end_within_the_tls_handshake(play, authority, end):
+    def script(peer):
+        peer.read(100)
+        peer.send_raw(b'\x16\x03\x03\x00\x7a\x02')
+        getattr(peer, end)()
+
+    refused(play(script), amqp.ConnectionLost, most=1, ssl={'ca_certs': authority.file})
+
+
+# --- How records arrive -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+def test_whole_conversation_octet_by_octet(play, connect, authority, version):
+    context = authority.server()
+    context.maximum_version = version
+
+    def script(peer):
+        with MemoryTLS(peer, context, interval=0.0001):
+            peer.handshake()
+            peer.open_channel()
+            peer.expect_method(1, 'basic.get')
+            peer.send_content(1, 'basic.get_ok', 1, False, '', 'q', 0, body=b'body')
+            peer.expect_close()
+
+    connection = connect(play(script), ssl={'ca_certs': authority.file})
+    assert connection.channel().basic_get('q').body == b'body'
+    connection.close()
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+def test_record_that_is_split_at_every_octet(play, connect, authority, version):
+    context = authority.server()
+    context.maximum_version = version
+    octets = delivery(1, 'tag', body=b'body')
+    # A record has a header of five octets, and octets behind what it carries.
+    splits = range(1, len(octets) + 20)
+
+    def script(peer):
+        with MemoryTLS(peer, context) as tls:
+            peer.handshake()
+            peer.open_channel()
+            for position in splits:
+                record = tls.records(octets)
+                assert len(record) > position
+                tls.sock.sendall(record[:position])
+                peer.mark()
+                peer.await_cue()
+                tls.sock.sendall(record[position:])
+            peer.expect_close()
+
+    broker = play(script)
+    connection = connect(broker, ssl={'ca_certs': authority.file})
+    channel = connection.channel()
+    got = []
+    channel.callbacks['tag'] = got.append
+    for number, _ in enumerate(splits):
+        broker.await_mark()
+        with pytest.raises(amqp.AMQPTimeout):
+            channel.wait(timeout=0)
+        broker.cue()
+        channel.wait(timeout=5)
+        assert len(got) == number + 1
+    connection.close()
+
+
+def test_frames_in_many_records_and_records_of_many_frames(play, connect, authority):
+    octets = delivery(1, 'tag', body=b'body') * 3
+
+    def script(peer):
+        peer.handshake()
+        peer.open_channel()
+        peer.send_raw(octets)
+        for position in range(len(octets)):
+            peer.send_raw(octets[position : position + 1])
+        peer.expect_close()
+
+    connection = connect(play(script, tls=authority.server()), ssl={'ca_certs': authority.file})
+    channel = connection.channel()
+    got = []
+    channel.callbacks['tag'] = got.append
+    for _ in range(6):
+        channel.wait(timeout=5)
+    assert [m.body for m in got] == [b'body'] * 6
+    connection.close()
+
+
+def test_large_bodies_both_ways(play, connect, authority):
+    body = bytes(range(256)) * 20000
+
+    def script(peer):
+        peer.handshake()
+        peer.open_channel()
+        peer.expect_method(1, 'basic.publish')
+        assert peer.expect_content(1)[1] == body
+        peer.expect_method(1, 'basic.get')
+        peer.send_content(1, 'basic.get_ok', 1, False, '', 'q', 0, body=body)
+        peer.expect_close()
+
+    connection = connect(play(script, tls=authority.server()), ssl={'ca_certs': authority.file})
+    channel = connection.channel()
+    channel.basic_publish(amqp.Message(body), routing_key='q')
+    assert channel.basic_get('q').body == body
+    connection.close()
+
+
+# --- How it ends --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secure_session(play, connect, authority):
+    """A function that plays a script behind handshake and channel.open, over TLS."""
+
+    def start(script, **options):
+        arguments = options.pop('arguments', {})
+
+        def whole(peer):
+            peer.handshake()
+            peer.open_channel()
+            peer.await_cue()
+            script(peer)
+
+        broker = play(whole, tls=authority.server(), **options)
+        connection = connect(broker, ssl={'ca_certs': authority.file}, **arguments)
+        sock = connection.transport.sock
+        channel = connection.channel()
+        broker.cue()
+        return broker, connection, channel, sock
+
+    return start
+
+
+def without_close_notify(peer):
+    peer.close()
+
+
+def with_close_notify(peer):
+    with contextlib.suppress(OSError):  # the client does not answer it
+        peer.sock.unwrap()
+
+
+def by_reset(peer):
+    peer.reset()
+
+
+@pytest.mark.parametrize('end', [without_close_notify, with_close_notify, by_reset])
+@pytest.mark.parametrize('reason', [True, False])
+def test_broker_ends_the_stream(secure_session, end, reason):
+    def script(peer):
+        if reason:
+            peer.send_method(0, 'connection.close', 320, 'bye', 0, 0)
+        end(peer)
+
+    broker, connection, channel, sock = secure_session(script)
+    with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
+        channel.wait(timeout=5)
+    error = caught.value
+    if reason:
+        assert error.args[:2] == (320, 'bye')
+    else:
+        assert type(error) is amqp.ConnectionLost
+    broker.finish()
+    check_closed(connection, sock, error, [channel])
+
+
+def test_end_in_the_middle_of_a_record(play, connect, authority):
+    def script(peer):
+        with MemoryTLS(peer, authority.server()) as tls:
+            peer.handshake()
+            peer.open_channel()
+            peer.await_cue()
+            tls.sock.sendall(tls.records(delivery(1, 'tag'))[:-3])
+
+    broker = play(script)
+    connection = connect(broker, ssl={'ca_certs': authority.file})
+    sock = connection.transport.sock
+    channel = connection.channel()
+    broker.cue()
+    with lasting(most=2), pytest.raises(amqp.ConnectionLost) as caught:
+        channel.wait(timeout=5)
+    broker.finish()
+    check_closed(connection, sock, caught.value, [channel])
+
+
+def test_record_that_is_forged(play, connect, authority):
+    def script(peer):
+        with MemoryTLS(peer, authority.server()) as tls:
+            peer.handshake()
+            peer.open_channel()
+            peer.await_cue()
+            record = bytearray(tls.records(delivery(1, 'tag')))
+            record[-1] ^= 1
+            tls.sock.sendall(record)
+            with contextlib.suppress(ssl.SSLError):  # it says what it thinks of that
+                peer.rest()
+
+    broker = play(script)
+    connection = connect(broker, ssl={'ca_certs': authority.file})
+    sock = connection.transport.sock
+    channel = connection.channel()
+    broker.cue()
+    with lasting(most=2), pytest.raises(amqp.ConnectionLost) as caught:
+        channel.wait(timeout=5)
+    broker.finish()
+    check_closed(connection, sock, caught.value, [channel])
+
+
+def test_close_does_not_wait_for_the_end_of_tls(secure_session):
+    def script(peer):
+        peer.expect_method(0, 'connection.close')
+        peer.send_method(0, 'connection.close_ok')
+        peer.stall()  # and no close_notify
+
+    _, connection, _, sock = secure_session(script)
+    with lasting(most=1):
+        connection.close()
+    assert sock.fileno() == -1
+
+
+def test_nothing_is_written_after_a_write_that_took_too_long(secure_session):
+    body = bytes(24 << 20)
+    seen = []
+
+    def script(peer):
+        begun = peer.read(100000)
+        peer.await_cue()
+        with contextlib.suppress(ssl.SSLError):  # within a record
+            peer.rest()
+        seen.append(begun + peer._buffer)
+
+    broker, connection, channel, sock = secure_session(
+        script, receive_buffer=65536, arguments={'write_timeout': 0.3}
+    )
+    with lasting(0.3, 4), pytest.raises(amqp.WriteTimeout) as caught:
+        channel.basic_publish(amqp.Message(body), routing_key='q')
+    check_repeated(caught.value, lambda: channel.basic_ack(1))
+    check_closed(connection, sock, caught.value, [channel])
+    broker.cue()
+    broker.finish()
+    whole = method(1, 'basic.publish', 0, '', 'q', False, False) + content(1, body)
+    assert len(seen[0]) < len(whole)
+    assert whole.startswith(seen[0])
+
+
+# --- With a real broker -------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def running_node(authority, client_certificates):
+    certificate, key = authority.files('127.0.0.1', 'localhost')
+    tls = brokers.TLS(certificate, key, authority.file, client_certificates=client_certificates)
+    node = brokers.new_node(tls=tls)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.close()
+
+
+@pytest.fixture(scope='module')
+def tls_node(authority):
+    """A real broker that speaks TLS."""
+    with running_node(authority, False) as node:
+        yield node
+
+
+@pytest.fixture(scope='module')
+def strict_node(authority):
+    """A real broker that speaks TLS with those who show a certificate."""
+    with running_node(authority, True) as node:
+        yield node
+
+
+# By its name, a broker is got ready before the tests.
+live = pytest.mark.usefixtures('new_node')
+
+
+@live
+def test_publish_and_get_with_a_real_broker(tls_node, authority):
+    options = {'ca_certs': authority.file}
+    body = bytes(range(256)) * 12000
+    with amqp.Connection(host=tls_node.tls_address, ssl=options) as connection:
+        channel = connection.channel()
+        queue, _, _ = channel.queue_declare(exclusive=True)
+        for text in (b'small', body):
+            channel.basic_publish(amqp.Message(text), routing_key=queue)
+        channel.queue_declare(queue, passive=True)  # both have arrived now
+        assert channel.basic_get(queue, no_ack=True).body == b'small'
+        assert channel.basic_get(queue, no_ack=True).body == body
+        got = []
+        channel.basic_consume(queue, no_ack=True, callback=got.append)
+        for _ in range(200):
+            channel.basic_publish(amqp.Message(b'x' * 500), routing_key=queue)
+        while len(got) < 200:
+            channel.wait(timeout=10)
+
+
+@live
+def test_refusals_by_a_real_broker_over_tls(tls_node, authority):
+    options = {'ca_certs': authority.file}
+    with lasting(most=2), pytest.raises(amqp.LoginRefused) as caught:
+        amqp.Connection(host=tls_node.tls_address, ssl=options, password='wrong')
+    assert caught.value.amqp_reply_code == 403
+    with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
+        amqp.Connection(host=tls_node.tls_address, ssl=options, virtual_host='/nowhere')
+    assert caught.value.amqp_reply_code == 530
+
+
+@live
+def test_wrong_port_of_a_real_broker(tls_node, authority):
+    with lasting(most=2), pytest.raises(amqp.ProtocolVersionRefused, match='ssl=True'):
+        amqp.Connection(host=tls_node.tls_address, connect_timeout=5)
+    with lasting(most=2), pytest.raises(amqp.ConnectionLost, match='TLS'):
+        amqp.Connection(host=tls_node.address, ssl={'ca_certs': authority.file}, connect_timeout=5)
+
+
+@live
+def test_real_broker_of_an_unknown_authority(tls_node, other_authority):
+    with lasting(most=2), pytest.raises(amqp.ConnectionLost, match='verify failed'):
+        amqp.Connection(host=tls_node.tls_address, ssl={'ca_certs': other_authority.file})
+
+
+@live
+def test_external_login_by_certificate_with_a_real_broker(strict_node, authority):
+    certificate, key = authority.files('guest@example.org', common_name='guest')
+    options = {'ca_certs': authority.file, 'certfile': certificate, 'keyfile': key}
+    with amqp.Connection(
+        host=strict_node.tls_address,
+        ssl=options,
+        login_method='EXTERNAL',
+        userid=None,
+        password=None,
+    ) as connection:
+        assert 'EXTERNAL' in connection.mechanisms
+        assert connection.channel().queue_declare(exclusive=True)[1:] == (0, 0)
+
+
+@live
+def test_certificate_of_no_user_is_a_refused_login(strict_node, authority):
+    certificate, key = authority.files('nobody@example.org', common_name='nobody')
+    options = {'ca_certs': authority.file, 'certfile': certificate, 'keyfile': key}
+    with lasting(most=5), pytest.raises(amqp.LoginRefused):
+        amqp.Connection(
+            host=strict_node.tls_address,
+            ssl=options,
+            login_method='EXTERNAL',
+            userid=None,
+            password=None,
+        )
+
+
+@live
+def test_real_broker_that_wants_a_certificate(strict_node, authority):
+    with lasting(most=5), pytest.raises(amqp.ConnectionLost):
+        amqp.Connection(host=strict_node.tls_address, ssl={'ca_certs': authority.file})

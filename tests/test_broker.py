@@ -1,0 +1,252 @@
+"""The broker fixture: which broker it takes, and that nothing of it stays."""
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import broker as brokers
+import pytest
+import trustme
+
+COMMAND = [sys.executable, brokers.__file__]
+
+
+@pytest.fixture
+def fresh_choice():
+    """Let a test choose a kind of node anew, and forget it afterwards."""
+    brokers.node_class.cache_clear()
+    yield
+    brokers.node_class.cache_clear()
+
+
+@pytest.fixture
+def fake_docker(tmp_path, monkeypatch, fresh_choice):
+    """A `docker` that says yes to everything; returns the file of its calls."""
+    calls = tmp_path / 'calls'
+    script = tmp_path / 'bin' / 'docker'
+    script.parent.mkdir()
+    script.write_text(
+        '#!/bin/sh\n'
+        f'echo "$@" >>{calls}\n'
+        'case $1 in images) echo an-image ;; inspect) echo true ;; ps) echo a-number ;; esac\n'
+        f'[ ! -e {tmp_path}/"no-$1" ]\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv('PATH', str(script.parent), prepend=os.pathsep)
+    monkeypatch.setattr(brokers, 'handshake', lambda address: None)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ('text', 'parsed'),
+    [
+        ('localhost', ('localhost', 5672)),
+        ('rabbit:1234', ('rabbit', 1234)),
+        ('[::1]', ('::1', 5672)),
+        ('[::1]:1234', ('::1', 1234)),
+    ],
+)
+def test_address(text, parsed):
+    assert brokers.parse_address(text) == parsed
+    assert brokers.parse_address(brokers.Broker(*parsed).address) == parsed
+
+
+@pytest.mark.parametrize('text', [':1', 'rabbit:x', '::1'])
+def test_bad_address_is_shown(text):
+    with pytest.raises(brokers.BrokerError, match=r'AMQPLIB_BROKER should be host:port'):
+        brokers.parse_address(text)
+
+
+def test_given_broker_is_used_and_left_alone(monkeypatch):
+    monkeypatch.setenv('AMQPLIB_BROKER', 'rabbit:1234')
+    given = brokers.the_broker()
+    assert given.address == 'rabbit:1234'
+    assert not given.can_control
+    with pytest.raises(brokers.BrokerError, match='not ours'):
+        given.rabbitmqctl('status')
+
+
+def test_broker_that_does_not_answer(monkeypatch):
+    monkeypatch.setattr(brokers.Broker, 'start_seconds', 0)
+    absent = brokers.Broker('127.0.0.1', brokers.free_port())
+    with pytest.raises(brokers.BrokerError, match=f'no AMQP broker at {absent.address}'):
+        absent.start()
+
+
+def test_nothing_at_hand_names_the_four_ways(monkeypatch, fresh_choice):
+    monkeypatch.setattr(brokers, 'docker_usable', lambda: False)
+    monkeypatch.setattr(brokers, 'find_program', lambda name: None)
+    monkeypatch.setattr(os, 'geteuid', lambda: 1000)
+    with pytest.raises(brokers.BrokerError) as caught:
+        brokers.node_class()
+    for way in ('AMQPLIB_BROKER', 'Docker', 'rabbitmq-server', 'as root'):
+        assert way in str(caught.value)
+
+
+def test_docker_comes_first(fake_docker, monkeypatch):
+    monkeypatch.delenv('AMQPLIB_BROKER', raising=False)
+    with brokers.the_broker() as node:
+        assert isinstance(node, brokers.DockerNode)
+        node.restart()
+    calls = fake_docker.read_text().splitlines()
+    name = node.name
+    assert (
+        f'create --name {name} --hostname {name} --publish=127.0.0.1:{node.port}:5672 rabbitmq:3.13'
+    ) in calls
+    assert f'cp {node.folder}/rabbitmq.conf {name}:/etc/rabbitmq/conf.d/90-amqplib.conf' in calls
+    assert calls.count(f'start {name}') == 2
+    assert calls[-1] == f'rm --force --volumes {name}'
+    assert not node.folder.exists()
+
+
+def test_docker_without_a_daemon_is_passed_over(fake_docker):
+    (fake_docker.parent / 'no-info').touch()
+    assert not brokers.docker_usable()
+
+
+def test_docker_without_the_image_is_passed_over_aloud(fake_docker, capsys):
+    (fake_docker.parent / 'no-images').touch()
+    assert not brokers.docker_usable()
+    assert 'going on without Docker' in capsys.readouterr().err
+
+
+def test_watchdog_acts_when_its_owner_is_killed(tmp_path):
+    sign = tmp_path / 'sign'
+    program = (
+        'import broker, os, signal, sys\n'
+        'dog = broker.Watchdog(f"touch {sys.argv[1]}")\n'
+        'os.kill(os.getpid(), signal.SIGKILL)\n'
+    )
+    subprocess.run(
+        [sys.executable, '-c', program, str(sign)],
+        cwd=Path(brokers.__file__).parent,
+        check=False,
+    )
+    await_true(sign.exists)
+
+
+def test_watchdog_acts_when_released(tmp_path):
+    sign = tmp_path / 'sign'
+    dog = brokers.Watchdog(f'touch {sign}')
+    assert not sign.exists()
+    dog.release()
+    assert sign.exists()
+
+
+def test_command_runs_beside_the_broker(address):
+    done = run_command(address, 'sh', '-c', 'echo "$AMQPLIB_BROKER"; exit 7')
+    assert (done.stdout, done.returncode) == (f'{address}\n', 7)
+
+
+def test_command_ended_by_a_signal_reads_as_in_a_shell(address):
+    assert run_command(address, 'sh', '-c', 'kill -9 $$').returncode == 128 + 9
+
+
+def test_unknown_command_needs_no_broker():
+    done = run_command('nowhere.invalid', 'no-such-command')
+    assert done.returncode == 127
+    assert 'no such command: no-such-command' in done.stderr
+
+
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_the_command_too(address, signum, tmp_path):
+    number = tmp_path / 'number'
+    script = f'echo $$ >{number}.new; mv {number}.new {number}; exec sleep 1000'
+    with subprocess.Popen([*COMMAND, 'sh', '-c', script], env=given(address)) as process:
+        await_true(number.exists)
+        process.send_signal(signum)
+        assert process.wait() == 128 + signum
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number.read_text()), 0)
+
+
+def test_node_can_be_frozen_killed_and_started_again(new_node):
+    node = new_node(['heartbeat = 7'])
+    with node.memory_alarm():
+        assert 'memory' in node.rabbitmqctl('eval', 'rabbit_alarm:get_alarms().')
+
+    node.suspend()
+    with socket.create_connection((node.host, node.port), timeout=0.5) as frozen:
+        frozen.sendall(b'AMQP\x01\x01\x08\x00')
+        with pytest.raises(socket.timeout):
+            frozen.recv(1)
+    node.resume()
+    brokers.handshake(node.address)
+
+    node.kill()
+    with pytest.raises(OSError, match='refused'):
+        brokers.handshake(node.address)
+    node.start()
+    node.stop()
+    node.close()
+    assert not node.folder.exists()
+
+
+def test_node_that_cannot_start_shows_its_log(new_node):
+    with pytest.raises(brokers.BrokerError, match='no_such_setting'):
+        new_node(['no_such_setting = 1'])
+
+
+def test_node_with_tls_and_client_certificates(new_node, tmp_path):
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / 'ca.pem')
+    server = ca.issue_cert('localhost', '127.0.0.1')
+    server.cert_chain_pems[0].write_to_path(tmp_path / 'cert.pem')
+    server.private_key_pem.write_to_path(tmp_path / 'key.pem')
+    files = [str(tmp_path / name) for name in ('cert.pem', 'key.pem', 'ca.pem')]
+    node = new_node(tls=brokers.TLS(*files, client_certificates=True))
+
+    context = ssl.create_default_context(cafile=files[2])
+    ca.issue_cert('guest@example.org', common_name='guest').configure_cert(context)
+    plain = socket.create_connection((node.host, node.tls_port), timeout=10)
+    with context.wrap_socket(plain, server_hostname='localhost') as secure:
+        secure.sendall(b'AMQP\x01\x01\x08\x00')
+        assert b'EXTERNAL' in secure.recv(4096)
+
+
+def test_node_of_a_killed_process_is_ended(broker):
+    program = (
+        'import broker, os, signal\n'
+        'node = broker.new_node()\n'
+        'node.start()\n'
+        'print(node.address, node.folder, flush=True)\n'
+        'os.kill(os.getpid(), signal.SIGKILL)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program],
+        cwd=Path(brokers.__file__).parent,
+        stdout=subprocess.PIPE,
+        encoding='utf-8',
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    address, folder = done.stdout.split()
+    await_true(lambda: not Path(folder).exists())
+    with pytest.raises(OSError, match='refused'):
+        brokers.handshake(address)
+
+
+def given(address):
+    return {**os.environ, 'AMQPLIB_BROKER': address}
+
+
+def run_command(address, *args):
+    return subprocess.run(
+        [*COMMAND, *args],
+        env=given(address),
+        capture_output=True,
+        encoding='utf-8',
+        check=False,
+    )
+
+
+def await_true(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, 'waited in vain'
+        time.sleep(0.02)

@@ -1,0 +1,261 @@
+"""The demos, run as programs against the broker."""
+
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from broker import free_port
+
+import amqplib.client_0_8 as amqp
+
+DEMO = Path(__file__).resolve().parents[1] / 'demo'
+DEMOS = ('demo_send.py', 'demo_receive.py', 'amqp_clock.py')
+SECONDS = 30
+
+# What each needs beside the address to do something and end.
+ARGUMENTS = {'demo_send.py': ['hello'], 'demo_receive.py': [], 'amqp_clock.py': ['--once']}
+
+
+class Program:
+    """A demo that runs; its output comes line by line."""
+
+    def __init__(self, demo, *arguments):
+        self.process = subprocess.Popen(
+            [sys.executable, str(DEMO / demo), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding='utf-8',
+        )
+        self.lines = queue.Queue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line.rstrip('\n'))
+
+    def read_until(self, text):
+        """Return the lines up to the one that contains a text."""
+        lines = []
+        while not lines or text not in lines[-1]:
+            lines.append(self.lines.get(timeout=SECONDS))
+        return lines
+
+    def wait(self):
+        """Return (exit status, standard error) once it has ended."""
+        self._reader.join(SECONDS)
+        status = self.process.wait(timeout=SECONDS)
+        return status, self.process.stderr.read()
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def start():
+    """A function (demo, *arguments) that starts a program; all are ended after the test."""
+    programs = []
+
+    def start(*arguments):
+        programs.append(Program(*arguments))
+        return programs[-1]
+
+    # Where Ctrl-C is ignored (in the background of a shell), programs would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield start
+    signal.signal(signal.SIGINT, before)
+    for program in programs:
+        program.close()
+
+
+def run(demo, *arguments):
+    return subprocess.run(
+        [sys.executable, str(DEMO / demo), *arguments],
+        capture_output=True,
+        encoding='utf-8',
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@pytest.fixture
+def receiver(start, address):
+    """A receiver that is ready."""
+    program = start('demo_receive.py', '--host', address)
+    program.read_until('ready')
+    return program
+
+
+def test_messages_arrive_and_quit_ends_the_receiver(receiver, address):
+    sent = run('demo_send.py', '--host', address, 'hello', 'grüße', 'quit')
+    assert (sent.returncode, sent.stderr) == (0, '')
+    assert sent.stdout.splitlines() == ['sent: hello', 'sent: grüße', 'sent: quit']
+
+    first = receiver.read_until('    hello')
+    assert '    content_type: text/plain' in first
+    assert '    content_encoding: UTF-8' in first
+    assert "    application_headers: {'foo': 7, 'bar': 'baz'}" in first
+    assert '    delivery_tag: 1' in first
+    assert '    exchange: myfan' in first
+    second = receiver.read_until('    grüße')
+    assert '    delivery_tag: 2' in second
+    assert receiver.wait() == (0, '')
+
+
+def test_all_receivers_get_the_messages(start, receiver, address):
+    other = start('demo_receive.py', '--host', address)
+    other.read_until('ready')
+    run('demo_send.py', '--host', address, 'for both', 'quit')
+    for program in (receiver, other):
+        program.read_until('    for both')
+        assert program.wait() == (0, '')
+
+
+def test_the_receiver_acknowledges(channel, monkeypatch):
+    monkeypatch.syspath_prepend(str(DEMO))
+    import demo_receive
+
+    name, _, _ = channel.queue_declare(auto_delete=False, exclusive=True)
+    channel.basic_consume(name, callback=demo_receive.show)
+    channel.basic_publish(amqp.Message('quit'), routing_key=name)
+    while channel.callbacks:
+        channel.wait(timeout=SECONDS)
+    channel.basic_recover_sync(requeue=True)
+    assert channel.basic_get(name) is None
+
+
+def test_properties_may_be_given(receiver, address):
+    properties = ['--property', 'priority=5', '--property', 'content_type=text/html']
+    assert run('demo_send.py', '--host', address, *properties, 'quit').returncode == 0
+    lines = receiver.read_until('    quit')
+    assert '    priority: 5' in lines
+    assert '    content_type: text/html' in lines
+
+
+@pytest.mark.parametrize('text', ['colour=red', 'priority=high', 'timestamp=0', ''])
+def test_other_properties_are_refused(text):
+    ended = run('demo_send.py', '--property', text, 'hello')
+    assert ended.returncode == 2
+    assert 'argument --property' in ended.stderr
+    assert 'Traceback' not in ended.stderr
+
+
+def test_a_property_out_of_range_is_an_error_of_one_line(address):
+    ended = run('demo_send.py', '--host', address, '--property', 'priority=256', 'hello')
+    assert ended.returncode == 1
+    assert re.fullmatch(r'demo_send\.py: priority: .*\n', ended.stderr)
+
+
+def test_the_clock_tells_the_time_once(address, channel):
+    channel.exchange_declare('clock', 'topic', auto_delete=True)
+    name, _, _ = channel.queue_declare(exclusive=True)
+    channel.queue_bind(name, 'clock', '#')
+
+    before = datetime.now().replace(microsecond=0)
+    told = run('amqp_clock.py', '--host', address, '--once')
+    after = datetime.now()
+
+    assert (told.returncode, told.stderr) == (0, '')
+    msg = channel.basic_get(name, no_ack=True)
+    time_told = datetime.fromisoformat(msg.body)
+    assert before <= time_told <= after
+    assert msg.timestamp == time_told
+    assert msg.routing_key == time_told.strftime('%Y.%m.%d.%w.%H.%M')
+    assert told.stdout == f'published: {msg.routing_key}\n'
+    assert channel.basic_get(name) is None
+
+
+def test_the_clock_publishes_as_a_minute_begins(monkeypatch):
+    monkeypatch.syspath_prepend(str(DEMO))
+    import amqp_clock
+
+    slept = []
+    monkeypatch.setattr(amqp_clock.time, 'sleep', slept.append)
+    before = time.time()
+    amqp_clock.sleep_until_next_minute()
+    woken = before + slept[0]
+    assert woken % 60 == pytest.approx(0.1, abs=0.05)
+    assert 0 < slept[0] <= 60.1
+
+
+@pytest.mark.parametrize('demo', DEMOS)
+def test_help(demo):
+    ended = run(demo, '--help')
+    assert ended.returncode == 0
+    for option in ('--host', '--userid', '--password', '--ssl'):
+        assert option in ended.stdout
+
+
+@pytest.mark.parametrize('demo', DEMOS)
+def test_no_broker_is_an_error_of_one_line(demo):
+    address = f'127.0.0.1:{free_port()}'
+    ended = run(demo, '--host', address, *ARGUMENTS[demo])
+    assert ended.returncode == 1
+    assert ended.stdout == ''
+    assert re.fullmatch(f'{demo}: cannot connect to {address}: .*\n', ended.stderr)
+
+
+@pytest.mark.parametrize('demo', DEMOS)
+def test_a_wrong_password_is_an_error_of_one_line(demo, address):
+    ended = run(demo, '--host', address, '--password', 'wrong', *ARGUMENTS[demo])
+    assert ended.returncode == 1
+    assert ended.stdout == ''
+    assert re.fullmatch(f'{demo}: .*refused.*\n', ended.stderr)
+
+
+def test_an_unknown_user_is_an_error_of_one_line(address):
+    ended = run('demo_send.py', '--host', address, '--userid', 'nobody', 'hello')
+    assert ended.returncode == 1
+    assert re.fullmatch(r'demo_send\.py: .*refused.*\n', ended.stderr)
+
+
+@pytest.mark.parametrize('demo', DEMOS)
+def test_a_wrong_address_is_an_error_of_one_line(demo):
+    ended = run(demo, '--host', 'localhost:amqp', *ARGUMENTS[demo])
+    assert ended.returncode == 1
+    assert re.fullmatch(f'{demo}: host: .*\n', ended.stderr)
+
+
+def test_tls_with_a_broker_that_has_none_is_an_error_of_one_line(address):
+    ended = run('demo_send.py', '--host', address, '--ssl', 'hello')
+    assert ended.returncode == 1
+    assert re.fullmatch(r'demo_send\.py: no TLS connection .*\n', ended.stderr)
+
+
+def test_a_sender_needs_something_to_send():
+    assert run('demo_send.py').returncode == 2
+
+
+def test_ctrl_c_ends_the_receiver(receiver):
+    receiver.process.send_signal(signal.SIGINT)
+    assert receiver.wait() == (130, '')
+
+
+def test_ctrl_c_ends_the_clock(start, address, connection):
+    program = start('amqp_clock.py', '--host', address)
+    await_exchange(connection, 'clock')
+    program.process.send_signal(signal.SIGINT)
+    assert program.wait() == (130, '')
+
+
+def await_exchange(connection, name):
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            with connection.channel() as ch:
+                ch.exchange_declare(name, 'topic', passive=True)
+            return
+        except amqp.NotFound:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

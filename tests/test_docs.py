@@ -1,0 +1,204 @@
+"""Every example of the documentation is run against the broker, as it is printed.
+
+The examples name brokers as a reader would: the one on this machine, by default, and one of
+`example.com`. `hosts` leads these names to the broker of the tests, where amqplib looks names up;
+nothing else is changed. Each section is run by itself, with a connection `conn` and a
+channel `ch`, as the guide says.
+"""
+
+import contextlib
+import re
+from pathlib import Path
+
+import broker as brokers
+import pytest
+import trustme
+from sybil.document import Document
+from sybil.parsers.rest import DocTestParser, PythonCodeBlockParser
+
+import amqplib
+import amqplib.client_0_8 as amqp
+from amqplib.client_0_8 import transport
+
+# What the examples call brokers.
+GUIDE_HOSTS = {'localhost', '::1', 'broker.example.com'}
+TLS_PORT = 5671
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / 'README.txt'
+PAGES = sorted((ROOT / 'docs').glob('*.rst'))
+
+# A line of text, and a line of the same length that underlines it.
+TITLE = re.compile(r'^(?P<title>\S.*)\n(?P<line>[=-])(?P=line){2,}$', re.MULTILINE)
+# An indented block behind a line that ends in '::', and what that line says.
+BLOCK = re.compile(
+    r'^(?P<intro>[^\n]*)::(?P<argument>[^\n]*)\n(?P<options>(?: +:[^\n]*\n)*)\n'
+    r'(?P<text>(?:(?: +[^\n]*)?\n)+)',
+    re.MULTILINE,
+)
+
+
+def parse(path):
+    return Document.parse(str(path), PythonCodeBlockParser(), DocTestParser())
+
+
+def sections_of(path):
+    """Return (title, first line, last line) of the sections that have examples."""
+    text = path.read_text(encoding='utf-8')
+    titles = [(match['title'], text.count('\n', 0, match.start()) + 1) for match in
+              TITLE.finditer(text)]  # fmt: skip
+    ends = [line - 1 for _, line in titles[1:]] + [text.count('\n') + 1]
+    lines = [example.line for example in parse(path)]
+    return [
+        (title, first, last)
+        for (title, first), last in zip(titles, ends)
+        if any(first <= line <= last for line in lines)
+    ]
+
+
+SECTIONS = [
+    pytest.param(path, first, last, id=f'{path.stem}: {title}')
+    for path in PAGES
+    for title, first, last in sections_of(path)
+]
+
+
+class OptionalClientCertificates(brokers.TLS):
+    """A TLS listener that lets clients with and without a certificate in."""
+
+    def config_lines(self, address, folder):
+        lines = super().config_lines(address, folder)
+        return [line.replace('peer_cert = true', 'peer_cert = false') for line in lines]
+
+
+@pytest.fixture
+def tls_node(new_node, tmp_path, monkeypatch):
+    """Return a node for broker.example.com, with the files that the guide has.
+
+    Its authority is one of the system's, and in ca.pem; client.pem is the certificate of guest.
+    """
+    monkeypatch.chdir(tmp_path)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path('ca.pem')
+    monkeypatch.setenv('SSL_CERT_FILE', 'ca.pem')
+    save(authority.issue_cert('broker.example.com', 'localhost'), 'server')
+    save(authority.issue_cert('guest@example.com', common_name='guest'), 'client')
+    return new_node(tls=OptionalClientCertificates('server.pem', 'server.key', 'ca.pem', True))
+
+
+def save(certificate, name):
+    certificate.private_key_pem.write_to_path(f'{name}.key')
+    for part in certificate.cert_chain_pems:
+        part.write_to_path(f'{name}.pem', append=True)
+
+
+@pytest.fixture
+def hosts(broker, monkeypatch):
+    """Lead the guide's names to the broker of the tests; a dict for those of other ports."""
+    look_up = transport.look_up
+    by_port = {}
+
+    def look_up_for_tests(name, port, deadline):
+        if name not in GUIDE_HOSTS:
+            return look_up(name, port, deadline)
+        return look_up(*by_port.get(port, (broker.host, broker.port)), deadline)
+
+    monkeypatch.setattr(transport, 'look_up', look_up_for_tests)
+    return by_port
+
+
+@contextlib.contextmanager
+def namespace():
+    """What the examples of a section begin with; their connections are closed after them."""
+    names = {'amqp': amqp, '__name__': '__main__'}
+    with contextlib.ExitStack() as stack:
+        names['conn'] = stack.enter_context(amqp.Connection())
+        names['ch'] = names['conn'].channel()
+        yield names
+        for value in names.values():
+            if isinstance(value, amqp.Connection):
+                stack.callback(value.close)
+
+
+@pytest.mark.parametrize(('path', 'first', 'last'), SECTIONS)
+def test_the_examples_of_a_section(path, first, last, hosts, request):
+    document = parse(path)
+    if 'ssl=' in ''.join(document.text.splitlines(True)[first - 1 : last]):
+        node = request.getfixturevalue('tls_node')
+        hosts[TLS_PORT] = node.host, node.tls_port
+    with namespace() as document.namespace:
+        for example in document:
+            if first <= example.line <= last:
+                example.evaluate()
+
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda path: path.stem)
+def test_no_code_is_left_out(path):
+    text = path.read_text(encoding='utf-8')
+    run = [(region.start, region.end) for _, region in parse(path).regions]
+    for block in BLOCK.finditer(text):
+        if block['intro'] == '.. code-block' and block['argument'] == ' python':
+            assert any(start <= block.start('text') <= end for start, end in run), block['text']
+        else:
+            # What is not run is no Python.
+            assert block['intro'] in {'.. code-block', '.. contents', '.. list-table'}, block[0]
+            assert block['argument'] in {'', ' console', ' text'}, block[0]
+    for prompt in re.finditer('^ *>>> ', text, re.MULTILINE):
+        assert any(start <= prompt.start() < end for start, end in run), prompt.start()
+
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda path: path.stem)
+def test_links_lead_somewhere(path):
+    text = path.read_text(encoding='utf-8')
+    for target in re.findall(r'<([^>\s]+)>`_', text):
+        assert target.startswith('https://') or (path.parent / target).exists(), target
+    titles = {match['title'] for match in TITLE.finditer(text)}
+    named = set(re.findall(r'^\.\. _([^:]+):', text, re.MULTILINE))
+    for name in re.findall(r'`([^`<>]+)`_', text):
+        assert name in titles | named, name
+
+
+def test_the_internals_name_every_module():
+    text = (ROOT / 'docs' / 'internals.rst').read_text(encoding='utf-8')
+    named = set(re.findall(r'``(\w+\.py)``', text))
+    there = {path.name for path in Path(amqp.__file__).parent.glob('*.py')}
+    assert named == there
+
+
+def readme_blocks():
+    return [block['text'] for block in BLOCK.finditer(README.read_text(encoding='utf-8'))]
+
+
+def test_the_programs_of_the_readme(hosts, capsys):
+    programs = [text for text in readme_blocks() if 'import amqplib' in text]
+    assert len(programs) == 2
+    for program in programs:
+        lines = [line[4:] for line in program.split('\n')]
+        exec(compile('\n'.join(lines), str(README), 'exec'), {'__name__': '__main__'})
+    assert capsys.readouterr().out == 'received hello world\n'
+
+
+def test_the_commands_of_the_readme_are_there():
+    commands = [
+        line.split()
+        for text in readme_blocks()
+        if 'import amqplib' not in text
+        for line in text.split('\n')
+        if line
+    ]
+    programs = [words[1] for words in commands if words[0] in {'sh', 'python'}]
+    assert {'demo/run', 'tests/run'} <= set(programs)
+    for program in programs:
+        assert program == '-m' or (ROOT / program).exists(), program
+
+
+def test_the_paths_of_the_readme_are_there():
+    for path in re.findall(r'\b(?:docs|demo|tests)/[\w./]*\w', README.read_text(encoding='utf-8')):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_changes_begin_with_this_version():
+    text = (ROOT / 'CHANGES.txt').read_text(encoding='utf-8')
+    version, date = re.search(r'^Version (\S+), (\S+)$', text, re.MULTILINE).groups()
+    assert version == amqplib.__version__
+    assert re.fullmatch(r'\d{4}-\d\d-\d\d', date)
