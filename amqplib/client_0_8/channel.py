@@ -181,6 +181,8 @@ class Channel(AbstractChannel):
             # before that.
             self._crossed = self._crossed or cause
         else:
+            if self.connection is not None:
+                self.connection._note_closed(self)
             self._forget()
             self._lose(cause)
 

@@ -37,6 +37,7 @@ from amqplib.client_0_8.exceptions import (
     LoginRefused,
     ProtocolError,
     WriteTimeout,
+    connection_exception,
 )
 from amqplib.client_0_8.login import Login
 from amqplib.client_0_8.method_framing import HEARTBEAT_FRAME, MethodReader, MethodWriter
@@ -211,6 +212,8 @@ class Connection(AbstractChannel):
         # The transport of a closed connection, until no thread uses it any more.
         self._ending: Optional[transport_module._AbstractTransport] = None
         self._closing = False
+        # A channel that the broker closed: if no call has raised why, close() does.
+        self._unheard: Optional[AbstractChannel] = None
         self._next_look = 0.0
         self._consumer_tags = count(1)
         super().__init__(self, 0)
@@ -398,6 +401,11 @@ class Connection(AbstractChannel):
             values = (spec.REPLY_SUCCESS, 'gave up', *NO_METHOD)
             self._send_soon(channel_id, encode_method(self._methods['channel.close'], values))
 
+    def _note_closed(self, channel: AbstractChannel) -> None:
+        """Remember that the broker closed a channel, until a call raises why."""
+        if self._unheard is None or self._unheard._told:
+            self._unheard = channel
+
     def _new_consumer_tag(self) -> str:
         return f'amqplib-{next(self._consumer_tags)}'
 
@@ -562,7 +570,7 @@ class Connection(AbstractChannel):
             channel = channels.get(channel_id)
             if channel is None:
                 self._stray(channel_id, method_sig)
-            elif not self._closing or channel_id == 0 or method_sig == _BASIC_RETURN:
+            elif not self._closing or channel_id == 0 or method_sig in _WORTH_KNOWING:
                 channel._arrive((method_sig, args, content))
 
     def _arrive(self, method: ArrivedMethod) -> None:
@@ -636,6 +644,8 @@ class Connection(AbstractChannel):
             self._free_descriptor()
 
     def _send_soon(self, channel_id: int, payload: bytes) -> None:
+        if self._closing:
+            return  # the broker does not listen any more
         try:
             self.method_writer.write_soon(channel_id, payload)
         except AMQPException as error:
@@ -714,6 +724,10 @@ class Connection(AbstractChannel):
                 # Only queued: handing out may need to write.
                 self.method_reader.receive(_AT_ONCE)
                 transport.torn = False
+                arrived = self.method_reader.queue
+                if arrived and arrived[-1][:2] == (0, _CONNECTION_CLOSE):
+                    # It need not read any more; the caller looks up why.
+                    raise ConnectionLost(0, 'the broker closed the connection during a write')
         except AMQPTimeout:
             pass  # a part of a TLS record
         finally:
@@ -734,9 +748,10 @@ class Connection(AbstractChannel):
 
         timeout: seconds to wait for the broker; None for no limit.
 
-        Once it is closed or known to be lost, this does nothing. Raises AMQPConnectionException if
-        the broker closed it for an error that no call has raised before, ConnectionLost,
-        AMQPTimeout; it is closed then too, and what was published last may not have arrived.
+        Once it is closed, this does nothing. Raises an error of the broker that no call has raised
+        before: AMQPChannelException (a channel was closed, such as for publishing to an exchange
+        that does not exist), AMQPConnectionException; ConnectionLost or AMQPTimeout, and then
+        what was published last may not have arrived. The connection is closed in any case.
         """
         if self.transport is None:
             if self._cause is not None and not self._cause.told:
@@ -747,6 +762,8 @@ class Connection(AbstractChannel):
         encode_method(self._methods['connection.close'], values)  # before anything is changed
         self._closing = True
         self._call('connection.close', *values, timeout=deadline)
+        if self._unheard is not None and not self._unheard._told:
+            self._unheard._raise_cause()
 
     def _close_ok(self, args: AMQPReader) -> None:
         self._do_close()
@@ -759,7 +776,7 @@ class Connection(AbstractChannel):
     def _closed_by_broker(self, args: AMQPReader) -> None:
         code, text, class_id, method_id = self._decode('connection.close', args)
         signature = (class_id, method_id)
-        cause = AMQPConnectionException(code, printable(text), signature, self._name_of(signature))
+        cause = connection_exception(code, printable(text), signature, self._name_of(signature))
         AMQP_LOGGER.debug('connection closed by the broker: %s', cause)
         try:
             self._x_close_ok()
@@ -859,6 +876,8 @@ _CONNECTION_CLOSE = METHODS['connection.close'].signature
 _CHANNEL_CLOSE = METHODS['channel.close'].signature
 _CHANNEL_CLOSE_OK = METHODS['channel.close_ok'].signature
 _BASIC_RETURN = METHODS['basic.return'].signature
+#: What is not dropped while the connection is being closed.
+_WORTH_KNOWING = (_CHANNEL_CLOSE, _BASIC_RETURN)
 _REDIRECT = METHODS['connection.redirect'].signature
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
 _AT_ONCE = Deadline(0)

@@ -5,6 +5,7 @@
     AMQPException
     +-- AMQPConnectionException         the connection is closed
     |   +-- ConnectionLost              the socket broke or went silent (also a ConnectionError)
+    |   +-- ConnectionForced            320: the broker stops, or an operator closed it
     |   +-- LoginRefused                user, password or mechanism was not accepted
     |   +-- ProtocolVersionRefused      the broker speaks another version of AMQP
     |   +-- ProtocolError               the broker sent what the protocol does not allow
@@ -36,6 +37,7 @@ __all__ = [
     'AMQPException',
     'AMQPTimeout',
     'AccessRefused',
+    'ConnectionForced',
     'ConnectionLost',
     'ConsumerCancelled',
     'LoginRefused',
@@ -136,6 +138,10 @@ class ConnectionLost(AMQPConnectionException, ConnectionError):
         return lost
 
 
+class ConnectionForced(AMQPConnectionException):
+    """320: the broker is being stopped, or an operator closed the connection."""
+
+
 class LoginRefused(AMQPConnectionException):
     """The broker did not accept the user, the password or the mechanism."""
 
@@ -207,6 +213,14 @@ _CHANNEL_EXCEPTIONS: dict[int, type[AMQPChannelException]] = {
     spec.RESOURCE_LOCKED: ResourceLocked,
     spec.PRECONDITION_FAILED: PreconditionFailed,
 }
+
+
+def connection_exception(
+    reply_code: int, reply_text: str, method_sig: Signature, method_name: str
+) -> AMQPConnectionException:
+    """Return the error for a connection.close of the broker, by its reply code."""
+    cls = ConnectionForced if reply_code == spec.CONNECTION_FORCED else AMQPConnectionException
+    return cls(reply_code, reply_text, method_sig, method_name)
 
 
 def channel_exception(

@@ -15,6 +15,7 @@ from amqplib.client_0_8.exceptions import (
     AMQPConnectionException,
     AMQPException,
     AMQPTimeout,
+    ConnectionForced,
     ConnectionLost,
     ConsumerCancelled,
     LoginRefused,
@@ -25,9 +26,16 @@ from amqplib.client_0_8.exceptions import (
     ResourceLocked,
     WriteTimeout,
     channel_exception,
+    connection_exception,
 )
 
-OF_THE_CONNECTION = [ConnectionLost, LoginRefused, ProtocolVersionRefused, ProtocolError]
+OF_THE_CONNECTION = [
+    ConnectionLost,
+    ConnectionForced,
+    LoginRefused,
+    ProtocolVersionRefused,
+    ProtocolError,
+]
 OF_THE_CHANNEL = [AccessRefused, NotFound, ResourceLocked, PreconditionFailed, ConsumerCancelled]
 ALL = [
     AMQPException,
@@ -250,3 +258,18 @@ def test_error_for_the_reply_code_of_a_closed_channel(code, cls):
     error = channel_exception(code, 'text', (60, 70), 'Channel.basic_get')
     assert type(error) is cls
     assert error.args == (code, 'text', (60, 70), 'Channel.basic_get')
+
+
+@pytest.mark.parametrize(
+    ('code', 'cls'),
+    [
+        (320, ConnectionForced),
+        (403, AMQPConnectionException),
+        (530, AMQPConnectionException),
+        (541, AMQPConnectionException),
+    ],
+)
+def test_error_for_the_reply_code_of_a_closed_connection(code, cls):
+    error = connection_exception(code, 'text', (10, 40), 'Connection.open')
+    assert type(error) is cls
+    assert error.args == (code, 'text', (10, 40), 'Connection.open')

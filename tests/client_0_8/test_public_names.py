@@ -23,6 +23,7 @@ PUBLIC = [
     'AccessRefused',
     'Channel',
     'Connection',
+    'ConnectionForced',
     'ConnectionLost',
     'ConsumerCancelled',
     'LoginRefused',

@@ -77,7 +77,7 @@ def test_broker_closes_the_connection_during_a_call(session, call):
     with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
         CALLS[call](ours)
     error = caught.value
-    assert type(error) is amqp.AMQPConnectionException
+    assert type(error) is amqp.ConnectionForced
     assert error.args == REASON
     ours.broker.finish()
     assert closes == ['connection.close_ok']
@@ -285,17 +285,22 @@ def test_closes_of_the_channel_cross_and_ours_is_not_confirmed(session):
 
 
 def test_close_of_the_connection_crosses_that_of_a_channel(session):
+    """What went wrong on the channel is not lost with it."""
+
     def script(peer):
         peer.expect_method(0, 'connection.close')
         send_channel_close(peer)
         peer.send_method(0, 'connection.close_ok')
-        peer.rest()
+        peer.expect_end()
 
     ours = session(script)
-    with lasting(most=2):
+    with lasting(most=2), pytest.raises(amqp.NotFound) as caught:
         ours.connection.close()
-    assert not ours.channel.is_open
+    assert caught.value.args == CHANNEL_REASON
     assert ours.sock.fileno() == -1
+    assert ours.connection.transport is None
+    assert ours.connection.close() is None
+    check_dead_channel(ours.channel, caught.value)
 
 
 # --- We close -----------------------------------------------------------------------------------
@@ -453,7 +458,6 @@ def test_what_comes_after_our_close_is_dropped_but_for_returns(session):
             + method(1, 'channel.flow', False)
             + method(1, 'basic.cancel', 'tag', True)
             + method(1, 'channel.alert', 500, 'alert', {})
-            + method(1, 'channel.close', 404, 'gone', 0, 0)
             + frame(8, 0, b'')
         )
         peer.send_method(0, 'connection.close_ok')
@@ -645,7 +649,7 @@ def test_nothing_is_written_after_a_write_that_took_too_long(stuffed):
 
 def test_reason_of_the_broker_wins_over_the_write_that_took_too_long(stuffed):
     error = stuffed(send_close, write_timeout=0.3)
-    assert type(error) is amqp.AMQPConnectionException
+    assert type(error) is amqp.ConnectionForced
     assert error.args == REASON
 
 
@@ -716,21 +720,18 @@ def test_broker_closes_in_the_middle_of_a_write(session):
     check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
 
 
-@pytest.mark.parametrize('reads', [True, False])
-def test_stuck_write_without_a_limit_learns_of_the_close(session, reads):
+def test_stuck_write_without_a_limit_learns_of_the_close(session):
     def script(peer):
         peer.read(100000)
         peer.send_raw(delivery(1, 'tag') * 3)
         send_close(peer)
-        if reads:
-            peer.rest()
-        else:
-            peer.stall()
+        peer.stall()  # and read no more
 
     ours = session(script)
     with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
         ours.channel.basic_publish(amqp.Message(bytes(LARGE)), routing_key='q')
     assert caught.value.args == REASON
+    assert ours.sock.fileno() == -1
 
 
 def test_write_that_waits_goes_on_when_the_broker_reads_again(session):

@@ -585,8 +585,9 @@ def test_broker_closes_with_a_reason(play, step, code, text):
         peer.expect_method(0, 'connection.close_ok')
         peer.expect_end()
 
-    login = step in LOGIN_STEPS and code == 403
-    kind = amqp.LoginRefused if login else amqp.AMQPConnectionException
+    kind = amqp.ConnectionForced if code == 320 else amqp.AMQPConnectionException
+    if step in LOGIN_STEPS and code == 403:
+        kind = amqp.LoginRefused
     error = refused(play(script), kind, most=1)
     assert error.args == (code, text, (10, 40), 'Connection.open')
 
@@ -598,7 +599,7 @@ def test_reason_wins_over_the_reset_that_follows_it(play, step):
         peer.send_method(0, 'connection.close', 320, 'going down', 0, 0)
         peer.reset()
 
-    error = refused(play(script), amqp.AMQPConnectionException, most=1)
+    error = refused(play(script), amqp.ConnectionForced, most=1)
     assert error.args[:2] == (320, 'going down')
 
 

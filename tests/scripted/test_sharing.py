@@ -168,7 +168,7 @@ def test_loss_wakes_all_who_wait_with_the_cause(channels, how):
     callers += [Caller(lambda channel=channel: channel.basic_get('q')) for channel in ours[half:]]
     errors = [caller.outcome()[1] for caller in callers]
     kind = {
-        'reason': amqp.AMQPConnectionException,
+        'reason': amqp.ConnectionForced,
         'fault': amqp.ProtocolError,
     }.get(how, amqp.ConnectionLost)
     assert {type(error) for error in errors} == {kind}
