@@ -19,7 +19,6 @@ from amqplib.client_0_8.exceptions import (
     AMQPException,
     AMQPTimeout,
     ProtocolError,
-    method_name,
 )
 from amqplib.client_0_8.serialization import (
     AMQPReader,
@@ -298,7 +297,7 @@ class AbstractChannel:
         """Return the name of the Python method for a signature, '' if there is none."""
         for method in self._methods.values():
             if method.signature == method_sig:
-                return method_name(method)
+                return method.python_name
         return ''
 
     # Being closed

@@ -106,6 +106,8 @@ class Message(GenericContent):
         Raises ValueError if the text cannot be encoded, TypeError if it is neither str nor bytes.
         """
         body = self.body
+        if body == '' and self._raw_properties is not None:
+            return b''  # received so, and sent on unchanged
         if isinstance(body, str):
             encoding = self.properties.get('content_encoding') or DEFAULT_ENCODING
             octets = _encode_text(body, encoding)

@@ -45,6 +45,7 @@ from amqplib.client_0_8.serialization import (
     AMQPReader,
     AMQPWriter,  # noqa: F401  (old programs import it from here)
     encode_method,
+    encode_once,
 )
 from amqplib.client_0_8.spec import METHODS, Signature
 from amqplib.client_0_8.transport import create_transport, join_address, wait_for
@@ -295,7 +296,8 @@ class Connection(AbstractChannel):
         self._x_secure_ok(self._login.choose(self.mechanisms)[1])
 
     def _x_secure_ok(self, response: Union[str, bytes]) -> None:
-        self._cast('connection.secure_ok', response)
+        # The password is in it, which is not to be remembered.
+        self._transmit(encode_once(self._methods['connection.secure_ok'], response))
 
     def _tune(self, args: AMQPReader) -> None:
         channel_max, frame_max, heartbeat = self._decode('connection.tune', args)

@@ -53,17 +53,7 @@ __all__ = [
 NO_METHOD: Signature = (0, 0)
 
 
-def method_name(method: spec.Method) -> str:
-    """Return the name of the Python method for a row of the table: ``Channel.queue_declare``."""
-    class_name, _, name = method.name.partition('.')
-    if class_name in ('connection', 'channel'):
-        return f'{class_name.capitalize()}.{name}'
-    return f'Channel.{class_name}_{name}'
-
-
-METHOD_NAME_MAP: dict[Signature, str] = {row.signature: method_name(row) for row in spec.ROWS}
-# Channel.basic_recover sends basic.recover_async, which is what 0-8 itself calls basic.recover.
-METHOD_NAME_MAP[spec.METHODS['basic.recover_async'].signature] = 'Channel.basic_recover'
+METHOD_NAME_MAP: dict[Signature, str] = {row.signature: row.python_name for row in spec.ROWS}
 
 
 class AMQPException(Exception):

@@ -80,3 +80,8 @@ class Login:
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str):
         raise TypeError(f'{name}: a str is needed, or a login_response')
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # Not with the error of the codec, which shows what it could not encode.
+        raise ValueError(f'{name}: it cannot be encoded as UTF-8') from None

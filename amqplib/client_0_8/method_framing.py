@@ -65,10 +65,12 @@ _HEADER = Struct('>BHI2sHQ')
 _END = bytes((FRAME_END,))
 HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + _END
 
-_CONTENT_METHODS = [row.signature for row in ROWS if row.content]
+#: Those that brokers send.
+_CONTENT_METHODS = [
+    row.signature for row in ROWS if row.content and row is not METHODS['basic.publish']
+]
 #: The octets that begin the methods with content -> their signature.
 _CONTENT_PREFIXES = {row.prefix: row.signature for row in ROWS if row.content}
-_BASIC_CLASS = METHODS['basic.publish'].signature[0]
 
 #: (channel, signature, arguments, content)
 ReadMethod = tuple[int, Signature, AMQPReader, Optional[Message]]

@@ -596,10 +596,11 @@ def encode_method(method: Method, values: tuple[Any, ...]) -> bytes:
         return _remembered_method(method, *values)
     except TypeError:
         # There is a table among them, which cannot be remembered; or one is wrong.
-        return _encode_method(method, *values)
+        return encode_once(method, *values)
 
 
-def _encode_method(method: Method, *values: Any) -> bytes:
+def encode_once(method: Method, *values: Any) -> bytes:
+    """Encode as encode_method does, and remember nothing."""
     writer = AMQPWriter()
     writer.write(method.prefix)
     for (name, wire_type), value in zip(method.fields, values):
@@ -621,11 +622,11 @@ def encode_acknowledgement(method: Method, delivery_tag: int, bit: Any) -> bytes
     try:
         return _ACKNOWLEDGEMENT.pack(method.prefix, delivery_tag, bool(bit))
     except StructError:
-        return _encode_method(method, delivery_tag, bit)
+        return encode_once(method, delivery_tag, bit)
 
 
 #: Programs use few queues, exchanges and routing keys, and each again and again.
-_remembered_method = lru_cache(maxsize=1024, typed=True)(_encode_method)
+_remembered_method = lru_cache(maxsize=1024, typed=True)(encode_once)
 
 
 def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ synchronous ``basic.recover``).
 from __future__ import annotations
 
 from struct import Struct
+from typing import Optional
 
 Signature = tuple[int, int]
 
@@ -59,12 +60,13 @@ class Method:
     signature: (class id, method id).
     name: ``class.method`` with underscores for dashes, as in ``queue.declare_ok``.
     fields: ((name, wire type), ...) in the order of the wire.
+    python_name: how errors name it, as in ``Channel.queue_declare``.
     content: whether a content header and body follow.
     replies: the signatures of the methods that may answer this one; () if it has no answer.
     prefix: the four octets that begin its payload.
     """
 
-    __slots__ = ('content', 'fields', 'name', 'prefix', 'replies', 'signature')
+    __slots__ = ('content', 'fields', 'name', 'prefix', 'python_name', 'replies', 'signature')
 
     def __init__(
         self,
@@ -74,9 +76,11 @@ class Method:
         fields: str = '',
         replies: tuple[int, ...] = (),
         content: bool = False,
+        python_name: Optional[str] = None,
     ) -> None:
         self.signature: Signature = (class_id, method_id)
         self.name = name
+        self.python_name = python_name or _python_name(name)
         self.fields: tuple[tuple[str, str], ...] = tuple(
             (field.split()[1], field.split()[0]) for field in fields.split(',') if field
         )
@@ -86,6 +90,13 @@ class Method:
 
     def __repr__(self) -> str:
         return f'<Method {self.name} {self.signature}>'
+
+
+def _python_name(name: str) -> str:
+    class_name, _, method_name = name.partition('.')
+    if class_name in ('connection', 'channel'):
+        return f'{class_name.capitalize()}.{method_name}'
+    return f'Channel.{class_name}_{method_name}'
 
 
 _CLOSE = 'short reply_code, shortstr reply_text, short class_id, short method_id'
@@ -175,8 +186,10 @@ ROWS = (
     Method(60, 72, 'basic.get_empty', 'shortstr cluster_id'),
     Method(60, 80, 'basic.ack', 'longlong delivery_tag, bit multiple'),
     Method(60, 90, 'basic.reject', 'longlong delivery_tag, bit requeue'),
-    Method(60, 100, 'basic.recover_async', 'bit requeue'),
-    Method(60, 110, 'basic.recover', 'bit requeue', replies=(111,)),
+    # The asynchronous form is what 0-8 itself calls basic.recover, and so does the client.
+    Method(60, 100, 'basic.recover_async', 'bit requeue', python_name='Channel.basic_recover'),
+    Method(60, 110, 'basic.recover', 'bit requeue', replies=(111,),
+           python_name='Channel.basic_recover_sync'),
     Method(60, 111, 'basic.recover_ok'),
 
     Method(90, 10, 'tx.select', replies=(11,)),
