@@ -594,7 +594,9 @@ class Connection(AbstractChannel):
             if method_sig == _CHANNEL_CLOSE_OK:
                 self._retired.discard(channel_id)
             elif method_sig == _CHANNEL_CLOSE:
+                # Ours, which it crossed with, may not be confirmed any more.
                 self._send_soon(channel_id, METHODS['channel.close_ok'].prefix)
+                self._retired.discard(channel_id)
             return
         if method_sig == _CHANNEL_CLOSE:
             # Sent again before our close-ok to the first one had arrived.
