@@ -20,11 +20,12 @@ from amqplib.client_0_8.abstract_channel import (
     printable,
 )
 from amqplib.client_0_8.basic_message import Message
-from amqplib.client_0_8.deadline import Deadline
+from amqplib.client_0_8.deadline import NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
     NO_METHOD,
     AMQPChannelException,
     AMQPException,
+    AMQPTimeout,
     ConsumerCancelled,
     ProtocolError,
     channel_exception,
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 __all__ = ['Channel']
 
 Table = dict[str, Any]
+
+#: Seconds that close() waits to be confirmed when the broker has closed the channel itself.
+CONFIRM_TIMEOUT = 1.0
 
 
 class Channel(AbstractChannel):
@@ -80,6 +84,10 @@ class Channel(AbstractChannel):
         self.callbacks: dict[str, Optional[Callable[[Message], Any]]] = {}
         self._on_cancel: dict[str, Callable[[str], Any]] = {}
         self._closing = False
+        # Why the broker closed it, if that crossed with our own close.
+        self._crossed: Optional[AMQPException] = None
+        # How long close() waits for the broker.
+        self._close_deadline = NEVER
         self._deliveries = DeliveryDecoder(self._methods['basic.deliver'])
         super().__init__(connection, connection._choose_channel_id(channel_id))
         self.auto_decode = auto_decode
@@ -144,16 +152,25 @@ class Channel(AbstractChannel):
             if self._cause is not None and not self._told:
                 self._raise_cause()
             return
-        deadline = Deadline(timeout)
+        deadline = self._close_deadline = Deadline(timeout)
         values = (reply_code, reply_text, *method_sig)
         encode_method(self._methods['channel.close'], values)  # before anything is changed
         self._closing = True
         self.method_queue.clear()
-        self._call('channel.close', *values, timeout=deadline)
+        try:
+            self._call('channel.close', *values, timeout=deadline)
+        except AMQPTimeout:
+            if self._crossed is None:
+                raise
+        if not self._told:  # the broker's own close came first
+            self._raise_cause()
 
     def _close_ok(self, args: AMQPReader) -> None:
         if self._cause is None:
             self._forget()
+            if self._crossed is not None:
+                self._lose(self._crossed)
+                return
             self._lose(AMQPChannelException(0, 'the channel was closed by this program'))
             self._told = True
 
@@ -168,22 +185,23 @@ class Channel(AbstractChannel):
         signature = (class_id, method_id)
         cause = channel_exception(code, printable(text), signature, self._name_of(signature))
         AMQP_LOGGER.debug('channel %s closed by the broker: %s', self.channel_id, cause)
-        # If it crossed with our own close, RabbitMQ nearly always confirms ours too, but not when
-        # its channel ended just then: so nothing waits for that (see _arrive).
         self._send_soon('channel.close_ok')
-        if self.connection is not None:
-            self.connection._note_closed(self)
-        self._forget()
-        self._lose(cause)
+        if self._closing:
+            # The two closes crossed: the broker still confirms ours, and the number is not free
+            # before that. Now and then RabbitMQ does not, as its channel ends just then.
+            self._crossed = self._crossed or cause
+            self._close_deadline.shorten(CONFIRM_TIMEOUT)
+        else:
+            if self.connection is not None:
+                self.connection._note_closed(self)
+            self._forget()
+            self._lose(cause)
 
     def _arrive(self, method: ArrivedMethod) -> None:
         if method[0] == _BASIC_DELIVER and not self._closing:
             self.method_queue.append(method)
         elif method[0] == _CHANNEL_CLOSE:
             self._closed_by_broker(method[1])
-        elif method[0] == _CHANNEL_CLOSE_OK and not self.is_open:
-            # For the channel that had this number before: sent before our open was read.
-            AMQP_LOGGER.debug('channel %s: its close is confirmed late', self.channel_id)
         elif self._closing and method[0] not in (*self._expected, _BASIC_RETURN):
             AMQP_LOGGER.debug('not handed out, as the channel is closing: %s', method[0])
         else:
@@ -215,7 +233,7 @@ class Channel(AbstractChannel):
 
     def _abandon(self, cause: AMQPException) -> None:
         connection, channel_id = self.connection, self.channel_id
-        self._lose(cause)
+        self._lose(self._crossed or cause)
         if connection is not None and channel_id is not None:
             connection._retire(channel_id, close=not self._closing)
 
@@ -622,7 +640,6 @@ class Channel(AbstractChannel):
 
 
 _CHANNEL_CLOSE = METHODS['channel.close'].signature
-_CHANNEL_CLOSE_OK = METHODS['channel.close_ok'].signature
 _BASIC_RETURN = METHODS['basic.return'].signature
 _BASIC_CONSUME = METHODS['basic.consume'].signature
 _BASIC_DELIVER = METHODS['basic.deliver'].signature

@@ -552,13 +552,21 @@ class Connection(AbstractChannel):
         if self.method_reader.queue:
             return None
         try:
-            self.method_writer.flush()
+            self._flush()
             self.method_reader.receive(deadline)
         except AMQPTimeout:
             raise
         except AMQPConnectionException as error:
             return error
         return None
+
+    def _flush(self) -> None:
+        """Send what could not be sent at once, if it can be sent now."""
+        try:
+            self.method_writer.flush()
+        except AMQPTimeout as error:
+            if self.method_writer.dest.cut:
+                raise WriteTimeout(*error.args) from None
 
     def _hand_out(self) -> None:
         """Give the methods that were read to their channels."""
@@ -594,9 +602,7 @@ class Connection(AbstractChannel):
             if method_sig == _CHANNEL_CLOSE_OK:
                 self._retired.discard(channel_id)
             elif method_sig == _CHANNEL_CLOSE:
-                # Ours, which it crossed with, may not be confirmed any more.
                 self._send_soon(channel_id, METHODS['channel.close_ok'].prefix)
-                self._retired.discard(channel_id)
             return
         if method_sig == _CHANNEL_CLOSE:
             # Sent again before our close-ok to the first one had arrived.

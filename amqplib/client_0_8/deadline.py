@@ -34,6 +34,11 @@ class Deadline:
             return None
         return max(0.0, self._moment - monotonic())
 
+    def shorten(self, seconds: float) -> None:
+        """Let the moment be at most so many seconds from now; nothing if there is no limit."""
+        if self._moment is not None:
+            self._moment = min(self._moment, monotonic() + seconds)
+
     def expired(self) -> bool:
         """Return whether the moment has passed."""
         return self._moment is not None and monotonic() >= self._moment

@@ -173,7 +173,7 @@ class MethodReader:
             offset = self._continue_frame(data, 0)
         while end - offset >= _FRAME.size:
             frame_type, channel, size = _FRAME.unpack_from(data, offset)
-            if size > self.body_limit:
+            if size > self.body_limit or size > LARGEST_HEADER:
                 self._check_size(frame_type, size)
             start = offset + _FRAME.size
             frame_end = start + size
@@ -253,7 +253,7 @@ class MethodReader:
         return following + 1
 
     def _check_size(self, frame_type: int, size: int) -> None:
-        if frame_type == FRAME_BODY or size > LARGEST_HEADER:
+        if size > (self.body_limit if frame_type == FRAME_BODY else LARGEST_HEADER):
             text = f'a frame of type {frame_type} and {size} octets is too large'
             raise ProtocolError(FRAME_ERROR, text)
 

@@ -28,8 +28,8 @@ _KNOWN = frozenset(
 Options = Union[bool, ssl.SSLContext, Mapping[str, Any]]
 
 
-def make_context(options: Options, host: str) -> tuple[ssl.SSLContext, Optional[str]]:
-    """Return the context, and the server name to ask for and to check.
+def make_context(options: Options) -> tuple[ssl.SSLContext, Optional[str]]:
+    """Return the context, and the server name to ask for and to check; None for the host's.
 
     options: True for the system's authorities, an SSLContext to be used as it is, or a dict of
         ca_certs, certfile, keyfile, password, ciphers, server_hostname, check_hostname (bool)
@@ -39,13 +39,13 @@ def make_context(options: Options, host: str) -> tuple[ssl.SSLContext, Optional[
     Raises TypeError for an unknown option, OSError or ssl.SSLError for an unusable file.
     """
     if isinstance(options, ssl.SSLContext):
-        return options, host
+        return options, None
     if not isinstance(options, Mapping):
-        return ssl.create_default_context(), host
+        return ssl.create_default_context(), None
     unknown = set(options) - _KNOWN - _IGNORED
     if unknown:
         raise TypeError('ssl: unknown option {}'.format(', '.join(sorted(map(repr, unknown)))))
-    return _context_of(options), options.get('server_hostname') or host
+    return _context_of(options), options.get('server_hostname')
 
 
 def _context_of(options: Mapping[str, Any]) -> ssl.SSLContext:

@@ -89,6 +89,7 @@ class _AbstractTransport:
         self.torn = False
         #: What waits until the socket can be written, when a write has to.
         self.wait_writable: Callable[[Deadline], None] = self.wait_until_writable
+        self._prepare()
         self.sock = _connect(self.host, self.port, self.deadline)
         try:
             self._setup_transport()
@@ -96,6 +97,9 @@ class _AbstractTransport:
         except BaseException:
             self.close()
             raise
+
+    def _prepare(self) -> None:
+        """Find wrong settings before there is a socket."""
 
     def _setup_transport(self) -> None:
         """Do what the kind of transport needs once the socket is connected."""
@@ -272,21 +276,25 @@ class SSLTransport(_AbstractTransport):
     ) -> None:
         self.sslopts = ssl
         self.sslobj: Any = None
-        # OpenSSL does not allow a read and a write of one connection at the same time. It is
-        # held for single calls that do not block, never while waiting.
-        self._tls_lock = threading.Lock()
         super().__init__(host, connect_timeout)
 
-    def _setup_transport(self) -> None:
+    def _prepare(self) -> None:
         # Imported only where it is used: it costs more than all the rest.
         from amqplib.client_0_8 import tls  # noqa: PLC0415
 
-        context, server_name = tls.make_context(self.sslopts, self.host)
+        self._context, self._server_name = tls.make_context(self.sslopts)
         self._would_block = (tls.WANT_READ, tls.WANT_WRITE)
         self._want_write = tls.WANT_WRITE
+        # OpenSSL does not allow a read and a write of one connection at the same time. It is
+        # held for single calls that do not block, never while waiting.
+        self._tls_lock = threading.Lock()
+
+    def _setup_transport(self) -> None:
         try:
-            self.sock = self.sslobj = context.wrap_socket(
-                self.sock, server_hostname=server_name, do_handshake_on_connect=False
+            self.sock = self.sslobj = self._context.wrap_socket(
+                self.sock,
+                server_hostname=self._server_name or self.host,
+                do_handshake_on_connect=False,
             )
             self.sock.setblocking(False)
             self._repeat(self.sock.do_handshake, self.deadline)
