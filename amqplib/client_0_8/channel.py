@@ -20,7 +20,7 @@ from amqplib.client_0_8.abstract_channel import (
     printable,
 )
 from amqplib.client_0_8.basic_message import Message
-from amqplib.client_0_8.deadline import NEVER, Deadline
+from amqplib.client_0_8.deadline import Deadline
 from amqplib.client_0_8.exceptions import (
     NO_METHOD,
     AMQPChannelException,
@@ -87,7 +87,7 @@ class Channel(AbstractChannel):
         # Why the broker closed it, if that crossed with our own close.
         self._crossed: Optional[AMQPException] = None
         # How long close() waits for the broker.
-        self._close_deadline = NEVER
+        self._close_deadline = Deadline(None)
         self._deliveries = DeliveryDecoder(self._methods['basic.deliver'])
         super().__init__(connection, connection._choose_channel_id(channel_id))
         self.auto_decode = auto_decode

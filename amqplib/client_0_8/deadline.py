@@ -35,9 +35,9 @@ class Deadline:
         return max(0.0, self._moment - monotonic())
 
     def shorten(self, seconds: float) -> None:
-        """Let the moment be at most so many seconds from now; nothing if there is no limit."""
-        if self._moment is not None:
-            self._moment = min(self._moment, monotonic() + seconds)
+        """Let the moment be at most so many seconds from now."""
+        moment = monotonic() + seconds
+        self._moment = moment if self._moment is None else min(self._moment, moment)
 
     def expired(self) -> bool:
         """Return whether the moment has passed."""
