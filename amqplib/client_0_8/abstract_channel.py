@@ -134,11 +134,12 @@ class AbstractChannel:
         Raises AMQPTimeout when the time is over, which loses nothing; the error that closed
         the channel or connection; or what the handler (a callback, for instance) raises.
         """
+        queue = self.method_queue
+        if queue and allowed_methods is None:
+            return self.dispatch_method(*queue.popleft())
         method = self._take(allowed_methods)
         if method is None:
-            connection, channel_id = self._open_connection(), self.channel_id
-            if channel_id is None:  # closed just now, by the thread that reads
-                self._raise_cause()
+            connection, channel_id = self._open()
             # Without a timeout, an override of amqplib 1.0.2's form will do.
             limit = () if timeout is None else (timeout,)
             method = connection._wait_method(channel_id, allowed_methods, *limit)
@@ -214,10 +215,7 @@ class AbstractChannel:
         self._transmit(_SIGNATURE.pack(*method_sig) + args, content)
 
     def _transmit(self, payload: bytes, content: Optional[Message] = None) -> None:
-        connection = self._open_connection()
-        channel_id = self.channel_id
-        if channel_id is None:  # closed just now, by the thread that reads
-            self._raise_cause()
+        connection, channel_id = self._open()
         connection._send(channel_id, payload, content)
 
     def _cast(self, name: str, *values: Any) -> None:
@@ -302,12 +300,16 @@ class AbstractChannel:
 
     # Being closed
 
-    def _open_connection(self) -> Connection:
-        """Return the connection; raise what closed this channel if it is not open."""
-        connection = self.connection
-        if self._cause is not None or connection is None:
+    def _open(self) -> tuple[Connection, int]:
+        """Return the connection and the channel's number; raise what closed this channel."""
+        connection, channel_id = self.connection, self.channel_id
+        if self._cause is not None or connection is None or channel_id is None:
             self._raise_cause()
-        return connection
+        return connection, channel_id
+
+    def _open_connection(self) -> Connection:
+        """Return the connection; raise what closed this channel."""
+        return self._open()[0]
 
     def _lose(self, cause: AMQPException) -> None:
         """Note that this channel is closed, and why; the first cause counts.

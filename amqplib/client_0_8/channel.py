@@ -549,12 +549,12 @@ class Channel(AbstractChannel):
             raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
         values = (self._ticket(ticket), exchange, routing_key, mandatory, immediate)
         payload = encode_method(_BASIC_PUBLISH, values)
-        connection = self._open_connection()
+        connection, channel_id = self._open()
         if monotonic() >= connection._next_look:
             connection._look_for_input(self)
         if not self.active:
             connection._wait_for_flow(self)
-        self._transmit(payload, msg)
+        connection._send(channel_id, payload, msg)
 
     def _basic_return(self, args: AMQPReader, msg: Message) -> None:
         values = self._decode('basic.return', args)

@@ -53,6 +53,8 @@ __all__ = ['MethodReader', 'MethodWriter']
 #: The largest method or header frame that is read. Brokers send headers beyond frame_max: a
 #: message keeps the headers it was published with, and dead-lettering adds to them.
 LARGEST_HEADER = 8 * DEFAULT_FRAME_MAX
+#: Up to this many octets of arguments, properties and body, a method takes the shortest way.
+SMALL = FRAME_MIN_SIZE - FRAME_OVERHEAD - 12  # which a content header has beside properties
 #: Up to this many octets, a method and its content are joined; beyond, they are sent as pieces.
 LARGEST_JOINED = 32768
 
@@ -62,6 +64,9 @@ _SIGNATURE = Struct('>HH')
 _CONTENT = Struct('>HHQ')
 #: A frame header and what begins a content header.
 _HEADER = Struct('>BHI2sHQ')
+#: The same behind the end of a frame, and a frame header behind one.
+_END_AND_HEADER = Struct('>BBHI2sHQ')
+_END_AND_BODY = Struct('>BBHI')
 _END = bytes((FRAME_END,))
 HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + _END
 
@@ -309,6 +314,11 @@ class MethodReader:
             self.queue.append((channel, partial.signature, partial.args, partial.message()))
 
 
+def _cut_short() -> ConnectionLost:
+    """Return the error for a write after one that was cut: it would be taken for its rest."""
+    return ConnectionLost(0, 'a write was cut short: nothing more can be sent')
+
+
 def _wrong_end(octet: int) -> ProtocolError:
     return ProtocolError(FRAME_ERROR, f'a frame ends in 0x{octet:02x}')
 
@@ -341,18 +351,26 @@ def _is_amqp(data: bytes) -> bool:
     )
 
 
-def _header_frame(channel: int, class_id: bytes, properties: bytes, body_size: int) -> bytes:
-    size = _CONTENT.size + len(properties)
-    head = _HEADER.pack(FRAME_HEADER, channel, size, class_id, 0, body_size)
-    return head + properties + _END
+def _small_frames(channel: int, payload: bytes, properties: bytes, body: Octets) -> bytes:
+    """Return the three frames of a method with a small content: a shortcut of the general way.
 
-
-def _small_content(channel: int, class_id: bytes, properties: bytes, body: Octets) -> bytes:
-    """Return the frames of a content whose body fits into one, or is empty."""
-    header = _header_frame(channel, class_id, properties, len(body))
-    if not body:
-        return header
-    return b''.join((header, _FRAME.pack(FRAME_BODY, channel, len(body)), body, _END))
+    It needs no look at frame_max, as every frame is smaller than the least that this can be.
+    """
+    body_size = len(body)
+    header_size = _CONTENT.size + len(properties)
+    return b''.join(
+        (
+            _FRAME.pack(FRAME_METHOD, channel, len(payload)),
+            payload,
+            _END_AND_HEADER.pack(
+                FRAME_END, FRAME_HEADER, channel, header_size, payload[:2], 0, body_size
+            ),
+            properties,
+            _END_AND_BODY.pack(FRAME_END, FRAME_BODY, channel, body_size),
+            body,
+            _END,
+        )
+    )
 
 
 class MethodWriter:
@@ -392,19 +410,23 @@ class MethodWriter:
         Raises ValueError or TypeError before anything is sent, if the properties cannot be
         encoded or a frame would be too large; ConnectionLost or AMQPTimeout when sending.
         """
-        head = self._method_frame(channel, payload)
         if content is None:
-            self._send(self.dest.send, head)
+            self._send(self.dest.send, self._method_frame(channel, payload))
             return
-        body = content.encode_body()
+        body = content.body
+        if type(body) is not bytes:
+            body = content.encode_body()
         properties = content._serialize_properties()
+        if len(body) > 0 and len(body) + len(properties) + len(payload) <= SMALL:
+            self._send(self.dest.send, _small_frames(channel, payload, properties, body))
+            return
+        head = self._method_frame(channel, payload)
         self._check_size(_CONTENT.size + len(properties), 'properties')
-        if len(body) <= LARGEST_JOINED and len(body) <= self.frame_max - FRAME_OVERHEAD:
-            content_frames = _small_content(channel, payload[:2], properties, body)
-            self._send(self.dest.send, head + content_frames)
+        pieces = [head, *self._content_pieces(channel, payload[:2], properties, body)]
+        if len(body) <= LARGEST_JOINED:
+            self._send(self.dest.send, b''.join(pieces))
         else:
-            pieces = self._content_pieces(channel, payload[:2], properties, body)
-            self._send(self.dest.send_pieces, [head, *pieces])
+            self._send(self.dest.send_pieces, pieces)
 
     def _method_frame(self, channel: int, payload: bytes) -> bytes:
         self._check_size(len(payload), 'arguments')
@@ -420,7 +442,9 @@ class MethodWriter:
         self, channel: int, class_id: bytes, properties: bytes, body: Octets
     ) -> Iterator[Octets]:
         """Return the header frame and the body frames, with the body as it is in memory."""
-        yield _header_frame(channel, class_id, properties, len(body))
+        size = _CONTENT.size + len(properties)
+        header = _HEADER.pack(FRAME_HEADER, channel, size, class_id, 0, len(body))
+        yield header + properties + _END
         largest = self.frame_max - FRAME_OVERHEAD
         view = memoryview(body)
         end = b''
@@ -434,15 +458,11 @@ class MethodWriter:
     def _send(self, send: Callable[[Any, Deadline], None], octets: Any) -> None:
         deadline = NEVER if self.write_timeout is None else Deadline(self.write_timeout)
         with self.lock:
-            self._check_whole()
+            if self.dest.cut:
+                raise _cut_short()
             send(octets, deadline)
         if self._urgent:
             self.flush()
-
-    def _check_whole(self) -> None:
-        """Raise an error if the last write was cut: what follows would be taken for its rest."""
-        if self.dest.cut:
-            raise ConnectionLost(0, 'a write was cut short: nothing more can be sent')
 
     def write_soon(self, channel: int, payload: bytes) -> None:
         """Send a method without waiting for another thread's write.
@@ -458,7 +478,8 @@ class MethodWriter:
             try:
                 if not self._urgent:
                     return
-                self._check_whole()
+                if self.dest.cut:
+                    raise _cut_short()
                 self.dest.send(self._urgent[0], Deadline(self.write_timeout))
                 self._urgent.popleft()
             finally:

@@ -859,14 +859,11 @@ class GenericContent:
         for name, damage in self._damage.items():
             if properties.get(name) is None:
                 raise ValueError(f'{damage} (received so; set or remove it to send it on)')
-        values = type(self), tuple(properties), *properties.values()
-        if self._TIMES.isdisjoint(properties):
-            try:
-                return _remembered_properties(*values)
-            except TypeError:
-                pass  # there is a table among them, which cannot be remembered; or one is wrong
-        # Equal times may be encoded differently: naive ones depend on the zone and on `fold`.
-        return _encode_properties(*values)
+        try:
+            return _remembered_properties(type(self), tuple(properties), *properties.values())
+        except TypeError:
+            # There is a table or a time among them, which are not remembered; or one is wrong.
+            return _encode_properties(type(self), tuple(properties), *properties.values())
 
 
 def _encode_properties(cls: type[GenericContent], names: tuple[str, ...], *values: Any) -> bytes:
@@ -892,5 +889,12 @@ def _encode_properties(cls: type[GenericContent], names: tuple[str, ...], *value
     return b''.join(map(_SHORT.pack, words)) + b''.join(parts)
 
 
-#: Most messages of a program have the properties of others that it sends.
-_remembered_properties = lru_cache(maxsize=256, typed=True)(_encode_properties)
+def _encode_timeless(cls: type[GenericContent], names: tuple[str, ...], *values: Any) -> bytes:
+    if not cls._TIMES.isdisjoint(names):
+        # Equal times may be encoded differently: naive ones depend on the zone and on `fold`.
+        raise TypeError('times are not remembered')
+    return _encode_properties(cls, names, *values)
+
+
+#: Most messages of a program have the properties of others.
+_remembered_properties: Callable[..., bytes] = lru_cache(maxsize=256, typed=True)(_encode_timeless)
