@@ -21,8 +21,10 @@ from amqplib.client_0_8.exceptions import (
     ProtocolError,
 )
 from amqplib.client_0_8.serialization import (
+    FIELD_TYPES,
     AMQPReader,
     AMQPWriter,
+    FieldTypes,
     decode_arguments,
     encode_method,
 )
@@ -51,8 +53,18 @@ Handlers = dict[Signature, Callable[..., Any]]
 def handlers_by_signature(
     methods: dict[str, Method], handlers: dict[str, Callable[..., Any]]
 ) -> Handlers:
-    """Return handlers that are named by protocol method, by signature."""
-    return {methods[name].signature: handler for name, handler in handlers.items()}
+    """Return handlers that are named by protocol method, by signature.
+
+    What the table does not have is left out.
+    """
+    return {
+        methods[name].signature: handler for name, handler in handlers.items() if name in methods
+    }
+
+
+def replies_of(methods: dict[str, Method]) -> frozenset[Signature]:
+    """Return the signatures of all methods that are replies."""
+    return frozenset(reply for method in methods.values() for reply in method.replies)
 
 
 class AbstractChannel:
@@ -66,13 +78,13 @@ class AbstractChannel:
 
     #: The table of the protocol that is spoken.
     _methods: ClassVar[dict[str, Method]] = spec.METHODS
+    #: How Python types are written in the tables among arguments.
+    _field_types: ClassVar[FieldTypes] = FIELD_TYPES
     #: What handles which method: (class id, method id) -> function(self, args[, content]).
     _METHOD_MAP: ClassVar[Handlers] = {}
     #: Methods that are handled the moment they arrive, whatever is being waited for.
     _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
-    _REPLIES: ClassVar[Collection[Signature]] = frozenset(
-        reply for row in spec.ROWS for reply in row.replies
-    )
+    _REPLIES: ClassVar[Collection[Signature]] = replies_of(spec.METHODS)
 
     def __init__(self, connection: Connection, channel_id: int) -> None:
         self.connection: Optional[Connection] = connection
@@ -207,9 +219,9 @@ class AbstractChannel:
         content: Optional[Message] = None,
     ) -> None:
         """Send a method whose arguments are encoded already."""
-        row = spec.BY_SIGNATURE.get(method_sig)
-        if row is not None:
-            self._unclaimed.update(row.replies)
+        method = self._method_of(method_sig)
+        if method is not None:
+            self._unclaimed.update(method.replies)
         if isinstance(args, AMQPWriter):
             args = args.getvalue()
         self._transmit(_SIGNATURE.pack(*method_sig) + args, content)
@@ -218,9 +230,13 @@ class AbstractChannel:
         connection, channel_id = self._open()
         connection._send(channel_id, payload, content)
 
+    def _encode(self, name: str, *values: Any) -> bytes:
+        """Return the payload of the named method with these values of its fields."""
+        return encode_method(self._methods[name], values, self._field_types)
+
     def _cast(self, name: str, *values: Any) -> None:
         """Send a method that has no reply."""
-        self._transmit(encode_method(self._methods[name], values))
+        self._transmit(self._encode(name, *values))
 
     def _call(
         self,
@@ -238,14 +254,19 @@ class AbstractChannel:
         if nowait:
             return self._cast(name, *values)
         method = self._methods[name]
-        payload = encode_method(method, values)
+        payload = self._encode(name, *values)
         connection = self._open_connection()
         deadline = Deadline(connection.rpc_timeout) if timeout is None else timeout
         self._reply = None
         self._expected = method.replies
         try:
             self._transmit(payload)
+        except Exception:
+            self._expected = ()
+            raise
         except BaseException:
+            # It may have been sent all the same.
+            self._abandon(_interrupted(method))
             self._expected = ()
             raise
         return self._wait_for_reply(connection, method, deadline)
@@ -262,9 +283,7 @@ class AbstractChannel:
             raise
         except BaseException:
             # The reply will come when nobody waits for it any more.
-            self._abandon(
-                AMQPException(0, 'interrupted while waiting for the reply', method.signature)
-            )
+            self._abandon(_interrupted(method))
             raise
         finally:
             self._expected = ()
@@ -291,12 +310,14 @@ class AbstractChannel:
             self.connection._fail(error)
         raise error
 
+    def _method_of(self, method_sig: Signature) -> Optional[Method]:
+        """Return the row of the table for a signature."""
+        return next((row for row in self._methods.values() if row.signature == method_sig), None)
+
     def _name_of(self, method_sig: Signature) -> str:
         """Return the name of the Python method for a signature, '' if there is none."""
-        for method in self._methods.values():
-            if method.signature == method_sig:
-                return method.python_name
-        return ''
+        method = self._method_of(method_sig)
+        return '' if method is None else method.python_name
 
     # Being closed
 
@@ -335,6 +356,10 @@ class AbstractChannel:
     def _abandon(self, cause: AMQPException) -> None:
         """Give up on this channel after a call whose reply may still come."""
         raise NotImplementedError
+
+
+def _interrupted(method: Method) -> AMQPException:
+    return AMQPException(0, 'interrupted while waiting for the reply', method.signature)
 
 
 def printable(text: str) -> str:

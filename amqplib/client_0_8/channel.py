@@ -15,7 +15,6 @@ from amqplib.client_0_8.abstract_channel import (
     CLOSE_TIMEOUT,
     AbstractChannel,
     ArrivedMethod,
-    Handlers,
     handlers_by_signature,
     printable,
 )
@@ -89,7 +88,9 @@ class Channel(AbstractChannel):
         # How long close() waits for the broker.
         self._close_deadline = Deadline(None)
         self._deliveries = DeliveryDecoder(self._methods['basic.deliver'])
-        super().__init__(connection, connection._choose_channel_id(channel_id))
+        # Held until the number is registered, so that no other thread chooses it too.
+        with connection._numbering:
+            super().__init__(connection, connection._choose_channel_id(channel_id))
         self.auto_decode = auto_decode
         AMQP_LOGGER.debug('using channel %s', self.channel_id)
         self._x_open()
@@ -154,7 +155,7 @@ class Channel(AbstractChannel):
             return
         deadline = self._close_deadline = Deadline(timeout)
         values = (reply_code, reply_text, *method_sig)
-        encode_method(self._methods['channel.close'], values)  # before anything is changed
+        self._encode('channel.close', *values)  # before anything is changed
         self._closing = True
         self.method_queue.clear()
         try:
@@ -209,7 +210,7 @@ class Channel(AbstractChannel):
 
     def _send_soon(self, name: str, *values: Any) -> None:
         """Send a method from within the read loop, which must not wait for other writers."""
-        payload = encode_method(self._methods[name], values)
+        payload = self._encode(name, *values)
         connection, channel_id = self.connection, self.channel_id
         if connection is not None and channel_id is not None:
             connection._send_soon(channel_id, payload)
@@ -217,7 +218,7 @@ class Channel(AbstractChannel):
     def _forget(self) -> None:
         """Free the channel's number."""
         if self.connection is not None and self.channel_id is not None:
-            self.connection._unregister(self.channel_id)
+            self.connection._unregister(self.channel_id, self)
 
     def _lose(self, cause: AMQPException) -> None:
         self.is_open = False
@@ -233,9 +234,12 @@ class Channel(AbstractChannel):
 
     def _abandon(self, cause: AMQPException) -> None:
         connection, channel_id = self.connection, self.channel_id
-        self._lose(self._crossed or cause)
         if connection is not None and channel_id is not None:
-            connection._retire(channel_id, close=not self._closing)
+            # Before it is lost, so that the number is not free for a moment.
+            connection._retire(channel_id, self)
+        self._lose(self._crossed or cause)
+        if connection is not None and channel_id is not None and not self._closing:
+            connection._close_retired(channel_id)
 
     # The access class (specification, class 30)
 
@@ -602,37 +606,35 @@ class Channel(AbstractChannel):
     def _done(self, args: AMQPReader) -> None:
         """Take a reply that says nothing but that it was done."""
 
-    _METHOD_MAP: ClassVar[Handlers] = handlers_by_signature(
-        METHODS,
-        {
-            'channel.open_ok': _open_ok,
-            'channel.flow': _flow,
-            'channel.flow_ok': _flow_ok,
-            'channel.alert': _alert,
-            'channel.close': _close,
-            'channel.close_ok': _close_ok,
-            'access.request_ok': _access_request_ok,
-            'exchange.declare_ok': _done,
-            'exchange.delete_ok': _done,
-            'queue.declare_ok': _queue_declare_ok,
-            'queue.bind_ok': _done,
-            'queue.purge_ok': _queue_purge_ok,
-            'queue.delete_ok': _queue_delete_ok,
-            'queue.unbind_ok': _done,
-            'basic.qos_ok': _done,
-            'basic.consume_ok': _basic_consume_ok,
-            'basic.cancel': _basic_cancel,
-            'basic.cancel_ok': _done,
-            'basic.return': _basic_return,
-            'basic.deliver': _basic_deliver,
-            'basic.get_ok': _basic_get_ok,
-            'basic.get_empty': _done,
-            'basic.recover_ok': _done,
-            'tx.select_ok': _done,
-            'tx.commit_ok': _done,
-            'tx.rollback_ok': _done,
-        },
-    )
+    _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
+        'channel.open_ok': _open_ok,
+        'channel.flow': _flow,
+        'channel.flow_ok': _flow_ok,
+        'channel.alert': _alert,
+        'channel.close': _close,
+        'channel.close_ok': _close_ok,
+        'access.request_ok': _access_request_ok,
+        'exchange.declare_ok': _done,
+        'exchange.delete_ok': _done,
+        'queue.declare_ok': _queue_declare_ok,
+        'queue.bind_ok': _done,
+        'queue.purge_ok': _queue_purge_ok,
+        'queue.delete_ok': _queue_delete_ok,
+        'queue.unbind_ok': _done,
+        'basic.qos_ok': _done,
+        'basic.consume_ok': _basic_consume_ok,
+        'basic.cancel': _basic_cancel,
+        'basic.cancel_ok': _done,
+        'basic.return': _basic_return,
+        'basic.deliver': _basic_deliver,
+        'basic.get_ok': _basic_get_ok,
+        'basic.get_empty': _done,
+        'basic.recover_ok': _done,
+        'tx.select_ok': _done,
+        'tx.commit_ok': _done,
+        'tx.rollback_ok': _done,
+    }
+    _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
 
     _IMMEDIATE_METHODS = frozenset(
         METHODS[name].signature for name in ('channel.flow', 'channel.alert', 'basic.return')

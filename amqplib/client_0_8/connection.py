@@ -20,7 +20,6 @@ from amqplib.client_0_8.abstract_channel import (
     CLOSE_TIMEOUT,
     AbstractChannel,
     ArrivedMethod,
-    Handlers,
     handlers_by_signature,
     printable,
 )
@@ -44,7 +43,6 @@ from amqplib.client_0_8.method_framing import HEARTBEAT_FRAME, MethodReader, Met
 from amqplib.client_0_8.serialization import (
     AMQPReader,
     AMQPWriter,  # noqa: F401  (old programs import it from here)
-    encode_method,
     encode_once,
 )
 from amqplib.client_0_8.spec import METHODS, Signature
@@ -98,6 +96,7 @@ class Connection(AbstractChannel):
     heartbeat: seconds, 0 to 65535, after which each side wants to have heard of the other; 0 turns
         heartbeats off, None takes what the broker proposes. They are sent in the background. A
         connection on which nothing arrives for twice as long is lost.
+    connection_name: str by which the broker shows the connection to its operators.
 
     An unknown argument is accepted with a warning.
 
@@ -113,6 +112,12 @@ class Connection(AbstractChannel):
     server_properties: dict; mechanisms, locales: lists of str; known_hosts: str;
     version_major, version_minor: int; as the broker said.
     """
+
+    _capabilities: ClassVar[dict[str, bool]] = CAPABILITIES
+    _channel_class: ClassVar[type[Channel]] = Channel
+    _message_class: ClassVar[type[Message]] = Message
+    #: What to do with a broker that does not speak this version.
+    _version_advice = ': import amqplib.client_0_9_1 instead of amqplib.client_0_8'
 
     def __init__(
         self,
@@ -130,6 +135,7 @@ class Connection(AbstractChannel):
         rpc_timeout: Optional[float] = None,
         write_timeout: Optional[float] = None,
         heartbeat: Optional[int] = None,
+        connection_name: Optional[str] = None,
         **kwargs: Any,
     ) -> None:
         for name in kwargs:
@@ -139,13 +145,16 @@ class Connection(AbstractChannel):
         self.rpc_timeout = Deadline(rpc_timeout).seconds
         self.write_timeout = Deadline(write_timeout).seconds
         self._login = Login(userid, password, login_method, login_response)
-        self._properties = _client_properties(client_properties)
+        self._properties = _client_properties(self._capabilities, client_properties)
+        if connection_name is not None:
+            self._properties['connection_name'] = connection_name
         self._heartbeat = heartbeat
         arguments = (virtual_host, locale, insist)
         # Find wrong values before there is a socket.
-        encode_method(METHODS['connection.open'], (virtual_host, '', insist))
-        encode_method(METHODS['connection.start_ok'], (self._properties, '', b'', locale))
-        encode_method(METHODS['connection.tune_ok'], (0, 0, heartbeat or 0))
+        self._encode('connection.open', virtual_host, '', insist)
+        self._encode('connection.start_ok', self._properties, '', b'', locale)
+        if heartbeat is not None:
+            self._encode('connection.tune_ok', 0, 0, heartbeat)
         for hops in range(MOST_REDIRECTS + 1):
             try:
                 redirected = self._connect(host, ssl, deadline, *arguments)
@@ -222,6 +231,8 @@ class Connection(AbstractChannel):
     def _use(self, transport: transport_module._AbstractTransport) -> None:
         self.transport: Optional[transport_module._AbstractTransport] = transport
         self.method_reader = MethodReader(transport)
+        self.method_reader.message_class = self._message_class
+        self.method_reader.version_advice = self._version_advice
         self.method_writer = MethodWriter(transport, self.frame_max)
         self.method_writer.write_timeout = self.write_timeout
         transport.wait_writable = self._wait_until_writable
@@ -355,7 +366,7 @@ class Connection(AbstractChannel):
         assert self.channels is not None
         if channel_id is not None and channel_id in self.channels:
             return self.channels[channel_id]
-        return Channel(self, channel_id)
+        return self._channel_class(self, channel_id)
 
     def _choose_channel_id(self, channel_id: Optional[int]) -> int:
         """Return the number for a new channel, after checking that there may be one."""
@@ -389,19 +400,22 @@ class Connection(AbstractChannel):
         assert self.channels is not None
         self.channels[channel_id] = channel
 
-    def _unregister(self, channel_id: int) -> None:
-        if self.channels is not None:
-            self.channels.pop(channel_id, None)
+    def _unregister(self, channel_id: int, channel: AbstractChannel) -> None:
+        """Free the number of a channel, unless another channel has it by now."""
+        with self._numbering:
+            if self.channels is not None and self.channels.get(channel_id) is channel:
+                del self.channels[channel_id]
 
-    def _retire(self, channel_id: int, close: bool) -> None:
+    def _retire(self, channel_id: int, channel: AbstractChannel) -> None:
         """Give up a channel whose last reply may still come; its number stays taken till then."""
-        if self.channels is None:
-            return
         self._retired.add(channel_id)
-        self._unregister(channel_id)
-        if close:
+        self._unregister(channel_id, channel)
+
+    def _close_retired(self, channel_id: int) -> None:
+        """Tell the broker that a channel was given up."""
+        if self.channels is not None:
             values = (spec.REPLY_SUCCESS, 'gave up', *NO_METHOD)
-            self._send_soon(channel_id, encode_method(self._methods['channel.close'], values))
+            self._send_soon(channel_id, self._encode('channel.close', *values))
 
     def _note_closed(self, channel: AbstractChannel) -> None:
         """Remember that the broker closed a channel, until a call raises why."""
@@ -498,8 +512,10 @@ class Connection(AbstractChannel):
             if not woken and not ready():
                 raise _nothing_arrived(deadline)
         finally:
-            if self._followers.pop(channel, None) is None:
-                # It was woken, perhaps to read: if it leaves instead, another has to.
+            woken = self._followers.pop(channel, None) is None
+            if woken and self._reading.acquire(blocking=False):
+                # Perhaps it was woken to read: if it leaves instead, another has to.
+                self._reading.release()
                 self._pass_on()
 
     def _wake(self, channel: AbstractChannel) -> None:
@@ -585,12 +601,12 @@ class Connection(AbstractChannel):
 
     def _arrive(self, method: ArrivedMethod) -> None:
         method_sig, args, _ = method
-        if method_sig == _CONNECTION_CLOSE:
+        if method_sig == self._methods['connection.close'].signature:
             self._closed_by_broker(args)
         elif method_sig in self._METHOD_MAP and method_sig not in self._expected:
             text = f'{self._name_of(method_sig)} at the wrong time'
             raise ProtocolError(spec.COMMAND_INVALID, text, method_sig)
-        elif method_sig[0] != _CONNECTION_CLOSE[0]:
+        elif method_sig[0] != _CONNECTION_CLASS:
             text = f'a method {method_sig} on channel 0'
             raise ProtocolError(spec.CHANNEL_ERROR, text, method_sig)
         else:
@@ -735,7 +751,8 @@ class Connection(AbstractChannel):
                 self.method_reader.receive(_AT_ONCE)
                 transport.torn = False
                 arrived = self.method_reader.queue
-                if arrived and arrived[-1][:2] == (0, _CONNECTION_CLOSE):
+                close = self._methods['connection.close'].signature
+                if arrived and arrived[-1][:2] == (0, close):
                     # It need not read any more; the caller looks up why.
                     raise ConnectionLost(0, 'the broker closed the connection during a write')
         except AMQPTimeout:
@@ -769,7 +786,7 @@ class Connection(AbstractChannel):
             return
         deadline = Deadline(timeout)
         values = (reply_code, reply_text, *method_sig)
-        encode_method(self._methods['connection.close'], values)  # before anything is changed
+        self._encode('connection.close', *values)  # before anything is changed
         self._closing = True
         self._call('connection.close', *values, timeout=deadline)
         if self._unheard is not None and not self._unheard._told:
@@ -810,10 +827,9 @@ class Connection(AbstractChannel):
 
     def _tell(self, cause: ProtocolError) -> None:
         """Tell the broker what it did wrong, if that is possible at once."""
-        method = self._methods['connection.close']
         values = (cause.amqp_reply_code, cause.amqp_reply_text[:80], *cause.amqp_method_sig)
         try:
-            self.method_writer.write_soon(0, encode_method(method, values))
+            self.method_writer.write_soon(0, self._encode('connection.close', *values))
         except (AMQPException, ValueError) as error:
             AMQP_LOGGER.debug('the broker could not be told: %s', error)
 
@@ -859,6 +875,7 @@ class Connection(AbstractChannel):
         """In a forked child: close the descriptor and nothing else."""
         # The locks may be held by threads that the child does not have.
         self._reading = threading.RLock()
+        self._numbering = threading.RLock()
         self.method_writer.lock = threading.RLock()
         self._followers.clear()
         transport = self.transport or self._ending
@@ -868,21 +885,19 @@ class Connection(AbstractChannel):
         text = 'the connection belongs to the process that forked: connect after the fork'
         self._fail(AMQPConnectionException(0, text))
 
-    _METHOD_MAP: ClassVar[Handlers] = handlers_by_signature(
-        METHODS,
-        {
-            'connection.start': _start,
-            'connection.secure': _secure,
-            'connection.tune': _tune,
-            'connection.open_ok': _open_ok,
-            'connection.redirect': _redirect,
-            'connection.close': _close,
-            'connection.close_ok': _close_ok,
-        },
-    )
+    _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
+        'connection.start': _start,
+        'connection.secure': _secure,
+        'connection.tune': _tune,
+        'connection.open_ok': _open_ok,
+        'connection.redirect': _redirect,
+        'connection.close': _close,
+        'connection.close_ok': _close_ok,
+    }
+    _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
 
 
-_CONNECTION_CLOSE = METHODS['connection.close'].signature
+_CONNECTION_CLASS = METHODS['connection.close'].signature[0]
 _CHANNEL_CLOSE = METHODS['channel.close'].signature
 _CHANNEL_CLOSE_OK = METHODS['channel.close_ok'].signature
 _BASIC_RETURN = METHODS['basic.return'].signature
@@ -911,10 +926,12 @@ def _nothing_arrived(deadline: Deadline) -> AMQPTimeout:
     return AMQPTimeout(0, f'nothing arrived within {deadline.seconds} s')
 
 
-def _client_properties(own: Optional[dict[str, Any]]) -> dict[str, Any]:
+def _client_properties(
+    capabilities: dict[str, bool], own: Optional[dict[str, Any]]
+) -> dict[str, Any]:
     """Return what the client says of itself: the program's properties over the library's."""
     properties = {**LIBRARY_PROPERTIES, **(own or {})}
-    properties['capabilities'] = {**CAPABILITIES, **properties.get('capabilities', {})}
+    properties['capabilities'] = {**capabilities, **properties.get('capabilities', {})}
     return properties
 
 

@@ -110,10 +110,10 @@ class _PartialMessage:
         self.body.write(octets)
         self.missing -= len(octets)
 
-    def message(self) -> Message:
+    def message(self, message_class: type[Message]) -> Message:
         """Return the message, once it is complete."""
         assert self.properties is not None
-        return Message.received(self.properties, self.body.getvalue())
+        return message_class.received(self.properties, self.body.getvalue())
 
 
 class MethodReader:
@@ -126,6 +126,10 @@ class MethodReader:
         self.source = source
         self.queue: deque[ReadMethod] = deque()
         self.running = True
+        #: What contents are made.
+        self.message_class: type[Message] = Message
+        #: What to do with a broker that does not speak this version of AMQP.
+        self.version_advice = ''
         self.partial_messages: dict[int, _PartialMessage] = {}
         #: The largest payload of a body frame; what the broker was told, once that is agreed on.
         self.body_limit = FRAME_MIN_SIZE
@@ -161,7 +165,7 @@ class MethodReader:
         """Put the methods that are complete in the read buffer on the queue."""
         data = self.source._read_buffer
         if not self._started:
-            self._started = _is_amqp(data)
+            self._started = _is_amqp(data, self.version_advice)
             if not self._started:
                 return
         try:
@@ -233,7 +237,7 @@ class MethodReader:
             or _FRAME.unpack_from(data, header_end + 1) != (FRAME_BODY, channel, body_size)
         ):
             return 0
-        content = Message.received(
+        content = self.message_class.received(
             data[header_start + _HEADER.size : header_end], data[body_start:body_end]
         )
         signature = _CONTENT_PREFIXES[data[start : start + 4]]
@@ -311,7 +315,8 @@ class MethodReader:
         """Queue the method if its content is all there."""
         if not partial.missing:
             del self.partial_messages[channel]
-            self.queue.append((channel, partial.signature, partial.args, partial.message()))
+            message = partial.message(self.message_class)
+            self.queue.append((channel, partial.signature, partial.args, message))
 
 
 def _cut_short() -> ConnectionLost:
@@ -327,7 +332,7 @@ def _unexpected(what: str, channel: int) -> ProtocolError:
     return ProtocolError(UNEXPECTED_FRAME, f'{what} on channel {channel}')
 
 
-def _is_amqp(data: bytes) -> bool:
+def _is_amqp(data: bytes, advice: str) -> bool:
     """Return whether the stream begins with a method frame; False if that is not sure yet.
 
     A peer that does not speak this version answers with the protocol header of one that it
@@ -338,10 +343,10 @@ def _is_amqp(data: bytes) -> bool:
     if data[:4] == b'AMQP'[: len(data)]:
         if len(data) < 8:
             return False
-        version = '-'.join(map(str, data[5:8] if data[4] == 0 else data[4:8]))
-        raise ProtocolVersionRefused(
-            0, f'the broker does not speak this version of AMQP; it offers {version}'
-        )
+        # The first number is not one of the version, but of what is around AMQP: TLS, SASL.
+        offered = '-'.join(map(str, data[5:8] if data[4] != 1 else data[4:8]))
+        text = f'the broker does not speak this version of AMQP; it offers {offered}'
+        raise ProtocolVersionRefused(0, text + advice)
     if data[0] == 21:
         raise ProtocolVersionRefused(
             0, 'the peer answered with a TLS alert: is this a TLS port? Then connect with ssl=True'

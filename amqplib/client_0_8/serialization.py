@@ -585,10 +585,13 @@ _ARGUMENT_READERS: dict[str, Callable[[AMQPReader], Any]] = {
 }
 
 
-def encode_method(method: Method, values: tuple[Any, ...]) -> bytes:
+def encode_method(
+    method: Method, values: tuple[Any, ...], types: FieldTypes = FIELD_TYPES
+) -> bytes:
     """Encode the payload of a method frame: class id, method id, and the values of the fields.
 
     values: in the order of the table.
+    types: how Python types are written in tables.
 
     Raises ValueError or TypeError that names the method and the field.
     """
@@ -596,12 +599,13 @@ def encode_method(method: Method, values: tuple[Any, ...]) -> bytes:
         return _remembered_method(method, *values)
     except TypeError:
         # There is a table among them, which cannot be remembered; or one is wrong.
-        return encode_once(method, *values)
+        return encode_once(method, *values, types=types)
 
 
-def encode_once(method: Method, *values: Any) -> bytes:
+def encode_once(method: Method, *values: Any, types: FieldTypes = FIELD_TYPES) -> bytes:
     """Encode as encode_method does, and remember nothing."""
     writer = AMQPWriter()
+    writer.field_types = types
     writer.write(method.prefix)
     for (name, wire_type), value in zip(method.fields, values):
         try:

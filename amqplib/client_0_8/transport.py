@@ -87,8 +87,8 @@ class _AbstractTransport:
         self.cut = False
         #: Whether octets were taken from the socket and not yet put where they belong.
         self.torn = False
-        #: What waits until the socket can be written, when a write has to.
-        self.wait_writable: Callable[[Deadline], None] = self.wait_until_writable
+        #: What waits until the socket can be written, instead of wait_until_writable().
+        self.wait_writable: Optional[Callable[[Deadline], None]] = None
         self._prepare()
         self.sock = _connect(self.host, self.port, self.deadline)
         try:
@@ -209,7 +209,7 @@ class _AbstractTransport:
                 sent = self._send_some(pieces)
             except self._would_block:
                 try:
-                    self.wait_writable(deadline)
+                    (self.wait_writable or self.wait_until_writable)(deadline)
                 except AMQPTimeout:
                     self.cut = begun
                     raise
@@ -247,6 +247,8 @@ class _AbstractTransport:
 
     def release(self) -> None:
         """Free the descriptor and nothing else; what is done with the transport then fails."""
+        # It refers to the connection, which refers to this: nothing should wait for the collector.
+        self.wait_writable = None
         if self.sock is not None:
             self.sock.close()
 

@@ -548,7 +548,7 @@ def test_random_octets_are_methods_or_an_error(octets):
     ('octets', 'words'),
     [
         (b'AMQP\x00\x00\x09\x01', 'offers 0-9-1$'),
-        (b'AMQP\x03\x01\x00\x00', 'offers 3-1-0-0$'),
+        (b'AMQP\x03\x01\x00\x00', 'offers 1-0-0$'),
         (b'AMQP\x01\x01\x09\x01', 'offers 1-1-9-1$'),
         (b'AMQP\x00\x00\x09\x01AMQP', 'offers 0-9-1$'),
         (b'\x15\x03\x01\x00\x02\x02\x0a', 'TLS alert.*ssl=True'),

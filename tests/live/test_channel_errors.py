@@ -206,7 +206,29 @@ def test_a_failed_publish_is_raised_at_the_end_of_a_with_block(amqp, connection)
         with pytest.raises(amqp.NotFound), connection.channel() as channel:
             channel.basic_publish(amqp.Message('x'), new_name())
         assert not channel.is_open
-    assert connection.channel().channel_id == 1
+    assert connection.channel().queue_declare(exclusive=True)
+
+
+@pytest.mark.parametrize('read_by', ['nobody', 'nobody, though it has arrived', 'another channel'])
+def test_a_failed_publish_is_raised_by_closing_the_connection(
+    amqp, connection, channel, publish_badly, read_by
+):
+    name = publish_badly()
+    if read_by != 'nobody':
+        await_input(connection)
+    if read_by == 'another channel':
+        connection.channel()
+    with pytest.raises(amqp.NotFound, match=name):
+        connection.close()
+    assert connection.transport is None
+    assert not channel.is_open
+    connection.close()
+
+
+def test_an_error_that_was_raised_is_not_raised_again_by_closing_the_connection(
+    amqp, connection, closed_channel
+):
+    assert connection.close() is None
 
 
 def test_a_failed_publish_is_raised_by_a_publish_soon_after(amqp, connection, queue):

@@ -261,7 +261,10 @@ def test_closes_of_the_channel_cross(session, together):
     ours.connection.close()
 
 
-def test_closes_of_the_channel_cross_and_ours_is_not_confirmed(session):
+@pytest.mark.parametrize('timeout', [0.2, 10, None])
+def test_closes_of_the_channel_cross_and_ours_is_not_confirmed(session, timeout):
+    """Now and then RabbitMQ ends its channel before it has sent that. Nothing waits long for it."""
+
     def script(peer):
         peer.expect_method(1, 'channel.close')
         send_channel_close(peer)
@@ -274,8 +277,9 @@ def test_closes_of_the_channel_cross_and_ours_is_not_confirmed(session):
         peer.expect_close()
 
     ours = session(script)
-    with lasting(0.2, 2), pytest.raises(amqp.AMQPException) as caught:
-        ours.channel.close(timeout=0.2)
+    with lasting(0.2, 3), pytest.raises(amqp.NotFound) as caught:
+        ours.channel.close(timeout=timeout)
+    assert caught.value.args == CHANNEL_REASON
     check_dead_channel(ours.channel, caught.value)
     second = ours.connection.channel()
     assert second.channel_id == 2  # the number 1 is not free yet

@@ -723,7 +723,7 @@ STRANGERS = {
     'ssh': (b'SSH-2.0-OpenSSH_9.2\r\n', 'does not speak AMQP'),
     'almost AMQP': (b'AMQQ\0\0\x09\x01', 'does not speak AMQP'),
     'AMQP 0-9-1': (b'AMQP\0\0\x09\x01', 'it offers 0-9-1'),
-    'AMQP 1.0 SASL': (b'AMQP\x03\x01\x00\x00', 'it offers 3-1-0-0'),
+    'AMQP 1.0 SASL': (b'AMQP\x03\x01\x00\x00', 'it offers 1-0-0'),
     'AMQP 0-8': (b'AMQP\x01\x01\x08\x00', 'it offers 1-1-8-0'),
     'TLS alert': (b'\x15\x03\x01\x00\x02\x02\x0a', 'ssl=True'),
     'zeros': (b'\0' * 4096, 'does not speak AMQP'),
