@@ -253,8 +253,10 @@ class AbstractChannel:
         """
         if nowait:
             return self._cast(name, *values)
-        method = self._methods[name]
-        payload = self._encode(name, *values)
+        return self._request(self._methods[name], self._encode(name, *values), timeout)
+
+    def _request(self, method: Method, payload: bytes, timeout: Optional[Deadline] = None) -> Any:
+        """Send a method that is encoded already; otherwise as _call."""
         connection = self._open_connection()
         deadline = Deadline(connection.rpc_timeout) if timeout is None else timeout
         self._reply = None

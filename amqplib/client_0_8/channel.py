@@ -450,14 +450,27 @@ class Channel(AbstractChannel):
 
         Returns the consumer tag, the key of the callback in callbacks. Raises NotFound.
         """
-        _check_callable('callback', callback)
-        _check_callable('on_cancel', on_cancel)
+        options = (queue, consumer_tag, no_local, no_ack, exclusive, nowait)
+        return self._consume(options, callback, ticket, on_cancel)
+
+    def _consume(
+        self,
+        options: tuple[str, str, bool, bool, bool, bool],
+        callback: Optional[Callable[[Message], Any]],
+        ticket: Optional[int],
+        on_cancel: Optional[Callable[[str], Any]],
+        *arguments: Any,
+    ) -> str:
+        """Consume; `arguments` are what the table has behind the options."""
+        queue, consumer_tag, *flags, nowait = options
+        check_callable('callback', callback)
+        check_callable('on_cancel', on_cancel)
         if nowait and not consumer_tag:
             # No reply will tell what the broker made up.
             consumer_tag = self._open_connection()._new_consumer_tag()
         tag = self._call(
-            'basic.consume', self._ticket(ticket), queue, consumer_tag, no_local, no_ack,
-            exclusive, nowait, nowait=nowait,
+            'basic.consume', self._ticket(ticket), queue, consumer_tag, *flags, nowait,
+            *arguments, nowait=nowait,
         )  # fmt: skip
         tag = consumer_tag if tag is None else tag
         self.callbacks[tag] = callback
@@ -540,14 +553,14 @@ class Channel(AbstractChannel):
         mandatory: bool = False,
         immediate: bool = False,
         ticket: Optional[int] = None,
-    ) -> None:
+    ) -> Optional[int]:
         """Send a message to an exchange; '' sends it to the queue that routing_key names.
 
         mandatory: if no queue takes it, the broker sends it back: see returned_messages.
         immediate: RabbitMQ closes the connection (540).
 
-        There is no reply. A failure is raised by a later call, at the latest by close(). Raises
-        what closed the channel, if that is known by now.
+        Returns None: there is no reply. A failure is raised by a later call, at the latest by
+        close(). Raises what closed the channel, if that is known by now.
         """
         if not isinstance(msg, Message):
             raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
@@ -559,6 +572,7 @@ class Channel(AbstractChannel):
         if not self.active:
             connection._wait_for_flow(self)
         connection._send(channel_id, payload, msg)
+        return None
 
     def _basic_return(self, args: AMQPReader, msg: Message) -> None:
         values = self._decode('basic.return', args)
@@ -650,6 +664,7 @@ _BASIC_REJECT = METHODS['basic.reject']
 _BASIC_PUBLISH = METHODS['basic.publish']
 
 
-def _check_callable(name: str, value: Any) -> None:
+def check_callable(name: str, value: Any) -> None:
+    """Raise TypeError if it is something that cannot be called; None is nothing."""
     if value is not None and not callable(value):
         raise TypeError(f'{name}: {value!r} cannot be called')

@@ -116,6 +116,8 @@ class Connection(AbstractChannel):
     _capabilities: ClassVar[dict[str, bool]] = CAPABILITIES
     _channel_class: ClassVar[type[Channel]] = Channel
     _message_class: ClassVar[type[Message]] = Message
+    #: Why the broker takes no messages at the moment; it does not say so on 0-8.
+    blocked: Optional[str] = None
     #: What to do with a broker that does not speak this version.
     _version_advice = ': import amqplib.client_0_9_1 instead of amqplib.client_0_8'
 
@@ -603,6 +605,8 @@ class Connection(AbstractChannel):
         method_sig, args, _ = method
         if method_sig == self._methods['connection.close'].signature:
             self._closed_by_broker(args)
+        elif method_sig in self._IMMEDIATE_METHODS:
+            super()._arrive(method)
         elif method_sig in self._METHOD_MAP and method_sig not in self._expected:
             text = f'{self._name_of(method_sig)} at the wrong time'
             raise ProtocolError(spec.COMMAND_INVALID, text, method_sig)
@@ -684,6 +688,9 @@ class Connection(AbstractChannel):
                 raise error
             error = WriteTimeout(*error.args)
         self._read_last_words()
+        if self.blocked is not None:
+            text = f'{error.amqp_reply_text}; the broker takes no messages: {self.blocked}'
+            error = type(error)(error.amqp_reply_code, text, *error.args[2:])
         self._fail(error)
         self._raise_cause()
 

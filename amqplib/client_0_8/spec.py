@@ -99,7 +99,7 @@ def _python_name(name: str) -> str:
     return f'Channel.{class_name}_{method_name}'
 
 
-_CLOSE = 'short reply_code, shortstr reply_text, short class_id, short method_id'
+CLOSE_FIELDS = 'short reply_code, shortstr reply_text, short class_id, short method_id'
 _TUNE = 'short channel_max, long frame_max, short heartbeat'
 
 # fmt: off
@@ -117,7 +117,7 @@ ROWS = (
            'shortstr virtual_host, shortstr capabilities, bit insist', replies=(41, 50)),
     Method(10, 41, 'connection.open_ok', 'shortstr known_hosts'),
     Method(10, 50, 'connection.redirect', 'shortstr host, shortstr known_hosts'),
-    Method(10, 60, 'connection.close', _CLOSE, replies=(61,)),
+    Method(10, 60, 'connection.close', CLOSE_FIELDS, replies=(61,)),
     Method(10, 61, 'connection.close_ok'),
 
     Method(20, 10, 'channel.open', 'shortstr out_of_band', replies=(11,)),
@@ -125,7 +125,7 @@ ROWS = (
     Method(20, 20, 'channel.flow', 'bit active', replies=(21,)),
     Method(20, 21, 'channel.flow_ok', 'bit active'),
     Method(20, 30, 'channel.alert', 'short reply_code, shortstr reply_text, table details'),
-    Method(20, 40, 'channel.close', _CLOSE, replies=(41,)),
+    Method(20, 40, 'channel.close', CLOSE_FIELDS, replies=(41,)),
     Method(20, 41, 'channel.close_ok'),
 
     Method(30, 10, 'access.request',

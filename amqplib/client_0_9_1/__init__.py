@@ -1,0 +1,49 @@
+"""AMQP 0-9-1: ``import amqplib.client_0_9_1 as amqp``.
+
+The same as amqplib.client_0_8 for every RabbitMQ, also those that refuse 0-8, and what this
+version of the protocol adds.
+"""
+
+from amqplib.client_0_8.exceptions import (
+    AccessRefused,
+    AMQPChannelException,
+    AMQPConnectionException,
+    AMQPException,
+    AMQPTimeout,
+    ConnectionForced,
+    ConnectionLost,
+    ConsumerCancelled,
+    LoginRefused,
+    NotFound,
+    PreconditionFailed,
+    ProtocolError,
+    ProtocolVersionRefused,
+    ResourceLocked,
+    WriteTimeout,
+)
+from amqplib.client_0_9_1.basic_message import Message
+from amqplib.client_0_9_1.channel import Channel
+from amqplib.client_0_9_1.connection import Connection
+from amqplib.client_0_9_1.exceptions import MessageNacked
+
+__all__ = [
+    'AMQPChannelException',
+    'AMQPConnectionException',
+    'AMQPException',
+    'AMQPTimeout',
+    'AccessRefused',
+    'Channel',
+    'Connection',
+    'ConnectionForced',
+    'ConnectionLost',
+    'ConsumerCancelled',
+    'LoginRefused',
+    'Message',
+    'MessageNacked',
+    'NotFound',
+    'PreconditionFailed',
+    'ProtocolError',
+    'ProtocolVersionRefused',
+    'ResourceLocked',
+    'WriteTimeout',
+]
