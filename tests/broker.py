@@ -8,7 +8,8 @@ to its host:port, and ends with that command's status:
 The broker is the first of these that works:
 
 1. the one named in the environment: AMQPLIB_BROKER=host:port (user guest,
-   password guest);
+   password guest). If it refuses AMQP 0-8, as RabbitMQ 4 does, the tests that
+   need that are left out;
 2. a container of rabbitmq:3.13, where a Docker daemon answers;
 3. a private node of the rabbitmq-server on this machine;
 4. the same, as root on a Debian system, after installing rabbitmq-server.
@@ -109,6 +110,7 @@ class Broker:
 
     can_control = False
     start_seconds = GIVEN_SECONDS
+    refusal = ''  # once it is started: what it answers to AMQP 0-8, if it does not speak that
     pid = None  # of the Erlang machine, where that runs on this machine
     tls_port = None
 
@@ -136,12 +138,15 @@ class Broker:
         return f'{self.host}:{self.tls_port}'
 
     def start(self):
-        """Return once an AMQP handshake has succeeded; BrokerError if none does."""
+        """Return once an AMQP handshake has succeeded; BrokerError if none does.
+
+        `refusal` then says if it was one of AMQP 0-9-1, as the broker refuses 0-8.
+        """
         deadline = time.monotonic() + self.start_seconds
         while True:
             self.check_running()
             try:
-                handshake(self.address)
+                self.refusal = handshake(self.address) or ''
                 return
             except OSError as problem:
                 if time.monotonic() > deadline:
@@ -513,15 +518,25 @@ def parse_address(text):
 
 
 def handshake(address):
-    """Open and close an AMQP connection; OSError if that fails."""
-    import amqplib.client_0_8 as amqp
+    """Open and close an AMQP connection; OSError if that fails.
 
+    Returns None if it was one of AMQP 0-8; if the broker refuses that, and takes 0-9-1, the text
+    of the refusal.
+    """
+    import amqplib.client_0_8 as amqp
+    from amqplib import client_0_9_1
+
+    login = {'host': address, 'userid': 'guest', 'password': 'guest', 'connect_timeout': 10}
+    refusal = None
     try:
-        amqp.Connection(
-            host=address, userid='guest', password='guest', connect_timeout=10
-        ).close()
-    except amqp.AMQPException as refusal:
-        raise ConnectionError(f'the broker answered: {refusal}') from refusal
+        try:
+            amqp.Connection(**login).close()
+        except amqp.ProtocolVersionRefused as error:
+            client_0_9_1.Connection(**login).close()
+            refusal = str(error)
+    except amqp.AMQPException as problem:
+        raise ConnectionError(f'the broker answered: {problem}') from problem
+    return refusal
 
 
 def free_port():

@@ -12,6 +12,9 @@ import amqplib.client_0_8 as amqp
 
 LIVE = {'broker', 'new_node'}
 
+#: For tests that do not mind which version of AMQP the broker speaks.
+ANY_VERSION = 'any_version'
+
 
 def pytest_collection_finish(session):
     """Get hold of a broker before the first test that needs one.
@@ -32,6 +35,22 @@ def broker():
     """The broker that serves the whole run; a `broker.Broker`."""
     with brokers.the_broker() as ours:
         yield ours
+
+
+@pytest.fixture(autouse=True)
+def _left_out_where_0_8_is_refused(request):
+    """Skip a test that needs AMQP 0-8 if the broker named by AMQPLIB_BROKER refuses that.
+
+    All that use the broker of the run do, but for those that are marked or that have taken
+    another client for the parameter `amqp`.
+    """
+    if not os.environ.get('AMQPLIB_BROKER') or 'broker' not in request.fixturenames:
+        return
+    client = getattr(request.node, 'callspec', None) and request.node.callspec.params.get('amqp')
+    if client in {None, amqp} and not request.node.get_closest_marker(ANY_VERSION):
+        refusal = request.getfixturevalue('broker').refusal
+        if refusal:
+            pytest.skip(f'needs AMQP 0-8: {refusal}')
 
 
 @pytest.fixture

@@ -138,11 +138,13 @@ def test_watchdog_acts_when_released(tmp_path):
     assert sign.exists()
 
 
+@pytest.mark.any_version
 def test_command_runs_beside_the_broker(address):
     done = run_command(address, 'sh', '-c', 'echo "$AMQPLIB_BROKER"; exit 7')
     assert (done.stdout, done.returncode) == (f'{address}\n', 7)
 
 
+@pytest.mark.any_version
 def test_command_ended_by_a_signal_reads_as_in_a_shell(address):
     assert run_command(address, 'sh', '-c', 'kill -9 $$').returncode == 128 + 9
 
@@ -153,6 +155,7 @@ def test_unknown_command_needs_no_broker():
     assert 'no such command: no-such-command' in done.stderr
 
 
+@pytest.mark.any_version
 @pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_the_command_too(address, signum, tmp_path):
     number = tmp_path / 'number'
@@ -209,6 +212,7 @@ def test_node_with_tls_and_client_certificates(new_node, tmp_path):
         assert b'EXTERNAL' in secure.recv(4096)
 
 
+@pytest.mark.any_version
 def test_node_of_a_killed_process_is_ended(broker):
     program = (
         'import broker, os, signal\n'

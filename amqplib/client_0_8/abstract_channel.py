@@ -200,12 +200,12 @@ class AbstractChannel:
             self.dispatch_method(*method)
         elif method_sig in self._REPLIES and method_sig not in self._unclaimed:
             text = f'a reply that nothing was waiting for: {self._name_of(method_sig)}'
-            raise ProtocolError(spec.COMMAND_INVALID, text, method_sig)
+            raise ProtocolError(spec.COMMAND_INVALID, text, method_sig, self._name_of(method_sig))
         elif method_sig not in self._METHOD_MAP:
             name = self._name_of(method_sig)
             code = spec.COMMAND_INVALID if name else spec.NOT_IMPLEMENTED
             text = f'a method that brokers do not send here: {name or method_sig}'
-            raise ProtocolError(code, text, method_sig)
+            raise ProtocolError(code, text, method_sig, name)
         else:
             self._unclaimed.discard(method_sig)
             self.method_queue.append(method)
@@ -263,15 +263,16 @@ class AbstractChannel:
         self._expected = method.replies
         try:
             self._transmit(payload)
+            return self._wait_for_reply(connection, method, deadline)
         except Exception:
             self._expected = ()
             raise
         except BaseException:
-            # It may have been sent all the same.
-            self._abandon(_interrupted(method))
+            # Perhaps the reply will come when nobody waits for it any more.
+            text = 'interrupted while waiting for the reply'
+            self._abandon(AMQPException(0, text, method.signature, method.python_name))
             self._expected = ()
             raise
-        return self._wait_for_reply(connection, method, deadline)
 
     def _wait_for_reply(self, connection: Connection, method: Method, deadline: Deadline) -> Any:
         try:
@@ -279,16 +280,9 @@ class AbstractChannel:
         except AMQPTimeout:
             text = f'no reply within {deadline.seconds} s'
             timeout = AMQPTimeout(0, text, method.signature, self._name_of(method.signature))
+            timeout.told = True  # by this call
             self._abandon(timeout)
             raise timeout from None
-        except AMQPException:
-            raise
-        except BaseException:
-            # The reply will come when nobody waits for it any more.
-            self._abandon(_interrupted(method))
-            raise
-        finally:
-            self._expected = ()
         reply, self._reply = self._reply, None
         assert reply is not None
         return self.dispatch_method(*reply)
@@ -358,10 +352,6 @@ class AbstractChannel:
     def _abandon(self, cause: AMQPException) -> None:
         """Give up on this channel after a call whose reply may still come."""
         raise NotImplementedError
-
-
-def _interrupted(method: Method) -> AMQPException:
-    return AMQPException(0, 'interrupted while waiting for the reply', method.signature)
 
 
 def printable(text: str) -> str:

@@ -224,6 +224,8 @@ class Connection(AbstractChannel):
         # The transport of a closed connection, until no thread uses it any more.
         self._ending: Optional[transport_module._AbstractTransport] = None
         self._closing = False
+        # Held by the thread that closes the connection; the others have nothing left to do.
+        self._closer = threading.RLock()
         # A channel that the broker closed: if no call has raised why, close() does.
         self._unheard: Optional[AbstractChannel] = None
         self._next_look = 0.0
@@ -262,6 +264,8 @@ class Connection(AbstractChannel):
         except ProtocolError:
             raise
         except ConnectionLost as error:
+            if not self._wait_tune_ok:
+                raise  # after it had accepted the login
             text = 'the broker hung up during the login: user or password may be wrong'
             raise LoginRefused(spec.ACCESS_REFUSED, text) from error
         except AMQPConnectionException as error:
@@ -331,8 +335,8 @@ class Connection(AbstractChannel):
             heartbeats.watch(self, self.transport, self.heartbeat)
 
     def _x_tune_ok(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
-        self._cast('connection.tune_ok', channel_max, frame_max, heartbeat)
         self._wait_tune_ok = False
+        self._cast('connection.tune_ok', channel_max, frame_max, heartbeat)
 
     def _x_open(
         self,
@@ -608,8 +612,9 @@ class Connection(AbstractChannel):
         elif method_sig in self._IMMEDIATE_METHODS:
             super()._arrive(method)
         elif method_sig in self._METHOD_MAP and method_sig not in self._expected:
-            text = f'{self._name_of(method_sig)} at the wrong time'
-            raise ProtocolError(spec.COMMAND_INVALID, text, method_sig)
+            name = self._name_of(method_sig)
+            text = f'{name} at the wrong time'
+            raise ProtocolError(spec.COMMAND_INVALID, text, method_sig, name)
         elif method_sig[0] != _CONNECTION_CLASS:
             text = f'a method {method_sig} on channel 0'
             raise ProtocolError(spec.CHANNEL_ERROR, text, method_sig)
@@ -686,7 +691,8 @@ class Connection(AbstractChannel):
         if isinstance(error, AMQPTimeout):
             if not self.method_writer.dest.cut:
                 raise error
-            error = WriteTimeout(*error.args)
+            text = f'{error.amqp_reply_text}, in the middle of a write: the outcome is unknown'
+            error = WriteTimeout(error.amqp_reply_code, text)
         self._read_last_words()
         if self.blocked is not None:
             text = f'{error.amqp_reply_text}; the broker takes no messages: {self.blocked}'
@@ -794,8 +800,15 @@ class Connection(AbstractChannel):
         deadline = Deadline(timeout)
         values = (reply_code, reply_text, *method_sig)
         self._encode('connection.close', *values)  # before anything is changed
-        self._closing = True
-        self._call('connection.close', *values, timeout=deadline)
+        remaining = deadline.remaining()
+        if not self._closer.acquire(timeout=-1 if remaining is None else remaining):
+            raise AMQPTimeout(0, f'another thread did not end its close() within {timeout} s')
+        try:
+            if self.transport is not None:
+                self._closing = True
+                self._call('connection.close', *values, timeout=deadline)
+        finally:
+            self._closer.release()
         if self._unheard is not None and not self._unheard._told:
             self._unheard._raise_cause()
 

@@ -27,7 +27,12 @@ from typing import Any, Callable, Optional, Union
 
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import NEVER, Deadline
-from amqplib.client_0_8.exceptions import ConnectionLost, ProtocolError, ProtocolVersionRefused
+from amqplib.client_0_8.exceptions import (
+    AMQPTimeout,
+    ConnectionLost,
+    ProtocolError,
+    ProtocolVersionRefused,
+)
 from amqplib.client_0_8.serialization import AMQPReader, AMQPWriter
 from amqplib.client_0_8.spec import (
     CHANNEL_ERROR,
@@ -463,11 +468,20 @@ class MethodWriter:
     def _send(self, send: Callable[[Any, Deadline], None], octets: Any) -> None:
         deadline = NEVER if self.write_timeout is None else Deadline(self.write_timeout)
         with self.lock:
+            if self._urgent:
+                # A channel.open, for instance, must not overtake the close-ok that made its
+                # number free.
+                self.flush()
             if self.dest.cut:
                 raise _cut_short()
             send(octets, deadline)
         if self._urgent:
-            self.flush()
+            try:
+                self.flush()
+            except AMQPTimeout:
+                if self.dest.cut:
+                    raise
+                # This method was sent; the others stay queued.
 
     def write_soon(self, channel: int, payload: bytes) -> None:
         """Send a method without waiting for another thread's write.

@@ -4,6 +4,8 @@ The same as amqplib.client_0_8 for every RabbitMQ, also those that refuse 0-8, a
 version of the protocol adds.
 """
 
+# So that `amqp.transport` and the like are found as in client_0_8.
+from amqplib.client_0_8 import abstract_channel, method_framing, serialization, transport  # noqa: F401
 from amqplib.client_0_8.exceptions import (
     AccessRefused,
     AMQPChannelException,

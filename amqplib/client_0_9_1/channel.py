@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional
 
 from amqplib.client_0_8 import channel as channel_0_8
-from amqplib.client_0_8.abstract_channel import handlers_by_signature, replies_of
+from amqplib.client_0_8 import spec as spec_0_8
+from amqplib.client_0_8.abstract_channel import ArrivedMethod, handlers_by_signature, replies_of
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Table
 from amqplib.client_0_8.deadline import Deadline
-from amqplib.client_0_8.exceptions import AMQPChannelException, AMQPTimeout, ProtocolError
-from amqplib.client_0_8.serialization import AMQPReader
-from amqplib.client_0_8.spec import COMMAND_INVALID
+from amqplib.client_0_8.exceptions import (
+    AMQPChannelException,
+    AMQPException,
+    AMQPTimeout,
+    ProtocolError,
+)
+from amqplib.client_0_8.serialization import (
+    AMQPReader,
+    decode_acknowledgement,
+    encode_method,
+)
+from amqplib.client_0_8.spec import COMMAND_INVALID, Method, Signature
 from amqplib.client_0_9_1.basic_message import FIELD_TYPES
 from amqplib.client_0_9_1.confirms import Confirms
 from amqplib.client_0_9_1.exceptions import MessageNacked
 from amqplib.client_0_9_1.spec import METHODS
 
 if TYPE_CHECKING:
+    from amqplib.client_0_8 import connection as connection_0_8
     from amqplib.client_0_9_1.connection import Connection
 
 __all__ = ['Channel']
 
 OnConfirm = Callable[[int, bool, bool], Any]
+
+#: More refused numbers than this are not kept for a wait_for_confirms() that does not come.
+MOST_REFUSED = 65536
+
+#: What is raised only before anything is sent, or when the connection has ended.
+_NOT_SENT = (AMQPException, ValueError, TypeError)
 
 
 class Channel(channel_0_8.Channel):
@@ -31,7 +48,7 @@ class Channel(channel_0_8.Channel):
 
     on_confirm: None, or a function(sequence_number, multiple, ok) that is told of each
         confirmation (ok) or refusal of the broker, with `multiple` of all messages up to this
-        one. It is called from wait(), wait_for_confirms() and basic_publish().
+        one. It is called from wait(), wait_for_confirms() and basic_publish(), and may publish.
     """
 
     _methods = METHODS
@@ -47,8 +64,8 @@ class Channel(channel_0_8.Channel):
         # None until confirm_select() is called.
         self._confirms: Optional[Confirms] = None
         self._outstanding_limit: Optional[int] = None
-        # (sequence number, multiple, ok) for on_confirm.
-        self._to_be_told: deque[tuple[int, bool, bool]] = deque()
+        # Whether on_confirm is being called.
+        self._telling = False
         super().__init__(connection, channel_id, auto_decode)
 
     def access_request(
@@ -61,6 +78,8 @@ class Channel(channel_0_8.Channel):
         read: bool = False,
     ) -> int:
         """Return the ticket 0, without asking the broker: 0-9-1 has no tickets."""
+        # What is wrong in client_0_8 is wrong here.
+        encode_method(_ACCESS_REQUEST, (realm, exclusive, passive, active, write, read))
         self._open_connection()
         self.default_ticket = 0
         return 0
@@ -149,6 +168,8 @@ class Channel(channel_0_8.Channel):
         outstanding_limit: how many messages may be unconfirmed; publishing waits (within the
             connection's write_timeout) where there would be more. None for no limit. It may be
             called again to change that.
+
+        Raises PreconditionFailed on a channel with transactions.
         """
         if outstanding_limit is not None:
             if isinstance(outstanding_limit, bool) or not isinstance(outstanding_limit, int):
@@ -174,30 +195,35 @@ class Channel(channel_0_8.Channel):
         Returns None; after confirm_select, the message's sequence number (1, 2, ...). While the
         broker blocks the connection, or with too many messages unconfirmed, it waits within the
         connection's write_timeout, and then raises AMQPTimeout; the message was not sent.
+
+        Raises MessageNacked, and sends nothing, if very many messages were refused and neither
+        wait_for_confirms nor on_confirm was there to know.
         """
         connection = self.connection
         if connection is not None and connection.blocked is not None:
             self._wait_until_unblocked(connection)
         confirms = self._confirms
-        if confirms is None:
+        if confirms is None or connection is None:
             super().basic_publish(msg, exchange, routing_key, mandatory, immediate, ticket)
             return None
-        if self._to_be_told:
+        if confirms.news:
             self._tell()
+        if len(confirms.refused) > MOST_REFUSED:
+            self._drop_refused(confirms)
         limit = self._outstanding_limit
-        if limit is not None and confirms.outstanding >= limit:
-            self._wait_for_room(confirms, limit)
-        number = confirms.next_number
-        # Before it is sent, as another thread may read the confirm at once.
-        confirms.next_number = number + 1
+        if limit is not None and len(confirms.open) >= limit:
+            self._wait_for_room(connection, confirms, limit)
+        transport = connection.method_writer.dest
+        sent = transport.sent
+        number = confirms.add()
         try:
             super().basic_publish(msg, exchange, routing_key, mandatory, immediate, ticket)
-        except Exception:
-            confirms.next_number = number  # nothing was sent, or nothing will be confirmed
-            raise
-        except BaseException:
-            # It may have been sent or not: the numbers cannot be trusted any more.
-            self._abandon(AMQPChannelException(0, 'interrupted while publishing'))
+        except BaseException as error:
+            if transport.sent == sent or isinstance(error, _NOT_SENT):
+                confirms.take_back(number)
+            else:
+                # Perhaps it was sent: the broker would count it, and the numbers be wrong.
+                self._abandon(AMQPChannelException(0, 'interrupted while publishing'))
             raise
         return number
 
@@ -206,23 +232,36 @@ class Channel(channel_0_8.Channel):
         try:
             connection._wait_until(self, lambda: connection.blocked is None, deadline)
         except AMQPTimeout:
-            text = f'the broker takes no messages for more than {deadline.seconds} s: '
-            raise AMQPTimeout(0, text + str(connection.blocked), _BASIC_PUBLISH) from None
+            text = f'the broker takes no messages for more than {deadline.seconds} s'
+            raise AMQPTimeout(0, text + _why(connection), _BASIC_PUBLISH) from None
 
-    def _wait_for_room(self, confirms: Confirms, limit: int) -> None:
-        connection = self._open_connection()
+    def _wait_for_room(self, connection: Connection, confirms: Confirms, limit: int) -> None:
+        deadline = Deadline(connection.write_timeout)
+        # Callbacks may publish too, and so take the room.
+        while confirms.outstanding >= limit:
+            try:
+                # Until there is room for several: a wait for each message would cost more.
+                self._wait_for_outstanding(connection, confirms, limit // 2, deadline)
+            except AMQPTimeout:
+                if confirms.outstanding >= limit:
+                    raise
+
+    def _wait_for_outstanding(
+        self,
+        connection: connection_0_8.Connection,
+        confirms: Confirms,
+        most: int,
+        deadline: Deadline,
+    ) -> None:
+        """Wait until no more than so many messages are outstanding; call on_confirm."""
         try:
-            # Until there is room for several: a wait for each message would cost more.
-            connection._wait_until(
-                self,
-                lambda: confirms.outstanding <= limit // 2,
-                Deadline(connection.write_timeout),
-            )
+            connection._wait_until(self, lambda: confirms.outstanding <= most, deadline)
         except AMQPTimeout:
-            if confirms.outstanding >= limit:
-                text = f'{confirms.outstanding} messages were not confirmed within {{}} s'
-                raise AMQPTimeout(0, text.format(connection.write_timeout)) from None
-        self._tell()
+            count = confirms.outstanding
+            text = f'{_messages(count)} not confirmed within {deadline.seconds} s'
+            raise AMQPTimeout(0, text + _why(connection), _BASIC_PUBLISH) from None
+        finally:
+            self._tell()
 
     def wait_for_confirms(self, timeout: Optional[float] = None) -> None:
         """Wait until the broker has confirmed everything that was published.
@@ -230,35 +269,54 @@ class Channel(channel_0_8.Channel):
         timeout: seconds; None for no limit.
 
         Raises MessageNacked if messages were refused since the last call; AMQPTimeout, which
-        changes nothing; what closed the channel or the connection.
+        changes nothing; what closed the channel or the connection; AMQPException if
+        confirm_select was not called.
         """
+        deadline = Deadline(timeout)
         confirms = self._confirms
         if confirms is None:
-            return
-        deadline = Deadline(timeout)
-        if confirms.outstanding:
-            connection = self._open_connection()
-            try:
-                connection._wait_until(self, lambda: not confirms.outstanding, deadline)
-            except AMQPTimeout:
-                text = f'{confirms.outstanding} messages were not confirmed within {timeout} s'
-                raise AMQPTimeout(0, text) from None
+            raise AMQPException(0, 'confirm_select was not called on this channel')
         self._tell()
-        refused = confirms.take_refused()
-        if refused:
-            text = f'the broker refused {len(refused)} messages, the first is {refused[0]}'
-            raise MessageNacked(
-                0, text, _BASIC_PUBLISH, 'Channel.basic_publish', sequence_numbers=refused
-            )
+        while confirms.outstanding:
+            self._wait_for_outstanding(self._open_connection(), confirms, 0, deadline)
+        if confirms.refused:
+            self._raise_refused(confirms)
+
+    def _raise_refused(self, confirms: Confirms) -> NoReturn:
+        numbers = confirms.take_refused()
+        text = f'the broker refused {_messages(len(numbers))}, the first is {numbers[0]}'
+        raise MessageNacked(
+            0, text, _BASIC_PUBLISH, 'Channel.basic_publish', sequence_numbers=numbers
+        )
+
+    def _drop_refused(self, confirms: Confirms) -> None:
+        """Bound what is kept of the numbers that nobody asks for."""
+        if self.on_confirm is None:
+            self._raise_refused(confirms)
+        while len(confirms.refused) > MOST_REFUSED:  # on_confirm was told of them
+            confirms.refused.popleft()
 
     def _tell(self) -> None:
-        """Call on_confirm for what has arrived."""
-        while self._to_be_told:
-            confirmation = self._to_be_told.popleft()
-            if self.on_confirm is not None:
-                self.on_confirm(*confirmation)
+        """Call on_confirm for what has arrived; not again from within it."""
+        confirms = self._confirms
+        if confirms is None or self._telling:
+            return
+        self._telling = True
+        try:
+            while confirms.news:
+                confirmation = confirms.news.popleft()
+                if self.on_confirm is not None:
+                    self.on_confirm(*confirmation)
+        finally:
+            self._telling = False
 
-    def wait(self, allowed_methods: Any = None, timeout: Optional[float] = None) -> Any:
+    def wait(
+        self,
+        allowed_methods: Optional[Sequence[Signature]] = None,
+        timeout: Optional[float] = None,
+    ) -> Any:
+        if self._confirms is None:
+            return super().wait(allowed_methods, timeout)
         try:
             return super().wait(allowed_methods, timeout)
         finally:
@@ -266,20 +324,31 @@ class Channel(channel_0_8.Channel):
 
     wait.__doc__ = channel_0_8.Channel.wait.__doc__
 
+    def _arrive(self, method: ArrivedMethod) -> None:
+        # The two that come by the thousands take the shortest way; confirms may be one a message.
+        if method[0] == _BASIC_DELIVER and not self._closing:
+            self.method_queue.append(method)
+        elif method[0] == _BASIC_ACK.signature and not self._closing:
+            self._handled += 1
+            self._confirmed(_BASIC_ACK, method[1])
+        else:
+            super()._arrive(method)
+
     def _basic_ack(self, args: AMQPReader) -> None:
-        number, multiple = self._decode('basic.ack', args)
-        self._settle(number, multiple, ok=True)
+        self._confirmed(_BASIC_ACK, args)
 
     def _basic_nack(self, args: AMQPReader) -> None:
-        number, multiple, _ = self._decode('basic.nack', args)
-        self._settle(number, multiple, ok=False)
+        self._confirmed(_BASIC_NACK, args)
 
-    def _settle(self, number: int, multiple: bool, ok: bool) -> None:
-        if self._confirms is None or not self._confirms.settle(number, multiple, ok):
+    def _confirmed(self, method: Method, args: AMQPReader) -> None:
+        try:
+            number, multiple = decode_acknowledgement(method, args)
+        except ProtocolError as error:
+            self._break(error)
+        confirms, tell = self._confirms, self.on_confirm is not None
+        if confirms is None or not confirms.settle(number, multiple, method is _BASIC_ACK, tell):
             text = f'a confirm of {number}, which was not to be confirmed'
             self._break(ProtocolError(COMMAND_INVALID, text))
-        if self.on_confirm is not None:
-            self._to_be_told.append((number, multiple, ok))
 
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
         **channel_0_8.Channel._HANDLERS,
@@ -297,4 +366,16 @@ class Channel(channel_0_8.Channel):
     )
 
 
+_ACCESS_REQUEST = spec_0_8.METHODS['access.request']
+_BASIC_ACK = METHODS['basic.ack']
+_BASIC_NACK = METHODS['basic.nack']
+_BASIC_DELIVER = METHODS['basic.deliver'].signature
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
+
+
+def _messages(count: int) -> str:
+    return f'{count} message' if count == 1 else f'{count} messages'
+
+
+def _why(connection: connection_0_8.Connection) -> str:
+    return '' if connection.blocked is None else f': {connection.blocked}'

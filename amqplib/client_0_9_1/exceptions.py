@@ -1,4 +1,4 @@
-"""The errors of client_0_8, and one that 0-9-1 adds.
+"""The errors of client_0_8, which are these, and one that 0-9-1 adds.
 
 ::
 
@@ -8,10 +8,15 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
+from amqplib.client_0_8 import exceptions as exceptions_0_8
+from amqplib.client_0_8.exceptions import *  # noqa: F403
 from amqplib.client_0_8.exceptions import NO_METHOD, AMQPException
 from amqplib.client_0_8.spec import Signature
 
 __all__ = ['MessageNacked']
+__all__ += exceptions_0_8.__all__
 
 
 class MessageNacked(AMQPException):
@@ -26,7 +31,7 @@ class MessageNacked(AMQPException):
         reply_code: int,
         reply_text: str,
         method_sig: Signature = NO_METHOD,
-        method_name: str = '',
+        method_name: Optional[str] = None,
         sequence_numbers: tuple[int, ...] = (),
     ) -> None:
         super().__init__(reply_code, reply_text, method_sig, method_name)

@@ -1,7 +1,7 @@
 """Fixtures of the live tests: the package that is tested, connections, channels and queues.
 
-A test takes the client from the fixture `amqp` and nowhere else, so that it serves each package
-that has the same classes.
+A test takes the client from the fixture `amqp` and nowhere else, and so runs once for each package.
+Those that are about one of them say so with a mark of live_tools.
 """
 
 import contextlib
@@ -10,13 +10,17 @@ import broker as brokers
 import live_tools
 import pytest
 
-import amqplib.client_0_8
+
+@pytest.fixture(params=live_tools.PACKAGES)
+def amqp(request):
+    """The client package."""
+    return request.param
 
 
 @pytest.fixture
-def amqp():
-    """The client package."""
-    return amqplib.client_0_8
+def by_version(amqp):
+    """A function (of_0_8, of_0_9_1) that returns what is expected of the package under test."""
+    return lambda of_0_8, of_0_9_1: of_0_8 if amqp is live_tools.CLIENT_0_8 else of_0_9_1
 
 
 @pytest.fixture

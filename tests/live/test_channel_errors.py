@@ -139,7 +139,7 @@ def test_what_was_delivered_before_the_error_is_handed_out_first(amqp, connectio
     channel.basic_consume(queue, no_ack=True, callback=lambda m: received.append(m.body))
     for body in 'abc':
         channel.basic_publish(amqp.Message(body), '', queue)
-    await_ready(connection.channel(), queue, 0)
+    poll(lambda: channel.basic_qos(0, 0, False) or len(channel.method_queue) == 3, 'the delivery')
     channel.basic_publish(amqp.Message('x'), new_name())
     with pytest.raises(amqp.NotFound):
         drain(channel, lambda: False)

@@ -4,7 +4,7 @@ import queue as queues
 import threading
 
 import pytest
-from live_tools import drain, get_bodies, ready_count, sends_nothing
+from live_tools import drain, get_bodies, only_0_9_1, ready_count, sends_nothing
 
 # Numbers
 
@@ -80,7 +80,7 @@ def test_attributes_of_an_open_channel(amqp, connection, channel):
     assert list(channel.method_queue) == []
 
 
-def test_attributes_of_a_closed_channel(amqp, connection, channel, queue):
+def test_attributes_of_a_closed_channel(connection, channel, queue, by_version):
     channel.access_request('/data')
     channel.basic_consume(queue)
     alerts, returned_messages, callbacks = (
@@ -95,7 +95,7 @@ def test_attributes_of_a_closed_channel(amqp, connection, channel, queue):
     assert channel.callbacks == {}
     assert channel.callbacks is not callbacks
     assert channel not in connection.channels.values()
-    assert channel.default_ticket == 1
+    assert channel.default_ticket == by_version(1, 0)
     assert channel.active is True
     assert channel.auto_decode is True
     assert channel.alerts is alerts
@@ -236,13 +236,20 @@ def test_threads_can_share_a_connection_each_with_its_own_channel(amqp, connecti
 # Access tickets
 
 
-def test_requesting_access_returns_the_ticket_and_keeps_it(channel):
+def test_requesting_access_returns_the_ticket_and_keeps_it(channel, by_version):
+    channel.default_ticket = 7
     ticket = channel.access_request('/data', active=True, write=True, read=True)
     assert isinstance(ticket, int)
-    assert channel.default_ticket == ticket == 1
+    assert channel.default_ticket == ticket == by_version(1, 0)
 
 
-def test_all_kinds_of_access_can_be_asked_for(channel):
+@only_0_9_1
+def test_requesting_access_asks_nobody(connection, channel):
+    with sends_nothing(connection):
+        assert channel.access_request('/data', active=True, write=True, read=True) == 0
+
+
+def test_all_kinds_of_access_can_be_asked_for(channel, by_version):
     kinds = dict.fromkeys(('exclusive', 'passive', 'active', 'write', 'read'), True)
-    assert channel.access_request('/any realm', **kinds) == 1
+    assert channel.access_request('/any realm', **kinds) == by_version(1, 0)
     assert channel.queue_declare(exclusive=True)

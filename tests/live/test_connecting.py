@@ -45,8 +45,9 @@ def test_what_the_broker_proposes_is_kept(connection):
     )
 
 
-def test_what_the_broker_says_of_itself(connection):
-    assert (connection.version_major, connection.version_minor) == (8, 0)
+def test_what_the_broker_says_of_itself(connection, by_version):
+    version = (connection.version_major, connection.version_minor)
+    assert version == by_version((8, 0), (0, 9))
     assert connection.server_properties['product'] == 'RabbitMQ'
     assert isinstance(connection.server_properties['capabilities'], dict)
     assert {'PLAIN', 'AMQPLAIN'} <= set(connection.mechanisms)
@@ -337,7 +338,7 @@ def pid_of(controlled):
     return lambda name: poll(lambda: find(name), 'the listing of the connection')
 
 
-def test_client_properties_are_seen_by_the_broker(controlled, connect):
+def test_client_properties_are_seen_by_the_broker(controlled, connect, by_version):
     name = new_name()
     properties = {'connection_name': name, 'library_version': 'mine', 'number': 7}
     connect(host=controlled.address, client_properties=properties)
@@ -357,7 +358,14 @@ def test_client_properties_are_seen_by_the_broker(controlled, connect):
     assert seen['library_version'] == 'mine'
     assert seen['number'] == 7
     capabilities = {key: value for key, _, value in seen['capabilities']}
-    assert capabilities == {'authentication_failure_close': True, 'consumer_cancel_notify': True}
+    in_both = {'authentication_failure_close', 'consumer_cancel_notify'}
+    added = {
+        'basic.nack',
+        'connection.blocked',
+        'exchange_exchange_bindings',
+        'publisher_confirms',
+    }
+    assert capabilities == dict.fromkeys(by_version(in_both, in_both | added), True)
 
 
 def test_the_operators_close_is_raised_with_its_text(amqp, controlled, connect, pid_of):

@@ -13,6 +13,8 @@ from live_tools import (
     get,
     nested_tables,
     new_name,
+    only_0_8,
+    only_0_9_1,
     raw_field,
     raw_long,
     with_raw_headers,
@@ -179,11 +181,19 @@ def test_types_that_come_back_as_their_kin(amqp, there_and_back, sent, received)
     assert message.application_headers == {'value': received}
 
 
+@only_0_8
 def test_none_in_headers_is_refused(amqp, channel, queue):
     """There is no such type in AMQP 0-8."""
     message = amqp.Message(b'', application_headers={'value': None})
     with pytest.raises(ValueError, match=r'application_headers.*value'):
         channel.basic_publish(message, '', queue)
+
+
+@only_0_9_1
+def test_none_in_headers_comes_back(amqp, there_and_back):
+    headers = {'value': None, 'list': [None, 1], 'table': {'in': None}}
+    received = there_and_back(amqp.Message(b'', application_headers=headers))
+    assert received.application_headers == headers
 
 
 def test_keys_of_any_text(amqp, there_and_back):

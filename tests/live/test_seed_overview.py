@@ -22,6 +22,7 @@ from live_tools import (
     get,
     get_bodies,
     new_name,
+    only_0_8,
     poll,
     ready_count,
     sends_nothing,
@@ -54,13 +55,14 @@ def myqueue(channel):
 # Importing the client
 
 
-def test_importing_the_client():
+def test_importing_the_client(amqp):
     """import amqplib.client_0_8 as amqp"""
-    program = 'import amqplib.client_0_8 as amqp; print(amqp.Connection, amqp.Message)'
+    program = f'import {amqp.__name__} as amqp; print(amqp.Connection, amqp.Message)'
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, check=True)
     assert b'Connection' in done.stdout
 
 
+@only_0_8
 def test_the_library_supports_the_amqp_0_8_spec(connection):
     """This library currently supports the AMQP 0-8 spec."""
     assert (connection.version_major, connection.version_minor) == (8, 0)
@@ -82,19 +84,33 @@ def test_examples_for_creating_a_connection_object(amqp, usual_port, arguments):
     conn.close()
 
 
-def test_example_for_creating_a_connection_with_ssl(amqp, new_node, monkeypatch, tmp_path):
-    """conn = amqp.Connection(host='', ssl=True)"""
+@pytest.fixture(scope='module')
+def tls_files(tmp_path_factory):
+    """The files of an authority, and of a server that is `localhost`."""
+    folder = tmp_path_factory.mktemp('tls')
     authority = trustme.CA()
     certificate = authority.issue_cert('localhost')
-    files = {name: str(tmp_path / name) for name in ('ca.pem', 'cert.pem', 'key.pem')}
+    files = {name: str(folder / name) for name in ('ca.pem', 'cert.pem', 'key.pem')}
     authority.cert_pem.write_to_path(files['ca.pem'])
     certificate.private_key_pem.write_to_path(files['key.pem'])
     with open(files['cert.pem'], 'wb') as file:
         file.writelines(pem.bytes() for pem in certificate.cert_chain_pems)
-    node = new_node(tls=brokers.TLS(files['cert.pem'], files['key.pem'], files['ca.pem']))
+    return files
+
+
+@pytest.fixture(scope='module')
+def tls_node(tls_files):
+    """A node with these files."""
+    tls = brokers.TLS(tls_files['cert.pem'], tls_files['key.pem'], tls_files['ca.pem'])
+    with brokers.new_node(tls=tls) as node:
+        yield node
+
+
+def test_example_for_creating_a_connection_with_ssl(amqp, tls_node, tls_files, monkeypatch):
+    """conn = amqp.Connection(host='', ssl=True)"""
     # The authorities of the system, which ssl=True goes by.
-    monkeypatch.setenv('SSL_CERT_FILE', files['ca.pem'])
-    monkeypatch.setattr(amqp.transport.SSLTransport, 'default_port', node.tls_port)
+    monkeypatch.setenv('SSL_CERT_FILE', tls_files['ca.pem'])
+    monkeypatch.setattr(amqp.transport.SSLTransport, 'default_port', tls_node.tls_port)
 
     conn = amqp.Connection(host='', ssl=True)
     assert isinstance(conn.transport, amqp.transport.SSLTransport)
@@ -174,13 +190,13 @@ def test_closing_a_channel_does_not_affect_other_channels(connection):
 
 
 @pytest.mark.parametrize('what', ['channel', 'connection'])
-def test_closing_makes_sure_that_messages_are_flushed(address, channel, shared_queue, what):
+def test_closing_makes_sure_that_messages_are_flushed(amqp, address, channel, shared_queue, what):
     """be sure to close your channels or connection if you've been calling async methods like
     basic_publish() - to ensure your messages are actually flushed out the TCP socket before
     the program ends"""
     program = f"""
         import os
-        import amqplib.client_0_8 as amqp
+        import {amqp.__name__} as amqp
         connection = amqp.Connection({address!r})
         channel = connection.channel()
         for _ in range(1000):
@@ -222,13 +238,13 @@ def test_a_ticket_for_a_realm_and_actions(channel, fan):
     assert ch.exchange_declare(fan, 'fanout', passive=True) is None
 
 
-def test_the_most_recently_requested_ticket_is_the_default(connection, channel, fan):
+def test_the_most_recently_requested_ticket_is_the_default(connection, channel, fan, by_version):
     """The most recently requested ticket is saved in the Channel object, and used as a default
     value for other methods that require tickets."""
     ch = channel
     ch.access_request('/data', active=True, write=True, read=True)
     ch.exchange_declare(fan, 'fanout', auto_delete=True)
-    assert ch.default_ticket == 1
+    assert ch.default_ticket == by_version(1, 0)
     ch.default_ticket = 1 << 16  # a ticket that could not be sent
     with sends_nothing(connection), pytest.raises(ValueError, match='ticket'):
         ch.exchange_declare(fan, 'fanout', auto_delete=True)

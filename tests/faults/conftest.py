@@ -1,0 +1,54 @@
+"""Fixtures for the tests of faults with a real broker, which must leave nothing behind."""
+
+import contextlib
+
+import broker as brokers
+import pytest
+from fault_proxy import FaultProxy
+
+import amqplib.client_0_8 as amqp
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(no_leaks):
+    """Check each test for descriptors and threads that it leaves."""
+
+
+@pytest.fixture
+def proxy(address, _nothing_left_behind):
+    """A `FaultProxy` in front of the broker of the run."""
+    with FaultProxy(address) as ours:
+        yield ours
+
+
+@pytest.fixture
+def connect(_nothing_left_behind):
+    """A function (address, **arguments) that connects; what is open after the test is closed."""
+    with contextlib.ExitStack() as stack:
+
+        def open_connection(address, cls=amqp.Connection, **arguments):
+            connection = cls(host=address, **arguments)
+            stack.callback(drop, connection)
+            return connection
+
+        yield open_connection
+
+
+def drop(connection):
+    """Close a connection that may be in any state."""
+    with contextlib.suppress(amqp.AMQPException):
+        connection.close(timeout=1)
+
+
+@pytest.fixture(scope='package')
+def shared_node():
+    """A node that serves these tests, one after the other."""
+    with brokers.new_node() as node:
+        yield node
+
+
+@pytest.fixture
+def node(shared_node):
+    """A node of our own, up and running; a test may freeze, stop and kill it."""
+    shared_node.start()
+    return shared_node

@@ -1,0 +1,346 @@
+"""A real broker that freezes, crashes, stops, restarts, and throws its clients out."""
+
+import pytest
+from fault_proxy import in_thread
+from fault_tools import (
+    HUGE,
+    PATIENCE,
+    SOON,
+    await_blocked,
+    drain,
+    get_all,
+    get_messages,
+    new_name,
+    outcome,
+    poll,
+    suspended,
+)
+from scripted.checks import check_repeated, lasting
+
+import amqplib.client_0_8 as amqp
+
+#: With which a program waits when nothing at all should come.
+QUIET = 0.2
+
+
+def publish_for_ever(channel, size=1000):
+    while True:
+        channel.basic_publish(amqp.Message(bytes(size)), routing_key='nowhere')
+
+
+def declare_for_ever(channel):
+    while True:
+        channel.queue_delete(channel.queue_declare(exclusive=True)[0])
+
+
+def consume_for_ever(channel):
+    """Send messages round, through a queue and back."""
+    queue = channel.queue_declare(exclusive=True)[0]
+
+    def send_round(message):
+        channel.basic_ack(message.delivery_tag)
+        channel.basic_publish(message, routing_key=queue)
+
+    channel.basic_consume(queue, callback=send_round)
+    for _ in range(10):
+        channel.basic_publish(amqp.Message(bytes(1000)), routing_key=queue)
+    while True:
+        channel.wait()
+
+
+BUSY = {
+    'wait': lambda channel: channel.wait(),
+    'publish': publish_for_ever,
+    'publish large messages': lambda channel: publish_for_ever(channel, 1 << 20),
+    'declare': declare_for_ever,
+    'consume': consume_for_ever,
+}
+
+
+@pytest.fixture
+def busy(node, connect):
+    """Programs that are in the middle of something: name -> Future of the error they end by.
+
+    Each has a connection and a thread of its own. One that holds an idle connection is there too,
+    as 'idle': it asks for something when its error is asked for.
+    """
+    channels = {name: connect(node.address).channel() for name in [*BUSY, 'idle']}
+    futures = {name: in_thread(work, channels[name]) for name, work in BUSY.items()}
+    await_blocked(futures['wait'])
+    poll(
+        lambda: all(
+            channels[name].connection.transport.sent > 20 for name in BUSY if name != 'wait'
+        ),
+        'some work',
+    )
+
+    def errors():
+        with lasting(most=PATIENCE):
+            found = {name: outcome(future) for name, future in futures.items()}
+        with pytest.raises(amqp.AMQPException) as caught:
+            channels['idle'].queue_declare(exclusive=True)
+        found['idle'] = caught.value
+        for name, error in found.items():
+            check_repeated(error, lambda name=name: channels[name].basic_qos(0, 1, False))
+        return found
+
+    return errors
+
+
+def durable_queue(channel, *messages):
+    """Make a durable queue of these messages, which are on disk when this returns."""
+    queue = new_name()
+    channel.queue_declare(queue, durable=True, auto_delete=False)
+    channel.tx_select()
+    for message in messages:
+        channel.basic_publish(message, routing_key=queue)
+    channel.tx_commit()
+    return queue
+
+
+def persistent(body):
+    return amqp.Message(body, delivery_mode=2)
+
+
+# --- Frozen -------------------------------------------------------------------------------------
+
+
+def test_connecting_to_a_frozen_broker_ends_by_connect_timeout(node):
+    with suspended(node), lasting(0.5, SOON), pytest.raises(amqp.AMQPTimeout, match=r'0\.5 s'):
+        amqp.Connection(host=node.address, connect_timeout=0.5)
+
+
+def test_calls_to_a_frozen_broker_end_by_their_deadlines(node, connect):
+    connection = connect(node.address, rpc_timeout=0.3)
+    one, two, three = (connection.channel() for _ in range(3))
+    with suspended(node):
+        with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout, match='queue_declare') as caught:
+            one.queue_declare(exclusive=True)
+        check_repeated(caught.value, one.queue_declare)
+        with lasting(0.2, SOON), pytest.raises(amqp.AMQPTimeout):
+            two.wait(timeout=0.2)
+        with lasting(0.2, SOON), pytest.raises(amqp.AMQPTimeout):
+            three.close(timeout=0.2)
+    # What it answers now is for channels that nobody waits on any more.
+    assert two.queue_declare(exclusive=True)
+    assert connection.channel().queue_declare(exclusive=True)
+
+
+def test_close_of_a_connection_to_a_frozen_broker_ends_by_its_timeout(node, connect):
+    connection = connect(node.address)
+    with suspended(node), lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout):
+        connection.close(timeout=0.3)
+    assert connection.transport is None
+    connection.close()
+
+
+def test_frozen_broker_is_noticed_by_heartbeats_in_a_wait(node, connect):
+    connection = connect(node.address, heartbeat=1)
+    channel = connection.channel()
+    with suspended(node):
+        with lasting(0.9, 6), pytest.raises(amqp.ConnectionLost, match='nothing was heard'):
+            channel.wait(timeout=PATIENCE)
+        with lasting(most=0.5):
+            connection.close()
+
+
+def test_frozen_broker_is_noticed_by_heartbeats_in_a_publish(node, connect):
+    connection = connect(node.address, heartbeat=1)
+    channel = connection.channel()
+    with suspended(node):
+        with lasting(0.9, 6), pytest.raises(amqp.ConnectionLost, match='nothing was heard'):
+            channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='nowhere')
+        with lasting(most=0.5):
+            connection.close()
+
+
+def test_large_publish_to_a_frozen_broker_ends_by_write_timeout(node, connect):
+    connection = connect(node.address, write_timeout=0.3)
+    channel = connection.channel()
+    with suspended(node):
+        with lasting(0.3, 5), pytest.raises(amqp.WriteTimeout) as caught:
+            channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='nowhere')
+        check_repeated(caught.value, lambda: channel.basic_publish(amqp.Message('x')))
+        check_repeated(caught.value, connection.channel)
+        with lasting(most=0.5):
+            connection.close()
+
+
+def test_everything_goes_on_when_the_broker_does(node, connect):
+    connection = connect(node.address)
+    waiting, publishing = connection.channel(), connection.channel()
+    queue = waiting.queue_declare(exclusive=True)[0]
+    bodies = []
+    waiting.basic_consume(queue, callback=lambda message: bodies.append(message.body), no_ack=True)
+    with suspended(node):
+        for number in range(100):
+            publishing.basic_publish(amqp.Message(str(number)), routing_key=queue)
+        large = in_thread(publishing.basic_publish, amqp.Message(bytes(HUGE)), '', queue)
+        await_blocked(large)
+        with pytest.raises(amqp.AMQPTimeout):
+            waiting.wait(timeout=QUIET)
+    drain(waiting, lambda: len(bodies) == 101)
+    large.result(PATIENCE)
+    assert bodies == [str(number) for number in range(100)] + [bytes(HUGE)]
+
+
+# --- Ended --------------------------------------------------------------------------------------
+
+
+def test_crash_ends_every_call_and_keeps_what_was_committed(node, connect, busy):
+    keeper = connect(node.address).channel()
+    queue = durable_queue(keeper, persistent('taken'), persistent('waiting'))
+    assert keeper.basic_get(queue).body == 'taken'  # and not acknowledged
+    node.kill()
+    errors = busy()
+    assert {name: type(error) for name, error in errors.items()} == dict.fromkeys(
+        errors, amqp.ConnectionLost
+    )
+    with lasting(most=SOON), pytest.raises(amqp.ConnectionLost) as caught:
+        amqp.Connection(host=node.address)
+    assert isinstance(caught.value, ConnectionError)
+    node.start()
+    channel = connect(node.address).channel()
+    assert sorted(get_all(channel, queue)) == ['taken', 'waiting']
+    channel.queue_delete(queue)
+
+
+def test_stopping_broker_says_so_and_keeps_what_is_durable(node, connect, busy):
+    keeper = connect(node.address).channel()
+    first, second, transient = persistent('first'), persistent('second'), amqp.Message('transient')
+    queue = durable_queue(keeper, first, second, transient)
+    keeper.tx_rollback()
+    keeper.basic_ack(keeper.basic_get(queue).delivery_tag)
+    keeper.tx_commit()
+    assert keeper.basic_get(queue).body == 'second'
+    node.stop()
+    errors = busy()
+    for name, error in errors.items():
+        assert type(error) is amqp.ConnectionForced, f'{name}: {error!r}'
+        assert error.amqp_reply_code == 320
+        assert 'shutdown' in error.amqp_reply_text
+    with pytest.raises(amqp.ConnectionLost):
+        amqp.Connection(host=node.address)
+    node.start()
+    channel = connect(node.address).channel()
+    assert channel.queue_declare(queue, passive=True)[0] == queue
+    left = get_messages(channel, queue)
+    assert [(message.body, message.redelivered) for message in left] == [('second', True)]
+    channel.queue_delete(queue)
+
+
+# --- Thrown out ---------------------------------------------------------------------------------
+
+
+def test_operator_who_closes_all_connections_is_quoted(node, busy):
+    node.rabbitmqctl('close_all_connections', 'time for bed')
+    for name, error in busy().items():
+        assert type(error) is amqp.ConnectionForced, f'{name}: {error!r}'
+        assert error.amqp_reply_code == 320
+        assert 'time for bed' in error.amqp_reply_text
+    # The broker is still there.
+    amqp.Connection(host=node.address).close()
+
+
+def test_operator_who_closes_one_connection_leaves_the_others(node, connect):
+    closed = connect(node.address, client_properties={'connection_name': 'the one'})
+    other = connect(node.address).channel()
+    waiting = in_thread(closed.channel().wait)
+    listed = node.rabbitmqctl('list_connections', 'pid', 'client_properties').splitlines()
+    (pid,) = [line.split('\t')[0] for line in listed if 'the one' in line]
+    node.rabbitmqctl('close_connection', pid, 'only you')
+    error = outcome(waiting)
+    assert type(error) is amqp.ConnectionForced
+    assert 'only you' in error.amqp_reply_text
+    assert other.queue_declare(exclusive=True)
+
+
+@pytest.fixture
+def virtual_host(node):
+    """The name of a virtual host of its own."""
+    name = new_name()
+    node.rabbitmqctl('add_vhost', name)
+    node.rabbitmqctl('set_permissions', '-p', name, 'guest', '.*', '.*', '.*')
+    yield name
+    # A test may have deleted it.
+    node.rabbitmqctl('eval', f'catch rabbit_vhost:delete(<<"{name}">>, <<"tests">>).')
+
+
+def test_deleted_virtual_host_ends_its_connections_and_no_others(node, connect, virtual_host):
+    waiting = connect(node.address, virtual_host=virtual_host).channel()
+    publishing_connection = connect(node.address, virtual_host=virtual_host)
+    publishing = publishing_connection.channel()
+    other = connect(node.address).channel()
+    futures = [in_thread(waiting.wait), in_thread(publish_for_ever, publishing)]
+    node.rabbitmqctl('delete_vhost', virtual_host)
+    error = outcome(futures[0])
+    assert type(error) is amqp.ConnectionForced
+    assert virtual_host in error.amqp_reply_text
+    # The exchange may be gone before the connection is.
+    assert type(outcome(futures[1])) in (amqp.NotFound, amqp.ConnectionForced)
+    check_repeated(error, waiting.queue_declare)
+    with lasting(most=PATIENCE), pytest.raises(amqp.ConnectionForced):
+        publishing_connection.channel()
+    assert other.queue_declare(exclusive=True)
+    with pytest.raises(amqp.AMQPConnectionException) as caught:
+        amqp.Connection(host=node.address, virtual_host=virtual_host)
+    assert caught.value.amqp_reply_code == 530
+
+
+def test_permissions_that_are_taken_away_are_missed_by_the_next_call(node, connect, virtual_host):
+    connection = connect(node.address, virtual_host=virtual_host)
+    declaring, publishing = connection.channel(), connection.channel()
+    declaring.queue_declare('mine')
+    node.rabbitmqctl('set_permissions', '-p', virtual_host, 'guest', '^$', '^$', '.*')
+    with pytest.raises(amqp.AccessRefused, match='refused') as caught:
+        declaring.queue_declare('not mine')
+    assert caught.value.amqp_reply_code == 403
+    with lasting(most=PATIENCE), pytest.raises(amqp.AccessRefused):
+        publish_to(publishing, 'amq.direct')
+    assert connection.channel().basic_get('mine') is None
+    node.rabbitmqctl('clear_permissions', '-p', virtual_host, 'guest')
+    with pytest.raises(amqp.AMQPConnectionException) as caught:
+        amqp.Connection(host=node.address, virtual_host=virtual_host)
+    assert caught.value.amqp_reply_code == 530
+
+
+def publish_to(channel, exchange):
+    while True:
+        channel.basic_publish(amqp.Message(b'x'), exchange)
+
+
+# --- Queues that go -------------------------------------------------------------------------------
+
+
+def consume_two(connection, **arguments):
+    """Consume from a queue that goes and from one that stays; return channel and the names."""
+    channel = connection.channel()
+    names = [channel.queue_declare(auto_delete=False)[0] for _ in range(2)]
+    channel.basic_consume(names[0], 'goes', **arguments)
+    channel.basic_consume(names[1], 'stays')
+    return channel, names
+
+
+@pytest.mark.parametrize('told', ['by wait', 'by on_cancel'])
+def test_consumer_whose_queue_is_deleted_is_told(address, connect, told):
+    cancelled = []
+    arguments = {'on_cancel': cancelled.append} if told == 'by on_cancel' else {}
+    channel, names = consume_two(connect(address), **arguments)
+    waiting = in_thread(channel.wait)
+    await_blocked(waiting)
+    other = connect(address).channel()
+    other.queue_delete(names[0])
+    with lasting(most=SOON):
+        if told == 'by on_cancel':
+            waiting.result(PATIENCE)
+            assert cancelled == ['goes']
+        else:
+            error = outcome(waiting)
+            assert type(error) is amqp.ConsumerCancelled
+            assert error.consumer_tag == 'goes'
+    assert list(channel.callbacks) == ['stays']
+    received = []
+    channel.callbacks['stays'] = received.append
+    other.basic_publish(amqp.Message('for the other'), routing_key=names[1])
+    drain(channel, lambda: received)
+    channel.queue_delete(names[1])

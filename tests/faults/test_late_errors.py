@@ -1,0 +1,119 @@
+"""How soon one who only publishes learns that the broker has closed what it publishes on."""
+
+import select
+import time
+
+import pytest
+from fault_proxy import DOWN
+from fault_tools import PATIENCE, new_name, poll, publish_until_refused
+from scripted.checks import check_repeated, lasting
+from scripted_broker import methods_in
+
+import amqplib.client_0_8 as amqp
+
+#: Seconds; it is 0.1 on a machine that is not busy.
+LEARNS_WITHIN = 1.0
+
+
+def missing_exchange(channel):
+    """Have the channel closed, some time after this returns."""
+    channel.basic_publish(amqp.Message('x'), exchange=new_name())
+
+
+def immediate(channel):
+    """Have the connection closed, some time after this returns."""
+    channel.basic_publish(amqp.Message('x'), routing_key='nowhere', immediate=True)
+
+
+CLOSES = {
+    'channel': (missing_exchange, amqp.NotFound),
+    'connection': (immediate, amqp.AMQPConnectionException),
+}
+
+
+def closed_at(record, closed):
+    """Return the moment at which the close passed the proxy."""
+    octets = b''
+    for moment, part in record:
+        octets += part
+        if any(found.name == f'{closed}.close' for found in methods_in(octets)):
+            return moment
+    raise AssertionError(f'no close in {octets}')
+
+
+def publish_until_closed(channel, pause):
+    """Publish until that raises; return the moments of those that did not, and of the error."""
+    moments = []
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        moments.append(time.monotonic())
+        try:
+            channel.basic_publish(amqp.Message(b'x'), routing_key='nowhere')
+        except amqp.AMQPException as error:
+            return moments[:-1], time.monotonic(), error
+        time.sleep(pause)
+    return pytest.fail(f'published for {PATIENCE} s')
+
+
+@pytest.mark.parametrize('pause', [0, 0.001, 0.02])
+@pytest.mark.parametrize('closed', CLOSES)
+def test_publisher_learns_of_a_close_soon_after_its_arrival(
+    proxy, connect, closed, pause, record_property
+):
+    close, kind = CLOSES[closed]
+    connection = connect(proxy.address)
+    channel = connection.channel()
+    record = proxy.record(DOWN)
+    close(channel)
+    published, learned, error = publish_until_closed(channel, pause)
+    assert type(error) is kind
+    arrived = closed_at(record, closed)
+    in_vain = sum(moment > arrived for moment in published)
+    record_property('seconds until it knew', learned - arrived)
+    record_property('published in vain', in_vain)
+    print(f'{closed}: after {learned - arrived:.4f} s and {in_vain} publishes')
+    assert learned - arrived < LEARNS_WITHIN
+    # From then on each publish says so, and if it is the channel, other channels go on.
+    for _ in range(100):
+        check_repeated(error, lambda: channel.basic_publish(amqp.Message(b'x')))
+    if closed == 'channel':
+        assert connection.channel().queue_declare(exclusive=True)
+    else:
+        check_repeated(error, connection.channel)
+
+
+@pytest.mark.parametrize('closed', CLOSES)
+def test_first_publish_after_a_pause_says_that_it_is_closed(proxy, connect, closed):
+    """A program that publishes now and then loses no message to a close that has arrived."""
+    close, kind = CLOSES[closed]
+    connection = connect(proxy.address)
+    channel = connection.channel()
+    close(channel)
+    arrived, _, _ = select.select([connection.transport.sock], [], [], PATIENCE)
+    assert arrived
+    time.sleep(0.1)
+    with pytest.raises(kind):
+        channel.basic_publish(amqp.Message(b'x'), routing_key='nowhere')
+
+
+def test_publisher_on_another_channel_is_not_disturbed_by_a_close(proxy, connect):
+    connection = connect(proxy.address)
+    failing, publishing = connection.channel(), connection.channel()
+    queue = publishing.queue_declare(exclusive=True)[0]
+    missing_exchange(failing)
+    for number in range(100):
+        publishing.basic_publish(amqp.Message(str(number)), routing_key=queue)
+        time.sleep(0.001)
+    poll(lambda: publishing.queue_declare(queue, passive=True)[1] == 100, 'all in the queue')
+    with pytest.raises(amqp.NotFound):
+        failing.basic_publish(amqp.Message(b'x'), routing_key=queue)
+
+
+def test_close_of_a_large_publish_in_progress_is_raised_by_it(proxy, connect):
+    """The broker says why before it hangs up, and drops what it is still sent."""
+    connection = connect(proxy.address)
+    channel = connection.channel()
+    immediate(channel)
+    with lasting(most=PATIENCE):
+        _, error = publish_until_refused(channel, 'nowhere', 1 << 20)
+    assert error.amqp_reply_code == 540

@@ -1,0 +1,159 @@
+"""A real broker that is short of memory: it stops reading from those who publish."""
+
+import contextlib
+
+import pytest
+from fault_proxy import in_thread
+from fault_tools import (
+    PATIENCE,
+    SOON,
+    drain,
+    fill,
+    get_all,
+    new_name,
+    poll,
+    publish_until_refused,
+    send_rest,
+)
+from scripted.checks import check_repeated, lasting
+
+import amqplib.client_0_8 as amqp
+
+LARGE = 1 << 20
+
+
+@pytest.fixture
+def alarm(node):
+    """A function that sets the alarm, and returns one that clears it; cleared after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def set_alarm():
+            stack.enter_context(node.memory_alarm())
+            return stack.close
+
+        yield set_alarm
+
+
+def test_all_calls_during_an_alarm_end_in_time(node, connect, alarm):
+    def blocked(**arguments):
+        """Return a connection that the broker does not read from any more, and a channel."""
+        connection = connect(node.address, **arguments)
+        channel = connection.channel()
+        channel.basic_publish(amqp.Message('x'), routing_key='nowhere')
+        return connection, channel
+
+    alarm()
+    connection, channel = blocked(rpc_timeout=0.3)
+    with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout, match='queue_declare'):
+        channel.queue_declare(exclusive=True)
+
+    connection, channel = blocked()
+    with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout, match=r'Channel\.close'):
+        channel.close(timeout=0.3)
+
+    connection, channel = blocked()
+    with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout, match=r'Connection\.close'):
+        connection.close(timeout=0.3)
+    assert connection.transport is None
+
+    connection, channel = blocked(write_timeout=0.3)
+    with lasting(0.3, PATIENCE):
+        _, error = publish_until_refused(channel, 'nowhere', LARGE)
+    assert type(error) is amqp.WriteTimeout
+    assert 'unknown' in error.amqp_reply_text
+    check_repeated(error, connection.channel)
+
+    # Who does not publish is not disturbed.
+    channel = connect(node.address).channel()
+    queue = channel.queue_declare(exclusive=True)[0]
+    assert channel.basic_get(queue) is None
+
+
+def test_publish_that_was_refused_does_not_arrive_and_what_was_accepted_does(node, connect, alarm):
+    connection = connect(node.address, write_timeout=0.3)
+    channel = connection.channel()
+    queue = channel.queue_declare(exclusive=True)[0]
+    clear = alarm()
+    bodies = [str(number) for number in range(1000)]
+    for body in bodies:
+        channel.basic_publish(amqp.Message(body), routing_key=queue)
+    rest = fill(connection)
+    with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout) as caught:
+        channel.basic_publish(amqp.Message('refused'), routing_key=queue)
+    assert type(caught.value) is amqp.AMQPTimeout
+    clear()
+    send_rest(connection, rest)
+    channel.basic_publish(amqp.Message('after'), routing_key=queue)
+    assert get_all(channel, queue) == [*bodies, 'after']
+
+
+def test_publish_that_was_cut_never_arrives_in_part(node, connect, alarm):
+    keeper = connect(node.address).channel()
+    queue = new_name()
+    keeper.queue_declare(queue, auto_delete=False)
+    connection = connect(node.address, write_timeout=0.3)
+    channel = connection.channel()
+    clear = alarm()
+    accepted, error = publish_until_refused(channel, queue, LARGE)
+    assert type(error) is amqp.WriteTimeout
+    clear()
+    bodies = get_all(keeper, queue)
+    assert len(bodies) <= accepted
+    assert [(int(body[:6]), len(body)) for body in bodies] == [
+        (number, LARGE) for number in range(len(bodies))
+    ]
+    keeper.queue_delete(queue)
+
+
+def test_heartbeats_keep_a_blocked_connection_alive_until_the_alarm_is_over(node, connect, alarm):
+    """Also while the line is full to the brim, where no heartbeat can be sent."""
+    connection = connect(node.address, heartbeat=1)
+    channel = connection.channel()
+    queue = channel.queue_declare(exclusive=True)[0]
+    clear = alarm()
+
+    def publish():
+        for number in range(20):
+            body = (b'%06d' % number).ljust(LARGE)
+            channel.basic_publish(amqp.Message(body), routing_key=queue)
+
+    publishing = in_thread(publish)
+    other = connection.channel
+    heard = connection.transport.received
+    # Each heartbeat has eight octets, and there are two a second.
+    poll(lambda: connection.transport.received - heard >= 8 * 9, 'heartbeats of the broker')
+    assert not publishing.done(), 'the broker took it all'
+    clear()
+    publishing.result(PATIENCE)
+    bodies = []
+    channel.basic_consume(queue, callback=lambda message: bodies.append(message.body[:6]))
+    drain(channel, lambda: len(bodies) == 20)
+    assert [int(body) for body in bodies] == list(range(20))
+    assert other().queue_declare(exclusive=True)
+
+
+def test_exclusive_queue_of_a_connection_lost_in_an_alarm_is_locked_until_it_is_over(
+    node, connect, alarm
+):
+    lost = connect(node.address)
+    channel = lost.channel()
+    queue = new_name()
+    channel.queue_declare(queue, exclusive=True)
+    clear = alarm()
+    channel.basic_publish(amqp.Message('x'), routing_key='nowhere')
+    with pytest.raises(amqp.AMQPTimeout):
+        lost.close(timeout=0.3)
+    connection = connect(node.address)
+    with pytest.raises(amqp.ResourceLocked) as caught:
+        connection.channel().queue_declare(queue, exclusive=True)
+    assert caught.value.amqp_reply_code == 405
+    clear()
+    poll(lambda: can_declare(connection, queue), 'the end of the lost connection')
+
+
+def can_declare(connection, queue):
+    try:
+        connection.channel().queue_declare(queue, exclusive=True)
+    except amqp.ResourceLocked:
+        return False
+    return True

@@ -1,0 +1,52 @@
+"""Fixtures of the reliability tests: scripted and real brokers, and nothing left behind."""
+
+import contextlib
+
+import broker as brokers
+import pytest
+from scripted.conftest import (  # noqa: F401
+    _frozen,
+    authority,
+    connect,
+    nothing_left_behind,
+    play,
+    session,
+)
+
+import amqplib.client_0_8 as amqp
+
+from .tools import heartbeat_threads, poll
+
+
+@pytest.fixture
+def dial(nothing_left_behind, address):  # noqa: F811
+    """A function (**arguments) that connects to the real broker; closed after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def open_connection(**arguments):
+            connection = amqp.Connection(**{'host': address, **arguments})
+            stack.callback(close, connection)
+            return connection
+
+        yield open_connection
+
+
+def close(connection):
+    if connection.transport is not None:
+        connection.close()
+
+
+@pytest.fixture(scope='session')
+def controlled(broker):
+    """A broker on which rabbitmqctl can be used: the one of the run if it is ours."""
+    if broker.can_control:
+        yield broker
+        return
+    with brokers.new_node() as node:
+        yield node
+
+
+@pytest.fixture
+def no_heartbeat_thread():
+    """Begin when no heartbeat thread is left of the tests before."""
+    poll(lambda: not heartbeat_threads(), 'the end of the heartbeat thread')

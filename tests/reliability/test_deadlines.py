@@ -1,0 +1,525 @@
+"""Deadlines: each call ends in time, whatever arrives meanwhile, and nothing is lost by it."""
+
+import contextlib
+import math
+import select
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from scripted.checks import lasting
+from scripted_broker import FRAME_HEARTBEAT, delivery, frame, method
+
+import amqplib.client_0_8 as amqp
+
+from .tools import SLACK, Worker, closed_port, poll, posix_only
+
+HEARTBEAT = frame(FRAME_HEARTBEAT, 0, b'')
+
+
+@pytest.fixture
+def many_signals():
+    """A signal every 50 ms; the list that it fills, one entry a signal."""
+    caught = []
+    before = signal.signal(signal.SIGALRM, lambda number, where: caught.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    yield caught
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def about_a_second():
+    with lasting(least=0.95, most=1 + SLACK):
+        yield
+
+
+def stall(peer):
+    peer.stall()
+
+
+def flood(octets):
+    """Return a script that sends these octets without end."""
+
+    def script(peer):
+        peer.mark()
+        with contextlib.suppress(OSError):
+            while not peer.broker._finished.is_set():
+                peer.send_raw(octets)
+
+    return script
+
+
+def nothing_to_read(sock):
+    return select.select([sock], [], [], 0)[0] == []
+
+
+# --- Ending in time -----------------------------------------------------------------------------
+
+
+@posix_only
+@pytest.mark.parametrize('of', ['channel', 'connection'])
+def test_signals_neither_shorten_nor_prolong_a_wait(session, many_signals, of):
+    ours = session(stall)
+    with about_a_second(), pytest.raises(amqp.AMQPTimeout):
+        getattr(ours, of).wait(timeout=1)
+    assert len(many_signals) >= 10
+    assert ours.channel.is_open
+
+
+@posix_only
+def test_signals_neither_shorten_nor_prolong_a_call(session, many_signals):
+    ours = session(stall, rpc_timeout=1)
+    with about_a_second(), pytest.raises(amqp.AMQPTimeout):
+        ours.channel.queue_declare('q')
+    assert len(many_signals) >= 10
+
+
+@posix_only
+def test_signals_neither_shorten_nor_prolong_connecting(play, many_signals):
+    broker = play(stall)
+    with about_a_second(), pytest.raises(amqp.AMQPTimeout):
+        amqp.Connection(host=broker.address, connect_timeout=1)
+    assert len(many_signals) >= 10
+
+
+@posix_only
+def test_signals_neither_shorten_nor_prolong_a_write(session, many_signals):
+    ours = session(stall, write_timeout=1)
+    with about_a_second(), pytest.raises(amqp.WriteTimeout):
+        ours.channel.basic_publish(amqp.Message(bytes(30_000_000)), routing_key='q')
+    assert len(many_signals) >= 10
+
+
+@posix_only
+def test_signals_neither_shorten_nor_prolong_a_wait_while_another_thread_reads(
+    play, connect, many_signals
+):
+    def script(peer):
+        peer.handshake()
+        peer.open_channel(1)
+        peer.open_channel(2)
+        peer.await_cue()
+        peer.send_raw(delivery(1, 'tag'))
+        peer.rest()
+
+    broker = play(script)
+    connection = connect(broker)
+    reader, follower = connection.channel(), connection.channel()
+    worker = Worker(lambda: reader.wait(timeout=15))
+    poll(lambda: not connection._reading.acquire(blocking=False) or connection._reading.release())
+    with about_a_second(), pytest.raises(amqp.AMQPTimeout):
+        follower.wait(timeout=1)
+    assert len(many_signals) >= 10
+    broker.cue()
+    worker.result()
+
+
+def test_slow_drip_does_not_prolong_a_wait_and_is_not_lost(session):
+    octets = delivery(1, 'tag', 7, b'body')
+
+    def script(peer):
+        peer.drip(octets, interval=0.03)
+        peer.rest()
+
+    ours = session(script)
+    got = []
+    ours.channel.callbacks['tag'] = got.append
+    with about_a_second(), pytest.raises(amqp.AMQPTimeout):
+        ours.channel.wait(timeout=1)
+    assert got == []
+    ours.channel.wait(timeout=15)
+    assert [message.body for message in got] == [b'body']
+
+
+@pytest.mark.parametrize(
+    'octets',
+    [HEARTBEAT * 100, delivery(2, 'tag', 1, bytes(100)) * 20],
+    ids=['heartbeats', 'messages of another channel'],
+)
+def test_what_arrives_for_others_does_not_prolong_a_wait(play, connect, octets):
+    def script(peer):
+        peer.handshake()
+        peer.open_channel(1)
+        peer.open_channel(2)
+        peer.await_cue()
+        flood(octets)(peer)
+
+    broker = play(script)
+    connection = connect(broker)
+    channel, _ = connection.channel(), connection.channel()
+    broker.cue()
+    broker.await_mark()
+    with about_a_second(), pytest.raises(amqp.AMQPTimeout):
+        channel.wait(timeout=1)
+    assert channel.is_open
+    connection.transport.close()
+
+
+def test_messages_of_its_own_do_not_prolong_a_call(session):
+    ours = session(flood(delivery(1, 'tag', 1, bytes(100)) * 20), rpc_timeout=1)
+    ours.broker.await_mark()
+    with about_a_second(), pytest.raises(amqp.AMQPTimeout):
+        ours.channel.queue_declare('q')
+    ours.connection.transport.close()
+
+
+@pytest.mark.parametrize('heartbeat', [0, 60])
+def test_timeouts_do_not_depend_on_heartbeats(session, heartbeat):
+    ours = session(stall, heartbeat=heartbeat)
+    for _ in range(2):
+        with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout):
+            ours.channel.wait(timeout=0.3)
+    assert ours.channel.is_open
+
+
+# --- Polling ------------------------------------------------------------------------------------
+
+
+def test_timeout_of_zero_takes_what_has_arrived_and_does_not_wait(session):
+    def script(peer):
+        peer.send_raw(HEARTBEAT + b''.join(delivery(1, 'tag', number) for number in (1, 2, 3)))
+        peer.mark()
+        peer.rest()
+
+    ours = session(script)
+    got = []
+    ours.channel.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
+    ours.broker.await_mark()
+    with lasting(most=SLACK):
+        for expected in ([1], [1, 2], [1, 2, 3]):
+            ours.channel.wait(timeout=0)
+            assert got == expected
+        for _ in range(100):
+            with pytest.raises(amqp.AMQPTimeout):
+                ours.channel.wait(timeout=0)
+
+
+def test_timeout_of_zero_raises_the_close_that_has_arrived(session):
+    def script(peer):
+        peer.send_method(1, 'channel.close', 404, 'gone', 60, 20)
+        peer.mark()
+        peer.rest()
+
+    ours = session(script)
+    ours.broker.await_mark()
+    with pytest.raises(amqp.NotFound):
+        ours.channel.wait(timeout=0)
+
+
+def test_large_body_is_complete_after_enough_polls(session):
+    body = bytes(range(256)) * 4000
+
+    def script(peer):
+        peer.send_raw(delivery(1, 'tag', 1, body))
+        peer.rest()
+
+    ours = session(script)
+    got = []
+    ours.channel.callbacks['tag'] = got.append
+
+    def polled():
+        with contextlib.suppress(amqp.AMQPTimeout):
+            ours.channel.wait(timeout=0)
+        return got
+
+    poll(polled, 'the message')
+    assert got[0].body == body
+
+
+# --- Nothing is lost ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('timeout', [0, 0.003])
+def test_wait_that_ends_within_a_frame_loses_nothing_wherever_it_is_split(session, timeout):
+    octets = delivery(1, 'tag', 7, b'a body of some octets')
+
+    def script(peer):
+        for position in range(1, len(octets)):
+            peer.send_raw(octets[:position])
+            peer.mark()
+            peer.await_cue()
+            peer.send_raw(octets[position:])
+        peer.expect_close()
+
+    ours = session(script)
+    got = []
+    ours.channel.callbacks['tag'] = lambda message: got.append(message.body)
+    for position in range(1, len(octets)):
+        ours.broker.await_mark()
+        with pytest.raises(amqp.AMQPTimeout):
+            ours.channel.wait(timeout=timeout)
+        assert nothing_to_read(ours.sock), 'the first part was not read'
+        assert len(got) == position - 1
+        ours.broker.cue()
+        ours.channel.wait(timeout=10)
+    assert len(got) == len(octets) - 1
+    assert set(got) == {b'a body of some octets'}
+    ours.connection.close()
+
+
+def test_one_whole_frame_is_enough_to_go_on(session):
+    """Nothing more may be asked of the socket than what completes the method."""
+
+    def script(peer):
+        peer.expect_method(1, 'queue.declare')
+        peer.send_method(1, 'queue.declare_ok', 'q', 1, 2)
+        peer.rest()
+
+    ours = session(script, rpc_timeout=10)
+    with lasting(most=SLACK):
+        assert ours.channel.queue_declare('q') == ('q', 1, 2)
+
+
+# --- Calls without a reply ----------------------------------------------------------------------
+
+LATE = method(1, 'queue.declare_ok', 'late', 0, 0)
+CONFIRMED = method(1, 'channel.close_ok')
+REFUSED = method(1, 'channel.close', 404, 'no such queue', 50, 10)
+PIECES = delivery(1, 'tag', 1, b'late')
+
+
+@pytest.mark.parametrize(
+    ('before', 'end'),
+    [
+        (LATE, CONFIRMED),
+        (b'', CONFIRMED),
+        (LATE + PIECES, CONFIRMED),
+        (b'', REFUSED + CONFIRMED),
+    ],
+    ids=['late reply', 'no reply', 'messages too', 'refused'],
+)
+def test_call_without_a_reply_ends_its_channel_and_nothing_else(play, connect, before, end):
+    def script(peer):
+        peer.handshake()
+        peer.open_channel(1)
+        peer.open_channel(2)
+        peer.expect_method(1, 'queue.declare')
+        peer.expect_method(1, 'channel.close')
+        peer.send_raw(before)
+        # The number is not free yet.
+        peer.open_channel(3)
+        peer.expect_method(2, 'queue.declare')
+        # Behind what ends the channel, so that the client has read that.
+        peer.send_raw(end + method(2, 'queue.declare_ok', 'other', 0, 0))
+        if end.startswith(REFUSED):
+            peer.expect_method(1, 'channel.close_ok')
+        peer.open_channel(1)
+        peer.expect_method(1, 'queue.declare')
+        peer.send_method(1, 'queue.declare_ok', 'new', 0, 0)
+        peer.expect_close()
+
+    connection = connect(play(script), rpc_timeout=0.3)
+    channel, other = connection.channel(), connection.channel()
+    got = []
+    channel.callbacks['tag'] = got.append
+    with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout) as caught:
+        channel.queue_declare('q')
+    assert caught.value.args[3] == 'Channel.queue_declare'
+    connection.rpc_timeout = 10
+    assert not channel.is_open
+    for call in (
+        lambda: channel.queue_declare('q'),
+        lambda: channel.basic_publish(amqp.Message('x'), routing_key='q'),
+        lambda: channel.wait(timeout=5),
+        lambda: channel.basic_ack(1),
+    ):
+        with lasting(most=1), pytest.raises(amqp.AMQPTimeout) as again:
+            call()
+        assert again.value.args == caught.value.args
+    with pytest.raises(ValueError, match='the broker has not closed 1 yet'):
+        connection.channel(1)
+    assert connection.channel().channel_id == 3
+    assert other.queue_declare('other')[0] == 'other'
+    new = connection.channel()
+    assert new.channel_id == 1
+    assert new.queue_declare('new')[0] == 'new'
+    assert channel.close() is None
+    assert got == []
+    connection.close()
+
+
+def test_opening_a_channel_without_a_reply_ends_in_time(play, connect):
+    def script(peer):
+        peer.handshake()
+        peer.expect_method(1, 'channel.open')
+        peer.expect_method(1, 'channel.close')
+        peer.send_method(1, 'channel.open_ok')
+        peer.open_channel(2)
+        peer.expect_close()
+
+    connection = connect(play(script), rpc_timeout=0.3)
+    with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout):
+        connection.channel()
+    connection.rpc_timeout = 10
+    assert connection.channel().channel_id == 2
+    connection.close()
+
+
+def test_numbers_that_are_not_free_yet_count_as_channels(play, connect):
+    def script(peer):
+        peer.handshake(tune=(2, 131072, 0))
+        peer.open_channel(1)
+        peer.expect_method(1, 'queue.declare')
+        peer.expect_method(1, 'channel.close')
+        peer.open_channel(2)
+        peer.await_cue()
+        peer.send_method(1, 'channel.close_ok')
+        peer.expect_method(2, 'basic.get')
+        peer.send_method(2, 'basic.get_empty', '')
+        peer.open_channel(1)
+        peer.expect_close()
+
+    broker = play(script)
+    connection = connect(broker, rpc_timeout=0.3)
+    with pytest.raises(amqp.AMQPTimeout):
+        connection.channel().queue_declare('q')
+    connection.rpc_timeout = 10
+    second = connection.channel()
+    with pytest.raises(amqp.AMQPException, match='channels are open'):
+        connection.channel()
+    broker.cue()
+    second.basic_get('q')
+    assert connection.channel().channel_id == 1
+    connection.close()
+
+
+def test_number_of_a_closed_channel_is_its_successors(session):
+    """What is left to be handed out of the old channel does not touch the new one."""
+
+    def script(peer):
+        peer.send_raw(delivery(1, 'tag', 7) + REFUSED)
+        peer.expect_method(1, 'channel.close_ok')
+        peer.open_channel(1)
+        peer.expect_method(1, 'basic.get')
+        peer.send_method(1, 'basic.get_empty', '')
+        peer.expect_close()
+
+    ours = session(script, rpc_timeout=10)
+    got = []
+    old = ours.channel
+    old.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
+    with pytest.raises(amqp.AMQPTimeout):
+        ours.connection.wait(timeout=0.5)
+    new = ours.connection.channel()
+    assert new.channel_id == 1
+    old.wait(timeout=10)
+    assert got == [7]
+    with pytest.raises(amqp.NotFound):
+        old.wait(timeout=10)
+    assert new.basic_get('q') is None
+    assert ours.connection.channels[1] is new
+    ours.connection.close()
+
+
+# --- Connecting ---------------------------------------------------------------------------------
+
+
+def test_connect_timeout_covers_a_peer_that_accepts_and_is_silent(play):
+    broker = play(stall)
+    with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout):
+        amqp.Connection(host=broker.address, connect_timeout=0.3)
+
+
+def test_connect_timeout_covers_a_peer_that_does_not_even_accept():
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(('127.0.0.1', 0))
+        listener.listen(0)
+        for _ in range(8):  # more than are kept waiting: what follows gets no answer
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout):
+            amqp.Connection(host=f'127.0.0.1:{listener.getsockname()[1]}', connect_timeout=0.3)
+
+
+def test_connect_timeout_covers_the_look_up_of_the_name(monkeypatch):
+    answer = threading.Event()
+
+    def hang(host, port, family=0, type=0, proto=0, flags=0):
+        if not flags & socket.AI_NUMERICHOST:
+            answer.wait(20)
+        raise socket.gaierror(socket.EAI_NONAME, 'there is no such name')
+
+    monkeypatch.setattr(socket, 'getaddrinfo', hang)
+    before = set(threading.enumerate())
+    try:
+        with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout) as caught:
+            amqp.Connection(host='slow.example', connect_timeout=0.3)
+        assert 'slow.example' in str(caught.value)
+    finally:
+        answer.set()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(10)
+    # A look-up cannot be stopped, but it does not stop the program from ending either.
+    assert set(threading.enumerate()) - before == set()
+
+
+def test_steps_of_connecting_share_one_deadline(play):
+    def script(peer):
+        time.sleep(0.4)
+        peer.expect_login()
+        time.sleep(0.4)
+        peer.tune()
+        time.sleep(0.4)
+        peer.stall()
+
+    broker = play(script)
+    with about_a_second(), pytest.raises(amqp.AMQPTimeout):
+        amqp.Connection(host=broker.address, connect_timeout=1)
+
+
+# --- Timeouts that are none ---------------------------------------------------------------------
+
+WRONG = [
+    (-1, ValueError),
+    (-0.001, ValueError),
+    (math.nan, ValueError),
+    ('1', TypeError),
+    (True, TypeError),
+    ([], TypeError),
+]
+
+
+@pytest.mark.parametrize(('wrong', 'kind'), WRONG)
+@pytest.mark.parametrize('name', ['connect_timeout', 'rpc_timeout', 'write_timeout'])
+def test_wrong_timeouts_of_a_connection_are_refused_before_connecting(name, wrong, kind):
+    with pytest.raises(kind, match='timeout'):
+        amqp.Connection(host=f'127.0.0.1:{closed_port()}', **{name: wrong})
+
+
+@pytest.mark.parametrize(('wrong', 'kind'), WRONG)
+def test_wrong_timeouts_of_calls_change_nothing(session, wrong, kind):
+    def script(peer):
+        peer.expect_method(1, 'basic.get')
+        peer.send_method(1, 'basic.get_empty', '')
+        peer.expect_close()
+
+    ours = session(script)
+    for call in (
+        ours.channel.wait,
+        ours.connection.wait,
+        ours.channel.close,
+        ours.connection.close,
+    ):
+        with pytest.raises(kind, match='timeout'):
+            call(timeout=wrong)
+    assert ours.channel.basic_get('q') is None
+    ours.connection.close()
+
+
+@pytest.mark.parametrize('endless', [None, math.inf, 1e300, 10**400])
+def test_timeouts_beyond_measure_are_no_limit(session, endless):
+    def script(peer):
+        peer.send_raw(delivery(1, 'tag', 1))
+        peer.expect_close()
+
+    ours = session(script)
+    got = []
+    ours.channel.callbacks['tag'] = got.append
+    ours.channel.wait(timeout=endless)
+    assert len(got) == 1
+    ours.connection.close(timeout=endless)

@@ -1,0 +1,380 @@
+"""Heartbeats: agreed on, sent while the program is busy, and what silence leads to."""
+
+import gc
+import socket
+import threading
+import time
+import weakref
+
+import pytest
+from scripted.checks import lasting
+from scripted_broker import FRAME_HEARTBEAT, content, delivery, method, split_frames
+
+import amqplib.client_0_8 as amqp
+
+from .tools import SLACK, Worker, compute, heartbeat_threads, keep_alive, poll
+
+EVERY_SECOND = (2047, 131072, 1)
+
+
+def heartbeats_in(octets):
+    """Return how many heartbeats there are, after checking that all is whole frames."""
+    frames, left = split_frames(octets)
+    assert left == b''
+    return sum(kind == FRAME_HEARTBEAT for kind, _, _ in frames)
+
+
+def descriptor_of(connection):
+    return connection.transport.sock.fileno()
+
+
+def is_open(descriptor):
+    """Return whether a descriptor refers to a connected socket."""
+    try:
+        with socket.socket(fileno=descriptor) as sock:
+            try:
+                sock.getpeername()
+            finally:
+                sock.detach()
+    except OSError:
+        return False
+    return True
+
+
+# --- What is agreed on --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('client', [None, 0, 1, 600])
+@pytest.mark.parametrize('broker', [0, 1, 60])
+def test_client_decides_and_none_takes_what_the_broker_proposes(
+    no_heartbeat_thread, play, connect, broker, client
+):
+    def script(peer):
+        peer.handshake(tune=(2047, 131072, broker))
+        peer.mark()
+        peer.expect_close()
+        assert peer.tuned.heartbeat == agreed
+
+    agreed = broker if client is None else client
+    connection = connect(play(script), heartbeat=client)
+    assert connection.heartbeat == agreed
+    assert len(heartbeat_threads()) == (1 if agreed else 0)
+    connection.close()
+
+
+@pytest.mark.parametrize('wrong', [-1, 65536, 1.5, 0.0, '10', '', [], object()])
+def test_what_is_no_heartbeat_is_refused_before_connecting(wrong):
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        listener.setblocking(False)
+        host = f'127.0.0.1:{listener.getsockname()[1]}'
+        with pytest.raises((TypeError, ValueError), match='heartbeat'):
+            amqp.Connection(host=host, heartbeat=wrong, connect_timeout=5)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+# --- Sending them -------------------------------------------------------------------------------
+
+
+def test_heartbeats_are_sent_while_the_program_computes(session):
+    """In a callback, and while no call of the connection is in progress."""
+
+    def deliver_first(peer):
+        peer.send_raw(delivery(1, 'tag'))
+        count(peer)
+
+    def count(peer):
+        sent.append(heartbeats_in(keep_alive(peer, 2.5)))
+        peer.mark()
+        peer.rest()
+
+    sent = []
+    idle, busy = session(count, heartbeat=1), session(deliver_first, heartbeat=1)
+    busy.channel.callbacks['tag'] = lambda message: compute(2.5)
+    busy.channel.wait(timeout=10)
+    for ours in (idle, busy):
+        ours.broker.await_mark()
+        assert ours.connection.transport is not None
+    # Two a second are what is meant; on a busy machine there may be fewer.
+    assert all(3 <= number <= 8 for number in sent), sent
+
+
+def test_real_broker_keeps_connections_that_are_busy_or_idle(dial):
+    """Without heartbeats, it resets them after three seconds."""
+    idle, busy = dial(heartbeat=1).channel(), dial(heartbeat=1).channel()
+    queue = busy.queue_declare(exclusive=True, auto_delete=False)[0]
+    busy.basic_publish(amqp.Message('x'), routing_key=queue)
+    busy.basic_consume(queue, callback=lambda message: compute(5))
+    with lasting(least=5, most=60):
+        busy.wait(timeout=10)
+    assert busy.queue_declare(queue, passive=True)[1] == 0
+    assert idle.queue_declare(exclusive=True)[1] == 0
+
+
+def test_no_heartbeats_are_sent_while_other_writes_flow(session):
+    def script(peer):
+        sent.append(heartbeats_in(keep_alive(peer, 2.5)))
+        peer.mark()
+        peer.rest()
+
+    sent = []
+    ours = session(script, heartbeat=1)
+    end = time.monotonic() + 2.4
+    while time.monotonic() < end:
+        ours.channel.basic_publish(amqp.Message('x'), routing_key='q')
+        time.sleep(0.02)
+    ours.broker.await_mark()
+    # Half a second without a publish would be no fault of the library: five are what it would
+    # send if it did not look at the other writes.
+    assert sent[0] <= 2
+
+
+def test_heartbeats_never_come_in_the_middle_of_another_write(play, connect):
+    size = 12_000_000
+
+    def script(peer):
+        peer.handshake(tune=EVERY_SECOND)
+        peer.open_channel()
+        octets = bytearray(peer._buffer)
+        peer._buffer = b''
+        begun = time.monotonic()
+        while len(octets) < size or heartbeats_behind(octets) < 2:
+            # Three seconds for all of it, which is six times as long as a heartbeat may wait.
+            wanted = 400_000 if time.monotonic() - begun < 3 else 4_000_000
+            before = len(octets)
+            while len(octets) < before + wanted:
+                peer.sock.settimeout(0.1)
+                try:
+                    octets += peer.sock.recv(65536)
+                except socket.timeout:
+                    break
+            peer.send_heartbeat()
+            time.sleep(0.1)
+        seen.append(bytes(octets))
+        peer.mark()
+        peer.rest()
+
+    def heartbeats_behind(octets):
+        return octets[-64:].count(bytes([FRAME_HEARTBEAT, 0, 0, 0, 0, 0, 0, 0xCE]))
+
+    seen = []
+    broker = play(script, receive_buffer=65536)
+    connection = connect(broker)
+    channel = connection.channel()
+    body = bytes(range(256)) * (size // 256)
+    with lasting(least=1, most=15):
+        channel.basic_publish(amqp.Message(body), routing_key='q')
+    broker.await_mark()
+    octets = seen[0]
+    assert heartbeats_in(octets) >= 2
+    published = method(1, 'basic.publish', 0, '', 'q', False, False)
+    written = published + content(1, body)
+    assert octets.count(written) == 1
+
+
+def test_heartbeat_that_cannot_be_written_waits_and_the_peer_decides(play, connect):
+    """A full socket is no reason to give up: a broker that is alive may just not read."""
+    beat = bytes([FRAME_HEARTBEAT, 0, 0, 0, 0, 0, 0, 0xCE])
+
+    def script(peer):
+        peer.handshake(tune=EVERY_SECOND)
+        peer.open_channel()
+        peer.await_cue()
+        for _ in range(12):
+            peer.send_heartbeat()
+            time.sleep(0.2)
+        peer.mark()
+        seen.append(keep_alive(peer, 1))
+        peer.mark()
+        peer.rest()
+
+    seen = []
+    broker = play(script, receive_buffer=4096)
+    connection = connect(broker)
+    connection.channel()
+    connection.transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    while True:  # behind the library's back, which would not send one after this
+        try:
+            connection.transport.sock.send(beat)
+        except BlockingIOError:
+            break
+    broker.cue()
+    broker.await_mark()
+    assert connection.transport is not None
+    broker.await_mark()
+    assert connection.transport is not None
+    assert split_frames(seen[0])[1] in [beat[:length] for length in range(8)]
+
+
+# --- Hearing them -------------------------------------------------------------------------------
+
+
+def wait_for_a_message(channel):
+    channel.wait()
+
+
+def wait_with_a_later_deadline(channel):
+    channel.wait(timeout=30)
+
+
+def call(channel):
+    channel.queue_declare('q')
+
+
+def publish_more_than_fits(channel):
+    channel.basic_publish(amqp.Message(bytes(30_000_000)), routing_key='q')
+
+
+def check_given_up(ours, error):
+    """Check that the connection is closed for having been silent, and says so."""
+    assert type(error) is amqp.ConnectionLost
+    assert 'nothing was heard from the broker' in str(error)
+    assert ours.connection.transport is None
+    poll(lambda: ours.sock.fileno() == -1)
+    with lasting(most=1), pytest.raises(amqp.ConnectionLost, match='nothing was heard'):
+        ours.connection.channel()
+    # There is nobody to say goodbye to.
+    with lasting(most=1):
+        ours.connection.close()
+
+
+def test_silence_for_two_intervals_ends_the_call_that_waits_or_comes_next(session):
+    waiting = [wait_for_a_message, wait_with_a_later_deadline, call, publish_more_than_fits]
+    all_of_ours = [session(lambda peer: peer.stall(), heartbeat=1) for _ in waiting]
+    idle = session(lambda peer: peer.stall(), heartbeat=1)
+    with lasting(least=1, most=2 + SLACK):
+        workers = [Worker(wait, ours.channel) for wait, ours in zip(waiting, all_of_ours)]
+        errors = [worker.ended() for worker in workers]
+    for ours, error in zip(all_of_ours, errors):
+        check_given_up(ours, error)
+    poll(lambda: idle.connection.transport is None)
+    with lasting(most=1), pytest.raises(amqp.ConnectionLost) as caught:
+        idle.channel.queue_declare('q')
+    check_given_up(idle, caught.value)
+
+
+def test_any_octet_is_a_sign_of_life(session):
+    whole = delivery(1, 'tag')
+
+    def script(peer):
+        for position in range(6):
+            peer.send_raw(whole[position : position + 1])
+            time.sleep(0.5)
+        peer.send_raw(whole[6:])
+        peer.rest()
+
+    ours = session(script, heartbeat=1)
+    got = []
+    ours.channel.callbacks['tag'] = got.append
+    with lasting(least=2.5, most=20):
+        ours.channel.wait()
+    assert len(got) == 1
+
+
+def test_octets_that_nobody_has_read_yet_are_a_sign_of_life(session):
+    whole = delivery(1, 'tag')
+
+    def script(peer):
+        peer.send_raw(whole[:9])
+        peer.mark()
+        peer.await_cue()
+        peer.send_raw(whole[9:])
+        peer.rest()
+
+    ours = session(script, heartbeat=1)
+    ours.broker.await_mark()
+    compute(2.8)
+    assert ours.connection.transport is not None
+    ours.broker.cue()
+    got = []
+    ours.channel.callbacks['tag'] = got.append
+    ours.channel.wait(timeout=10)
+    assert len(got) == 1
+
+
+def test_jumps_of_the_wall_clock_change_nothing(session, monkeypatch):
+    def script(peer):
+        keep_alive(peer, 2.5)
+        peer.send_raw(delivery(1, 'tag'))
+        peer.rest()
+
+    real = time.time
+    jumps = iter([86400, -86400, 3600, -1e9, 1e9] * 1_000_000)
+    monkeypatch.setattr(time, 'time', lambda: real() + next(jumps))
+    ours = session(script, heartbeat=1)
+    with lasting(least=0.9, most=1 + SLACK), pytest.raises(amqp.AMQPTimeout):
+        ours.channel.wait(timeout=1)
+    got = []
+    ours.channel.callbacks['tag'] = got.append
+    ours.channel.wait(timeout=15)
+    assert len(got) == 1
+
+
+def test_no_module_of_the_library_looks_at_the_wall_clock():
+    import pkgutil
+    from importlib import import_module
+
+    import amqplib.client_0_8
+
+    for module in pkgutil.iter_modules(amqplib.client_0_8.__path__):
+        names = vars(import_module(f'amqplib.client_0_8.{module.name}'))
+        assert time.time not in [value for value in names.values() if callable(value)]
+        assert time not in list(names.values())
+
+
+# --- The thread ---------------------------------------------------------------------------------
+
+
+def test_one_daemon_thread_serves_all_connections_and_ends_with_the_last(no_heartbeat_thread, dial):
+    before = set(threading.enumerate())
+    connections = [dial(heartbeat=60) for _ in range(5)]
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.daemon
+    for connection in connections[:-1]:
+        connection.close()
+    assert heartbeat_threads() == [thread]
+    connections[-1].close()
+    poll(lambda: not thread.is_alive(), 'the end of the thread')
+    dial(heartbeat=60)
+    (second,) = heartbeat_threads()
+    assert second is not thread
+
+
+def test_heartbeat_of_zero_starts_no_thread(no_heartbeat_thread, dial):
+    before = set(threading.enumerate())
+    connection = dial(heartbeat=0)
+    connection.channel().queue_declare(exclusive=True)
+    assert set(threading.enumerate()) == before
+
+
+def test_dropped_connection_is_collected_and_its_thread_ends(no_heartbeat_thread, address):
+    connection = amqp.Connection(host=address, heartbeat=1)
+    connection.channel()
+    (thread,) = heartbeat_threads()
+    descriptor = descriptor_of(connection)
+    assert is_open(descriptor)
+    gone = weakref.ref(connection)
+    del connection
+
+    def collected():
+        gc.collect()
+        return gone() is None  # the thread may just look at it
+
+    poll(collected, 'the end of the connection')
+    assert not is_open(descriptor)
+    poll(lambda: not thread.is_alive(), 'the end of the thread')
+
+
+def test_lost_connection_ends_the_thread(no_heartbeat_thread, session):
+    ours = session(lambda peer: peer.reset(), heartbeat=600)
+    (thread,) = heartbeat_threads()
+    with pytest.raises(amqp.ConnectionLost):
+        ours.channel.wait(timeout=10)
+    poll(lambda: not thread.is_alive(), 'the end of the thread')
+
+
+@pytest.mark.parametrize('heartbeat', [0, 60])
+def test_tcp_keepalive_is_on_whatever_the_heartbeat(dial, heartbeat):
+    sock = dial(heartbeat=heartbeat).transport.sock
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -1,0 +1,279 @@
+"""Connections and channels by the hundred: descriptors, threads and memory are as before."""
+
+import contextlib
+import gc
+import socket
+import threading
+import tracemalloc
+import weakref
+
+import pytest
+from scripted.checks import open_descriptors
+from scripted_broker import HEADER, method
+
+import amqplib.client_0_8 as amqp
+
+from .tools import closed_port, heartbeat_threads, poll
+
+#: Octets of memory for each time something is done that are taken for noise.
+NOISE = 64
+#: Octets that may stay in any case, such as those of caches that are bounded.
+BASE = 150_000
+
+
+@contextlib.contextmanager
+def as_before(times):
+    """Check that descriptors, threads and memory are afterwards what they were before.
+
+    times: how often the block does what it does.
+    """
+    gc.collect()
+    descriptors, threads = open_descriptors(), set(threading.enumerate())
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        yield
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < BASE + times * NOISE, f'{grown} octets more'
+    assert open_descriptors() <= descriptors
+    assert set(threading.enumerate()) - threads - set(heartbeat_threads()) == set()
+
+
+def repeat(times, do, warm_up=20):
+    """Do something a few times, and then many times that have to leave nothing."""
+    for _ in range(warm_up):
+        do()
+    with as_before(times):
+        for _ in range(times):
+            do()
+
+
+# --- Connections that fail ----------------------------------------------------------------------
+
+
+def test_refused_connections_leave_nothing():
+    address = f'127.0.0.1:{closed_port()}'
+
+    def fail():
+        with pytest.raises(amqp.ConnectionLost):
+            amqp.Connection(host=address)
+
+    repeat(500, fail)
+
+
+START = method(0, 'connection.start', 8, 0, {}, 'PLAIN AMQPLAIN', 'en_US')
+TUNE = method(0, 'connection.tune', 2047, 131072, 60)
+#: How far the peer goes before it hangs up.
+PARTS = [
+    b'',
+    START[:5],
+    START,
+    START + TUNE,
+    START + TUNE + method(0, 'connection.open_ok', '')[:-1],
+]
+
+
+class Quitter:
+    """Listens, and hangs up on each client at one point or another of the handshake."""
+
+    def __init__(self):
+        self._listener = socket.create_server(('127.0.0.1', 0))
+        self.address = f'127.0.0.1:{self._listener.getsockname()[1]}'
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self):
+        served = 0
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return  # shut down
+            served += 1
+            with client, contextlib.suppress(OSError):
+                client.recv(len(HEADER))
+                client.sendall(PARTS[served % len(PARTS)])
+
+
+def test_half_handshakes_leave_nothing():
+    with Quitter() as quitter:
+
+        def fail():
+            with pytest.raises(amqp.AMQPConnectionException):
+                amqp.Connection(host=quitter.address, connect_timeout=10)
+
+        repeat(500, fail)
+
+
+def test_refused_logins_leave_nothing(address):
+    def fail():
+        with pytest.raises(amqp.LoginRefused):
+            amqp.Connection(host=address, password='wrong')
+
+    repeat(50, fail, warm_up=5)
+
+
+# --- Channels -----------------------------------------------------------------------------------
+
+
+def test_opened_and_closed_channels_leave_nothing(dial):
+    connection = dial()
+
+    def open_and_close():
+        channel = connection.channel()
+        assert channel.channel_id == 1
+        channel.close()
+
+    repeat(2000, open_and_close)
+    assert list(connection.channels) == [0]
+
+
+def test_opened_and_closed_channels_need_no_collector(dial):
+    connection = dial()
+    gc.collect()
+    gc.disable()
+    try:
+        gone = []
+        for _ in range(100):
+            channel = connection.channel()
+            queue = channel.queue_declare(exclusive=True)[0]
+            channel.basic_consume(queue, callback=print)
+            channel.close()
+            gone.append(weakref.ref(channel))
+            del channel
+        assert [ref() for ref in gone] == [None] * 100
+    finally:
+        gc.enable()
+
+
+def fail_and_open_again(connection, times):
+    def fail():
+        channel = connection.channel()
+        assert channel.channel_id == 1
+        with pytest.raises(amqp.NotFound):
+            channel.queue_declare('no-such-queue', passive=True)
+        channel.close()
+
+    repeat(times, fail)
+    assert list(connection.channels) == [0]
+    assert connection.channel().queue_declare(exclusive=True)[1] == 0
+
+
+def test_channel_errors_leave_nothing_and_free_the_number(dial):
+    fail_and_open_again(dial(), 300)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_five_thousand_channel_errors(dial):
+    fail_and_open_again(dial(), 5000)
+
+
+def test_channel_errors_that_nobody_waits_for_leave_nothing(dial):
+    """As of publishing to an exchange that does not exist."""
+    connection = dial()
+
+    def fail():
+        channel = connection.channel()
+        channel.basic_publish(amqp.Message('x'), exchange='no-such-exchange')
+        with pytest.raises(amqp.NotFound):
+            channel.close()
+
+    repeat(200, fail)
+    assert list(connection.channels) == [0]
+
+
+# --- Connections --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('heartbeat', [0, 60])
+def test_opened_and_closed_connections_leave_nothing(address, heartbeat):
+    def open_and_close():
+        with amqp.Connection(host=address, heartbeat=heartbeat) as connection:
+            channel = connection.channel()
+            queue = channel.queue_declare(exclusive=True)[0]
+            channel.basic_publish(amqp.Message('x'), routing_key=queue)
+            channel.basic_consume(queue, callback=lambda message: None)
+            channel.wait(timeout=10)
+
+    repeat(100, open_and_close)
+
+
+def test_dropped_connections_leave_nothing_once_they_are_collected(address):
+    def drop():
+        connection = amqp.Connection(host=address, heartbeat=0)
+        connection.channel().queue_declare(exclusive=True)
+        del connection
+        gc.collect()
+
+    repeat(40, drop, warm_up=5)
+
+
+def test_dropped_connections_with_heartbeats_leave_nothing(address):
+    descriptors = open_descriptors()
+    for _ in range(20):
+        amqp.Connection(host=address, heartbeat=1).channel()
+
+    def all_gone():
+        gc.collect()  # the thread may just have looked at one
+        return open_descriptors() <= descriptors and not heartbeat_threads()
+
+    poll(all_gone, 'the end of the connections')
+
+
+def test_lost_connections_leave_nothing(address):
+    def lose():
+        connection = amqp.Connection(host=address)
+        channel = connection.channel()
+        connection.transport.sock.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(amqp.ConnectionLost):
+            channel.queue_declare(exclusive=True)
+        with pytest.raises(amqp.ConnectionLost):
+            channel.queue_declare(exclusive=True)
+        connection.close()
+
+    repeat(50, lose, warm_up=5)
+
+
+def connect_without_a_collector(address, times):
+    """Once closed, a connection and what belongs to it goes without the garbage collector."""
+    gc.collect()
+    descriptors = open_descriptors()
+    gc.disable()
+    try:
+        gone = []
+        for number in range(times):
+            connection = amqp.Connection(host=address, heartbeat=number % 2 * 60)
+            channel = connection.channel()
+            queue = channel.queue_declare(exclusive=True)[0]
+            channel.basic_consume(queue, callback=lambda message: None)
+            connection.close()
+            gone += [weakref.ref(connection), weakref.ref(channel)]
+            del connection, channel
+        # The heartbeat thread may hold the last ones for a moment.
+        poll(lambda: not any(ref() for ref in gone), 'the end of the connections')
+        assert open_descriptors() <= descriptors
+        assert gc.collect() < times
+    finally:
+        gc.enable()
+
+
+def test_closed_connections_need_no_collector(address):
+    connect_without_a_collector(address, 150)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_thousand_closed_connections_need_no_collector(address):
+    connect_without_a_collector(address, 1000)

@@ -1,0 +1,420 @@
+"""Ctrl-C and other signals: they come through at once, and leave a connection that is sound.
+
+What is interrupted runs in a Python of its own, against a scripted or the real broker.
+"""
+
+import contextlib
+import hashlib
+import random
+import signal
+import sys
+import time
+
+import pytest
+from scripted.checks import lasting
+from scripted_broker import delivery, method_payload, split_frames
+
+import amqplib.client_0_8 as amqp
+
+from .tools import PATIENCE, SLACK, Child, interrupted, posix_only, refused, run_in_child
+
+pytestmark = posix_only
+
+#: Seconds from the child's word that it is ready until it is in its call.
+MOMENT = 0.3
+
+
+def ready():
+    print('ready', flush=True)
+
+
+def interrupt(child):
+    """Press Ctrl-C when the child is in its call, which has to end soon after."""
+    child.expect('ready')
+    time.sleep(MOMENT)
+    child.signal(signal.SIGINT)
+    with lasting(most=SLACK):
+        child.expect('interrupted')
+
+
+def interrupted_said():
+    print('interrupted', flush=True)
+
+
+# --- Ctrl-C -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('heartbeat', [0, 1])
+def test_ctrl_c_in_a_wait_leaves_all_usable(address, heartbeat):
+    with Child(interrupt_a_wait, address, heartbeat) as child:
+        interrupt(child)
+
+
+def interrupt_a_wait(address, heartbeat):
+    connection = amqp.Connection(host=address, heartbeat=heartbeat)
+    channel = connection.channel()
+    queue = channel.queue_declare(exclusive=True)[0]
+    got = []
+    channel.basic_consume(queue, no_ack=True, callback=lambda message: got.append(message.body))
+    with interrupted():
+        ready()
+        channel.wait()
+    interrupted_said()
+    channel.basic_publish(amqp.Message('after it'), routing_key=queue)
+    channel.wait(timeout=PATIENCE)
+    assert got == ['after it'], got
+    connection.close()
+
+
+def test_ctrl_c_in_a_wait_that_another_thread_reads_for(address):
+    with Child(interrupt_a_follower, address) as child:
+        interrupt(child)
+
+
+def interrupt_a_follower(address):
+    from .tools import Worker, poll
+
+    connection = amqp.Connection(host=address, heartbeat=0)
+    reading, channel = connection.channel(), connection.channel()
+    queue = reading.queue_declare(exclusive=True, auto_delete=False)[0]
+    reading.basic_consume(queue, no_ack=True)
+    worker = Worker(reading.wait)
+    poll(lambda: not connection._reading.acquire(blocking=False) or connection._reading.release())
+    with interrupted():
+        ready()
+        channel.wait()
+    interrupted_said()
+    assert channel.queue_declare(queue, passive=True)[2] == 1
+    channel.basic_publish(amqp.Message('x'), routing_key=queue)
+    worker.result()
+    connection.close()
+
+
+def test_ctrl_c_in_a_callback_leaves_all_usable(address):
+    with Child(interrupt_a_callback, address) as child:
+        interrupt(child)
+
+
+def interrupt_a_callback(address):
+    connection = amqp.Connection(host=address)
+    channel = connection.channel()
+    queue = channel.queue_declare(exclusive=True, auto_delete=False)[0]
+    got = []
+
+    def callback(message):
+        got.append(message.body)
+        message.delivery_info['channel'].basic_ack(message.delivery_tag)
+        if message.body == '1':
+            ready()
+            time.sleep(60)
+
+    for number in range(3):
+        channel.basic_publish(amqp.Message(str(number)), routing_key=queue)
+    channel.basic_consume(queue, callback=callback)
+    with interrupted():
+        while True:
+            channel.wait()
+    interrupted_said()
+    channel.wait(timeout=PATIENCE)
+    assert got == ['0', '1', '2'], got
+    connection.close()
+
+
+def test_ctrl_c_in_a_call_ends_its_channel_only(play):
+    def script(peer):
+        peer.handshake()
+        peer.open_channel(1)
+        peer.expect_method(1, 'queue.declare')
+        peer.expect_method(1, 'channel.close')
+        peer.send_method(1, 'queue.declare_ok', 'late', 0, 0)
+        peer.open_channel(2)
+        peer.send_method(1, 'channel.close_ok')
+        peer.expect_method(2, 'basic.get')
+        peer.send_method(2, 'basic.get_empty', '')
+        peer.open_channel(1)
+        peer.expect_close()
+
+    with Child(interrupt_a_call, play(script).address) as child:
+        interrupt(child)
+
+
+def interrupt_a_call(address):
+    connection = amqp.Connection(host=address)
+    channel = connection.channel()
+    with interrupted():
+        ready()
+        channel.queue_declare('q')
+    interrupted_said()
+    for call in (lambda: channel.queue_declare('q'), lambda: channel.wait(timeout=5)):
+        assert 'interrupted' in str(refused(call))
+    other = connection.channel()
+    assert other.channel_id == 2
+    assert other.basic_get('q') is None
+    assert connection.channel().channel_id == 1
+    connection.close()
+
+
+def test_ctrl_c_in_a_large_write_ends_the_connection_and_no_more_is_written(play):
+    def script(peer):
+        peer.handshake()
+        peer.open_channel()
+        peer.await_cue()
+        octets.append(peer.rest())
+
+    octets = []
+    broker = play(script, receive_buffer=65536)
+    with Child(interrupt_a_write, broker.address) as child:
+        interrupt(child)
+        child.expect('closed')
+        broker.cue()
+    broker.finish()
+    assert len(octets[0]) > 100_000
+    frames, rest = split_frames(octets[0])
+    published = method_payload('basic.publish', 0, '', 'q', False, False)
+    assert frames[0] == (1, 1, published)
+    assert [kind for kind, _, _ in frames[1:]] == [2] + [3] * (len(frames) - 2)
+    # Only zeros of the body, from where the last whole frame ends.
+    assert rest.strip(b'\0')[:1] in (b'', b'\3')
+    assert len(rest.strip(b'\0')) <= 8
+
+
+def interrupt_a_write(address):
+    connection = amqp.Connection(host=address)
+    channel = connection.channel()
+    with interrupted():
+        ready()
+        channel.basic_publish(amqp.Message(bytes(50_000_000)), routing_key='q')
+    interrupted_said()
+    for call in (
+        connection.channel,
+        lambda: channel.basic_publish(amqp.Message('x'), routing_key='q'),
+        lambda: channel.queue_declare('q'),
+    ):
+        assert 'interrupted' in str(refused(call, amqp.ConnectionLost))
+    channel.close()
+    connection.close()
+    print('closed', flush=True)
+
+
+@pytest.mark.parametrize('of', ['connection', 'channel'])
+def test_ctrl_c_in_close_closes(play, of):
+    def script(peer):
+        peer.handshake()
+        peer.open_channel()
+        if of == 'channel':
+            peer.expect_method(1, 'channel.close')
+        peer.expect_method(0, 'connection.close')
+        if of == 'channel':
+            peer.send_method(0, 'connection.close_ok')
+        peer.expect_end()
+
+    with Child(interrupt_close, play(script).address, of) as child:
+        interrupt(child)
+
+
+def interrupt_close(address, of):
+    connection = amqp.Connection(host=address)
+    channel = connection.channel()
+    with interrupted():
+        ready()
+        (channel if of == 'channel' else connection).close(timeout=None)
+    interrupted_said()
+    assert not channel.is_open
+    refused(lambda: channel.queue_declare('q'))
+    if of == 'channel':
+        connection.close()
+    assert connection.transport is None
+    refused(connection.channel)
+
+
+def test_ctrl_c_while_connecting_leaves_nothing_open(play):
+    def script(peer):
+        peer.expect_login()
+        peer.expect_end()
+
+    with Child(interrupt_connecting, play(script).address) as child:
+        interrupt(child)
+
+
+def interrupt_connecting(address):
+    from scripted.checks import open_descriptors
+
+    before = open_descriptors()
+    with interrupted():
+        ready()
+        amqp.Connection(host=address, connect_timeout=None)
+    assert open_descriptors() == before
+    interrupted_said()
+
+
+def test_interruptions_at_any_moment_leave_a_usable_or_a_lost_connection(address):
+    run_in_child(interrupt_at_random, address, 150)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize('seed', range(5))
+def test_thousands_of_interruptions_at_any_moment(address, seed):
+    run_in_child(interrupt_at_random, address, 3000, seed, seconds=500)
+
+
+class Interruption(BaseException):
+    """What a signal raises, at whatever point the program is."""
+
+
+def interrupt_at_random(address, times, seed=1):
+    """Interrupt publishing, getting, calls and waiting; each time, all goes on or says why not."""
+    # Where it strikes a finalizer, Python prints that and goes on.
+    sys.unraisablehook = lambda unraisable: None
+    moments = random.Random(seed)
+    armed = [False]
+
+    def strike(number, where):
+        if armed[0]:
+            armed[0] = False
+            raise Interruption
+
+    signal.signal(signal.SIGALRM, strike)
+    session = None
+    struck = lost = 0
+    while struck < times:
+        session = session or Interruptible(address)
+        try:
+            armed[0] = True
+            signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.0001, 0.004))
+            while armed[0]:
+                session.step()
+        except Interruption:
+            struck += 1
+        except amqp.AMQPException as error:
+            # It struck where the error that it caused was raised instead.
+            check_that_it_says_so(error)
+        armed[0] = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if not session.usable():
+            lost += 1
+            session = None
+    assert lost < struck
+    if session is not None:
+        session.connection.close()
+
+
+def check_that_it_says_so(error):
+    assert 'interrupted' in str(error), repr(error)
+
+
+class Interruptible:
+    """A connection on which much is done."""
+
+    def __init__(self, address):
+        self.connection = amqp.Connection(host=address, rpc_timeout=PATIENCE)
+        self.open()
+        self.numbers = 0
+
+    def open(self):
+        self.channel = self.connection.channel()
+        self.queue = self.channel.queue_declare(exclusive=True, auto_delete=False)[0]
+
+    def step(self):
+        self.numbers += 1
+        body = bytes(self.numbers % 3 * 50_000 + 1)
+        self.channel.basic_publish(amqp.Message(body), routing_key=self.queue)
+        message = self.channel.basic_get(self.queue, no_ack=True)
+        assert message is None or len(message.body) % 50_000 == 1
+        with contextlib.suppress(amqp.AMQPTimeout):
+            self.channel.wait(timeout=0.0005)
+
+    def usable(self):
+        """Return whether the connection goes on, after a check that it does or says why not."""
+        if self.channel.is_open:
+            try:
+                assert self.channel.queue_declare(self.queue, passive=True)[0] == self.queue
+                return True
+            except amqp.AMQPException as error:
+                check_that_it_says_so(error)
+        try:
+            self.open()
+            return True
+        except amqp.AMQPException as error:
+            check_that_it_says_so(error)
+            assert self.connection.transport is None
+            self.connection.close()
+            return False
+
+
+# --- Signals whose handlers return --------------------------------------------------------------
+
+
+@pytest.mark.parametrize('kind', ['SIGALRM', 'SIGUSR1'])
+def test_bodies_are_whole_in_a_storm_of_signals(address, kind):
+    run_in_child(transfer_in_a_storm, address, kind, 12_000_000)
+
+
+def transfer_in_a_storm(address, kind, size):
+    import os
+    import threading
+
+    caught = []
+    signal.signal(getattr(signal, kind), lambda number, where: caught.append(number))
+    done = threading.Event()
+    if kind == 'SIGALRM':
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    else:
+
+        def storm():
+            while not done.wait(0.001):
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+        thread = threading.Thread(target=storm)
+        thread.start()
+    with amqp.Connection(host=address, rpc_timeout=60, write_timeout=60) as connection:
+        channel = connection.channel()
+        queue = channel.queue_declare(exclusive=True, auto_delete=False)[0]
+        body = random.Random(0).getrandbits(size * 8).to_bytes(size, 'big')
+        channel.basic_publish(amqp.Message(body), routing_key=queue)
+        channel.basic_publish(amqp.Message(body[::-1]), routing_key=queue)
+        for expected in (body, body[::-1]):
+            got = []
+            while not got or got[0] is None:
+                got = [channel.basic_get(queue, no_ack=True)]
+            digests = [hashlib.sha256(octets).digest() for octets in (got[0].body, expected)]
+            assert digests[0] == digests[1]
+    done.set()
+    if kind == 'SIGALRM':
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    else:
+        thread.join()
+    assert len(caught) > 20, len(caught)
+
+
+def test_messages_are_whole_and_in_order_in_a_storm_of_signals(play):
+    """Of small messages too, with a peer that sends them in odd portions."""
+    octets = b''.join(delivery(1, 'tag', number, b'%d' % number) for number in range(2000))
+
+    def script(peer):
+        peer.handshake()
+        peer.open_channel()
+        portions = random.Random(1)
+        position = 0
+        while position < len(octets):
+            step = portions.randint(1, 300)
+            peer.send_raw(octets[position : position + step])
+            position += step
+        peer.expect_close()
+
+    run_in_child(consume_in_a_storm, play(script).address, 2000)
+
+
+def consume_in_a_storm(address, count):
+    caught = []
+    signal.signal(signal.SIGALRM, lambda number, where: caught.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    with amqp.Connection(host=address) as connection:
+        channel = connection.channel()
+        got = []
+        channel.callbacks['tag'] = lambda message: got.append(int(message.body))
+        while len(got) < count:
+            channel.wait(timeout=PATIENCE)
+        assert got == list(range(count))
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert caught
