@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, U
 
 from amqplib.client_0_8 import spec
 from amqplib.client_0_8.basic_message import Message
-from amqplib.client_0_8.deadline import Deadline
+from amqplib.client_0_8.deadline import NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
     AMQPConnectionException,
     AMQPException,
@@ -226,9 +226,11 @@ class AbstractChannel:
             args = args.getvalue()
         self._transmit(_SIGNATURE.pack(*method_sig) + args, content)
 
-    def _transmit(self, payload: bytes, content: Optional[Message] = None) -> None:
+    def _transmit(
+        self, payload: bytes, content: Optional[Message] = None, deadline: Deadline = NEVER
+    ) -> None:
         connection, channel_id = self._open()
-        connection._send(channel_id, payload, content)
+        connection._send(channel_id, payload, content, deadline)
 
     def _encode(self, name: str, *values: Any) -> bytes:
         """Return the payload of the named method with these values of its fields."""
@@ -262,7 +264,7 @@ class AbstractChannel:
         self._reply = None
         self._expected = method.replies
         try:
-            self._transmit(payload)
+            self._transmit(payload, None, deadline)
             return self._wait_for_reply(connection, method, deadline)
         except Exception:
             self._expected = ()
@@ -277,6 +279,8 @@ class AbstractChannel:
     def _wait_for_reply(self, connection: Connection, method: Method, deadline: Deadline) -> Any:
         try:
             connection._wait_until(self, self._has_reply, deadline)
+        except AMQPConnectionException:
+            raise  # of which a WriteTimeout of another thread is one
         except AMQPTimeout:
             text = f'no reply within {deadline.seconds} s'
             timeout = AMQPTimeout(0, text, method.signature, self._name_of(method.signature))
@@ -331,12 +335,13 @@ class AbstractChannel:
     def _lose(self, cause: AMQPException) -> None:
         """Note that this channel is closed, and why; the first cause counts.
 
-        What was delivered before is still handed out; only then does it let go of everything.
+        If nobody was told, what was delivered before is still handed out; only the call that
+        raises the cause lets go of the connection and the callbacks.
         """
         if self._cause is None:
             self._cause = cause
             self._told = cause.told
-        if not self.method_queue:
+        if self._told:
             self._do_close()
 
     def _raise_cause(self) -> NoReturn:

@@ -86,6 +86,9 @@ class Message(GenericContent):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        if 'properties' in state:  # as amqplib 1.0.2 pickled them
+            self.properties = state.pop('properties')
         self.__dict__.update(state)
 
     def __copy__(self) -> Message:

@@ -19,10 +19,11 @@ from amqplib.client_0_8.abstract_channel import (
     printable,
 )
 from amqplib.client_0_8.basic_message import Message
-from amqplib.client_0_8.deadline import Deadline
+from amqplib.client_0_8.deadline import NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
     NO_METHOD,
     AMQPChannelException,
+    AMQPConnectionException,
     AMQPException,
     AMQPTimeout,
     ConsumerCancelled,
@@ -93,7 +94,13 @@ class Channel(AbstractChannel):
             super().__init__(connection, connection._choose_channel_id(channel_id))
         self.auto_decode = auto_decode
         AMQP_LOGGER.debug('using channel %s', self.channel_id)
-        self._x_open()
+        try:
+            self._x_open()
+        except BaseException:
+            if self._cause is None:  # nothing was sent
+                self._forget()
+                self._lose(AMQPChannelException(0, 'the channel was never opened'))
+            raise
 
     def __repr__(self) -> str:
         state = 'open' if self.is_open else 'closed'
@@ -160,7 +167,14 @@ class Channel(AbstractChannel):
         self.method_queue.clear()
         try:
             self._call('channel.close', *values, timeout=deadline)
-        except AMQPTimeout:
+        except AMQPConnectionException:
+            raise  # of which a WriteTimeout is one
+        except AMQPTimeout as error:
+            if self._cause is None:
+                # It could not even be sent.
+                self._closing = False
+                error.told = True
+                self._abandon(error)
             if self._crossed is None:
                 raise
         if not self._told:  # the broker's own close came first
@@ -172,8 +186,9 @@ class Channel(AbstractChannel):
             if self._crossed is not None:
                 self._lose(self._crossed)
                 return
-            self._lose(AMQPChannelException(0, 'the channel was closed by this program'))
-            self._told = True
+            cause = AMQPChannelException(0, 'the channel was closed by this program')
+            cause.told = True
+            self._lose(cause)
 
     def _close(self, args: AMQPReader) -> None:
         # For those who dispatch methods themselves; the read loop calls _closed_by_broker.
@@ -186,17 +201,21 @@ class Channel(AbstractChannel):
         signature = (class_id, method_id)
         cause = channel_exception(code, printable(text), signature, self._name_of(signature))
         AMQP_LOGGER.debug('channel %s closed by the broker: %s', self.channel_id, cause)
-        self._send_soon('channel.close_ok')
         if self._closing:
             # The two closes crossed: the broker still confirms ours, and the number is not free
             # before that. Now and then RabbitMQ does not, as its channel ends just then.
             self._crossed = self._crossed or cause
             self._close_deadline.shorten(CONFIRM_TIMEOUT)
-        else:
+            self._send_soon('channel.close_ok')
+            return
+        self._lose(cause)
+        try:
+            # Before the number is free for another channel.
+            self._send_soon('channel.close_ok')
+        finally:
             if self.connection is not None:
                 self.connection._note_closed(self)
             self._forget()
-            self._lose(cause)
 
     def _arrive(self, method: ArrivedMethod) -> None:
         if method[0] == _BASIC_DELIVER and not self._closing:
@@ -571,7 +590,7 @@ class Channel(AbstractChannel):
             connection._look_for_input(self)
         if not self.active:
             connection._wait_for_flow(self)
-        connection._send(channel_id, payload, msg)
+        connection._send(channel_id, payload, msg, NEVER)
         return None
 
     def _basic_return(self, args: AMQPReader, msg: Message) -> None:

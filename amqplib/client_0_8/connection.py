@@ -25,7 +25,7 @@ from amqplib.client_0_8.abstract_channel import (
 )
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Channel
-from amqplib.client_0_8.deadline import NEVER, Deadline
+from amqplib.client_0_8.deadline import AT_ONCE, NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
     NO_METHOD,
     AMQPChannelException,  # noqa: F401  (old programs import it from here)
@@ -46,7 +46,7 @@ from amqplib.client_0_8.serialization import (
     encode_once,
 )
 from amqplib.client_0_8.spec import METHODS, Signature
-from amqplib.client_0_8.transport import create_transport, join_address, wait_for
+from amqplib.client_0_8.transport import create_transport, join_address
 
 __all__ = ['Connection']
 
@@ -72,6 +72,13 @@ LOOK_INTERVAL = 0.05
 
 #: Octets that are read ahead while a write waits for the broker.
 MOST_READ_AHEAD = 64 * 1024 * 1024
+
+#: Receives after the deadline of a wait that may complete what has arrived before.
+MOST_LATE_RECEIVES = 64
+
+#: Seconds and octets that are spent, after a write failed, to read why.
+LAST_WORDS = 0.2
+MOST_LAST_WORDS = 16 * 1024 * 1024
 
 #: Seconds after which a write that waits looks again who may read the socket.
 _BLOCKED_WRITE_STEP = 0.1
@@ -166,6 +173,8 @@ class Connection(AbstractChannel):
                 text = f'redirected to what is no address: {printable(host)!r}'
                 raise ProtocolError(spec.SYNTAX_ERROR, text, _REDIRECT) from error
             if redirected is None:
+                # The password is not needed any more.
+                del self._login
                 return
             AMQP_LOGGER.debug('redirected to %s', redirected)
             host = redirected
@@ -424,9 +433,14 @@ class Connection(AbstractChannel):
             self._send_soon(channel_id, self._encode('channel.close', *values))
 
     def _note_closed(self, channel: AbstractChannel) -> None:
-        """Remember that the broker closed a channel, until a call raises why."""
+        """Remember that the broker closed a channel, until a call raises why.
+
+        Of several, the first one; the others are in the log.
+        """
         if self._unheard is None or self._unheard._told:
             self._unheard = channel
+        else:
+            AMQP_LOGGER.warning('the broker closed a channel: %s', channel._cause)
 
     def _new_consumer_tag(self) -> str:
         return f'amqplib-{next(self._consumer_tags)}'
@@ -459,11 +473,12 @@ class Connection(AbstractChannel):
             nonlocal scanned
             assert allowed_methods is not None
             queue = channel.method_queue
-            while scanned < len(queue):
-                if queue[scanned][0] in allowed_methods:
-                    return True
-                scanned += 1
-            return False
+            # Its own copy: the thread that reads and the one that waits may both be here.
+            position = scanned
+            while position < len(queue) and queue[position][0] not in allowed_methods:
+                position += 1
+            scanned = position
+            return position < len(queue)
 
         self._wait_until(channel, something if allowed_methods is None else allowed, deadline)
         return channel._take(allowed_methods)
@@ -493,11 +508,15 @@ class Connection(AbstractChannel):
     def _read_until(
         self, channel: AbstractChannel, ready: Callable[[], bool], deadline: Deadline
     ) -> None:
+        late = 0
         while not ready() and channel._cause is None:
             self._receive(deadline)
-            # What arrives for others does not prolong the wait.
+            # What has arrived is taken, however many portions it has; but what goes on arriving
+            # for others does not prolong the wait.
             if deadline.expired() and not ready() and channel._cause is None:
-                raise _nothing_arrived(deadline)
+                late += 1
+                if late > MOST_LATE_RECEIVES:
+                    raise _nothing_arrived(deadline)
 
     def _follow(
         self, channel: AbstractChannel, ready: Callable[[], bool], deadline: Deadline
@@ -575,20 +594,30 @@ class Connection(AbstractChannel):
             return None
         try:
             self._flush()
-            self.method_reader.receive(deadline)
-        except AMQPTimeout:
-            raise
+            if self.method_writer.pending:
+                self._receive_for_a_while(deadline)
+            else:
+                self.method_reader.receive(deadline)
         except AMQPConnectionException as error:
             return error
         return None
 
     def _flush(self) -> None:
-        """Send what could not be sent at once, if it can be sent now."""
+        """Send what could not be sent before, if it can be sent now."""
         try:
             self.method_writer.flush()
         except AMQPTimeout as error:
-            if self.method_writer.dest.cut:
-                raise WriteTimeout(*error.args) from None
+            raise WriteTimeout(*error.args) from None
+
+    def _receive_for_a_while(self, deadline: Deadline) -> None:
+        """Receive, but come back soon to send what is still to be sent."""
+        try:
+            self.method_reader.receive(deadline.earlier(Deadline(_BLOCKED_WRITE_STEP)))
+        except AMQPConnectionException:
+            raise
+        except AMQPTimeout:
+            if deadline.expired():
+                raise
 
     def _hand_out(self) -> None:
         """Give the methods that were read to their channels."""
@@ -647,7 +676,9 @@ class Connection(AbstractChannel):
             try:
                 transport = self.transport
                 if transport is not None:
-                    self._receive(_AT_ONCE)
+                    self._receive(AT_ONCE)
+            except AMQPConnectionException:
+                raise
             except AMQPTimeout:
                 pass  # there was nothing
             finally:
@@ -660,15 +691,19 @@ class Connection(AbstractChannel):
         """Wait until the broker takes messages on the channel again."""
         try:
             self._wait_until(channel, lambda: channel.active, Deadline(self.write_timeout))
+        except AMQPConnectionException:
+            raise
         except AMQPTimeout:
             text = 'the broker has paused the channel for more than {} s'
             raise AMQPTimeout(0, text.format(self.write_timeout), _BASIC_PUBLISH) from None
 
     # Writing
 
-    def _send(self, channel_id: int, payload: bytes, content: Optional[Message]) -> None:
+    def _send(
+        self, channel_id: int, payload: bytes, content: Optional[Message], deadline: Deadline
+    ) -> None:
         try:
-            self.method_writer.write(channel_id, payload, content)
+            self.method_writer.write(channel_id, payload, content, deadline)
         except AMQPException as error:
             self._write_failed(error)
         except BaseException:
@@ -688,16 +723,15 @@ class Connection(AbstractChannel):
 
     def _write_failed(self, error: AMQPException) -> None:
         """Raise why a write failed, after closing the connection if it has to be."""
-        if isinstance(error, AMQPTimeout):
-            if not self.method_writer.dest.cut:
-                raise error
-            text = f'{error.amqp_reply_text}, in the middle of a write: the outcome is unknown'
-            error = WriteTimeout(error.amqp_reply_code, text)
-        self._read_last_words()
-        if self.blocked is not None:
-            text = f'{error.amqp_reply_text}; the broker takes no messages: {self.blocked}'
-            error = type(error)(error.amqp_reply_code, text, *error.args[2:])
-        self._fail(error)
+        if isinstance(error, AMQPTimeout) and not isinstance(error, WriteTimeout):
+            raise error  # nothing was sent
+        try:
+            self._read_last_words()
+        finally:
+            if self.blocked is not None:
+                text = f'{error.amqp_reply_text}; the broker takes no messages: {self.blocked}'
+                error = type(error)(error.amqp_reply_code, text, *error.args[2:])
+            self._fail(error)
         self._raise_cause()
 
     def _send_heartbeat(self) -> None:
@@ -706,14 +740,13 @@ class Connection(AbstractChannel):
             return
         try:
             if not self.method_writer.dest.cut:
-                self.method_writer.dest.send(HEARTBEAT_FRAME, _AT_ONCE)
-        except AMQPTimeout:
-            # The socket is full: the peer has more to read than a heartbeat.
-            if self.method_writer.dest.cut:
-                self._fail(ConnectionLost(0, 'a heartbeat was cut short'))
+                # If the socket is full, the peer has more to read than a heartbeat.
+                self.method_writer.dest.send_at_once(HEARTBEAT_FRAME)
         except ConnectionLost as error:
-            self._read_last_words()
-            self._fail(error)
+            try:
+                self._read_last_words()
+            finally:
+                self._fail(error)
         finally:
             self.method_writer.lock.release()
             self._free_descriptor()
@@ -728,8 +761,14 @@ class Connection(AbstractChannel):
         if not self._reading.acquire(blocking=False):
             return  # another thread is reading
         try:
-            while self.transport is not None:
-                self._receive(_AT_ONCE)
+            transport, deadline = self.method_writer.dest, Deadline(LAST_WORDS)
+            most_received = transport.received + MOST_LAST_WORDS
+            while (
+                self.transport is not None
+                and transport.received < most_received
+                and not deadline.expired()
+            ):
+                self._receive(AT_ONCE)
         except AMQPException:
             pass  # there is nothing more to be read
         finally:
@@ -756,18 +795,20 @@ class Connection(AbstractChannel):
         remaining = deadline.remaining()
         step = _BLOCKED_WRITE_STEP if remaining is None else min(remaining, _BLOCKED_WRITE_STEP)
         if transport.received >= most_received or not self._reading.acquire(blocking=False):
-            return wait_for(transport.sock, step, write=True)[1]
+            return transport.is_ready(step, write=True)[1]
         try:
-            readable, writable = wait_for(transport.sock, step, read=True, write=True)
+            readable, writable = transport.is_ready(step, read=True, write=True)
             if readable:
                 # Only queued: handing out may need to write.
-                self.method_reader.receive(_AT_ONCE)
+                self.method_reader.receive(AT_ONCE)
                 transport.torn = False
                 arrived = self.method_reader.queue
                 close = self._methods['connection.close'].signature
                 if arrived and arrived[-1][:2] == (0, close):
                     # It need not read any more; the caller looks up why.
                     raise ConnectionLost(0, 'the broker closed the connection during a write')
+        except AMQPConnectionException:
+            raise
         except AMQPTimeout:
             pass  # a part of a TLS record
         finally:
@@ -802,11 +843,20 @@ class Connection(AbstractChannel):
         self._encode('connection.close', *values)  # before anything is changed
         remaining = deadline.remaining()
         if not self._closer.acquire(timeout=-1 if remaining is None else remaining):
-            raise AMQPTimeout(0, f'another thread did not end its close() within {timeout} s')
+            text = f'another thread did not end its close() within {timeout} s'
+            self._fail(AMQPTimeout(0, text))
+            self._raise_cause()
         try:
             if self.transport is not None:
                 self._closing = True
                 self._call('connection.close', *values, timeout=deadline)
+        except AMQPConnectionException:
+            raise  # of which a WriteTimeout is one
+        except AMQPTimeout as error:
+            # Perhaps it could not even be sent.
+            error.told = True
+            self._fail(error)
+            raise
         finally:
             self._closer.release()
         if self._unheard is not None and not self._unheard._told:
@@ -925,7 +975,6 @@ _BASIC_RETURN = METHODS['basic.return'].signature
 _WORTH_KNOWING = (_CHANNEL_CLOSE, _BASIC_RETURN)
 _REDIRECT = METHODS['connection.redirect'].signature
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
-_AT_ONCE = Deadline(0)
 
 #: The connections of this process that may be open, for a forked child to let go of them.
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()

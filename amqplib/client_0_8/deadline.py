@@ -39,6 +39,12 @@ class Deadline:
         moment = monotonic() + seconds
         self._moment = moment if self._moment is None else min(self._moment, moment)
 
+    def earlier(self, other: Deadline) -> Deadline:
+        """Return the one of the two that passes first."""
+        if self._moment is None:
+            return other
+        return self if other._moment is None or self._moment <= other._moment else other
+
     def expired(self) -> bool:
         """Return whether the moment has passed."""
         return self._moment is not None and monotonic() >= self._moment
@@ -46,3 +52,5 @@ class Deadline:
 
 #: No limit.
 NEVER = Deadline(None)
+#: Now: what cannot be done without waiting is not done.
+AT_ONCE = Deadline(0)

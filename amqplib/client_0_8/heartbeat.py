@@ -11,12 +11,15 @@ receiving do not look at the clock for this.
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from time import monotonic
 from typing import Optional, Protocol
 
 from amqplib.client_0_8.transport import _AbstractTransport, wait_for
+
+LOGGER = logging.getLogger('amqplib')
 
 #: How often in an interval a connection is looked at.
 LOOKS_PER_INTERVAL = 4
@@ -99,10 +102,9 @@ class _Monitor:
         with self._changed:
             self._pulses.append(_Pulse(connection, transport, interval))
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name='amqplib heartbeats', daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name='amqplib heartbeats', daemon=True)
+                thread.start()
+                self._thread = thread
             self._changed.notify()
 
     def unwatch(self, connection: Watched) -> None:
@@ -120,13 +122,21 @@ class _Monitor:
                 now = monotonic()
                 due = [pulse for pulse in self._pulses if pulse.due <= now]
             for pulse in due:
-                if not pulse.look(now):
+                if not _look(pulse, now):
                     self._drop(pulse)
 
     def _drop(self, pulse: _Pulse) -> None:
         with self._changed:
             if pulse in self._pulses:
                 self._pulses.remove(pulse)
+
+
+def _look(pulse: _Pulse, now: float) -> bool:
+    try:
+        return pulse.look(now)
+    except Exception:
+        LOGGER.warning('a heartbeat failed', exc_info=True)
+        return True
 
 
 _monitor = _Monitor()

@@ -26,12 +26,14 @@ from struct import Struct
 from typing import Any, Callable, Optional, Union
 
 from amqplib.client_0_8.basic_message import Message
-from amqplib.client_0_8.deadline import NEVER, Deadline
+from amqplib.client_0_8.deadline import AT_ONCE, NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
+    AMQPException,
     AMQPTimeout,
     ConnectionLost,
     ProtocolError,
     ProtocolVersionRefused,
+    WriteTimeout,
 )
 from amqplib.client_0_8.serialization import AMQPReader, AMQPWriter
 from amqplib.client_0_8.spec import (
@@ -324,11 +326,6 @@ class MethodReader:
             self.queue.append((channel, partial.signature, partial.args, message))
 
 
-def _cut_short() -> ConnectionLost:
-    """Return the error for a write after one that was cut: it would be taken for its rest."""
-    return ConnectionLost(0, 'a write was cut short: nothing more can be sent')
-
-
 def _wrong_end(octet: int) -> ProtocolError:
     return ProtocolError(FRAME_ERROR, f'a frame ends in 0x{octet:02x}')
 
@@ -399,6 +396,8 @@ class MethodWriter:
         self.lock = threading.RLock()
         # Frames that must not wait for the lock; whoever holds it sends them before it leaves.
         self._urgent: deque[bytes] = deque()
+        # The deadline that cut a write.
+        self._cut_by: Optional[WriteTimeout] = None
 
     def write_method(
         self,
@@ -412,7 +411,13 @@ class MethodWriter:
             args = args.getvalue()
         self.write(channel, _SIGNATURE.pack(*method_sig) + args, content)
 
-    def write(self, channel: int, payload: bytes, content: Optional[Message] = None) -> None:
+    def write(
+        self,
+        channel: int,
+        payload: bytes,
+        content: Optional[Message] = None,
+        deadline: Deadline = NEVER,
+    ) -> None:
         """Send a method and its content: all of it is encoded first.
 
         payload: class id, method id and arguments.
@@ -421,22 +426,23 @@ class MethodWriter:
         encoded or a frame would be too large; ConnectionLost or AMQPTimeout when sending.
         """
         if content is None:
-            self._send(self.dest.send, self._method_frame(channel, payload))
+            self._send(self.dest.send, self._method_frame(channel, payload), deadline)
             return
         body = content.body
         if type(body) is not bytes:
             body = content.encode_body()
         properties = content._serialize_properties()
         if len(body) > 0 and len(body) + len(properties) + len(payload) <= SMALL:
-            self._send(self.dest.send, _small_frames(channel, payload, properties, body))
+            frames = _small_frames(channel, payload, properties, body)
+            self._send(self.dest.send, frames, deadline)
             return
         head = self._method_frame(channel, payload)
         self._check_size(_CONTENT.size + len(properties), 'properties')
         pieces = [head, *self._content_pieces(channel, payload[:2], properties, body)]
         if len(body) <= LARGEST_JOINED:
-            self._send(self.dest.send, b''.join(pieces))
+            self._send(self.dest.send, b''.join(pieces), deadline)
         else:
-            self._send(self.dest.send_pieces, pieces)
+            self._send(self.dest.send_pieces, pieces, deadline)
 
     def _method_frame(self, channel: int, payload: bytes) -> bytes:
         self._check_size(len(payload), 'arguments')
@@ -465,23 +471,54 @@ class MethodWriter:
             end = _END
         yield end
 
-    def _send(self, send: Callable[[Any, Deadline], None], octets: Any) -> None:
-        deadline = NEVER if self.write_timeout is None else Deadline(self.write_timeout)
-        with self.lock:
-            if self._urgent:
-                # A channel.open, for instance, must not overtake the close-ok that made its
-                # number free.
-                self.flush()
-            if self.dest.cut:
-                raise _cut_short()
-            send(octets, deadline)
-        if self._urgent:
+    def _send(self, send: Callable[[Any, Deadline], None], octets: Any, deadline: Deadline) -> None:
+        if self.write_timeout is not None:
+            deadline = deadline.earlier(Deadline(self.write_timeout))
+        remaining = deadline.remaining()
+        if remaining is None:
+            self._send_alone(send, octets, deadline)
+        elif self.lock.acquire(timeout=remaining):
             try:
-                self.flush()
-            except AMQPTimeout:
-                if self.dest.cut:
-                    raise
-                # This method was sent; the others stay queued.
+                self._send_alone(send, octets, deadline)
+            finally:
+                self.lock.release()
+        else:
+            raise AMQPTimeout(0, f'other threads were sending for {deadline.seconds} s')
+        if self._urgent:
+            self.flush()
+
+    def _send_alone(
+        self, send: Callable[[Any, Deadline], None], octets: Any, deadline: Deadline
+    ) -> None:
+        with self.lock:
+            if self.dest.cut:
+                raise self._cut_short()
+            # A channel.open, for instance, must not overtake the close-ok that made its number
+            # free.
+            try:
+                while self._urgent:
+                    self.dest.send(self._urgent[0], deadline)
+                    self._urgent.popleft()
+                send(octets, deadline)
+            except AMQPTimeout as error:
+                raise self._timed_out(error) from None
+
+    def _timed_out(self, error: AMQPTimeout) -> AMQPTimeout:
+        """Return the error for a write that ended so: by whether any of it was sent."""
+        if not self.dest.cut:
+            return error
+        text = f'{error.amqp_reply_text}, in the middle of a write: the outcome is unknown'
+        self._cut_by = WriteTimeout(error.amqp_reply_code, text)
+        return WriteTimeout(*self._cut_by.args)
+
+    def _cut_short(self) -> AMQPException:
+        """Return the error for a write after one that was cut: it would be taken for its rest.
+
+        It is the same one, if another thread comes here before the first has told anybody.
+        """
+        if self._cut_by is not None:
+            return WriteTimeout(*self._cut_by.args)
+        return ConnectionLost(0, 'a write was cut short: nothing more can be sent')
 
     def write_soon(self, channel: int, payload: bytes) -> None:
         """Send a method without waiting for another thread's write.
@@ -491,15 +528,27 @@ class MethodWriter:
         self._urgent.append(self._method_frame(channel, payload))
         self.flush()
 
+    @property
+    def pending(self) -> bool:
+        """Whether frames of write_soon() could not be sent yet."""
+        return bool(self._urgent)
+
     def flush(self) -> None:
-        """Send the frames of write_soon(), unless another thread is about to."""
+        """Send the frames of write_soon(), unless another thread is about to.
+
+        What the socket does not take at once stays queued: a thread that reads must not wait
+        here, as the broker may be waiting for it to read.
+        """
         while self._urgent and self.lock.acquire(blocking=False):
             try:
-                if not self._urgent:
-                    return
                 if self.dest.cut:
-                    raise _cut_short()
-                self.dest.send(self._urgent[0], Deadline(self.write_timeout))
-                self._urgent.popleft()
+                    raise self._cut_short()
+                if self._urgent:
+                    self.dest.send(self._urgent[0], AT_ONCE)
+                    self._urgent.popleft()
+            except AMQPTimeout:
+                if self.dest.cut:
+                    raise
+                return
             finally:
                 self.lock.release()

@@ -70,7 +70,10 @@ class _AbstractTransport:
     """
 
     default_port = AMQP_PORT
-    _would_block: tuple[type[OSError], ...] = (BlockingIOError,)
+    # socket.timeout comes if the program has given the socket a timeout of its own.
+    _would_block: tuple[type[OSError], ...] = (BlockingIOError, socket.timeout)
+    # Whether octets of a write that would block are kept, and may be sent all the same.
+    _keeps_octets = False
 
     sock: Any = None
 
@@ -126,13 +129,18 @@ class _AbstractTransport:
         own = self.sock.gettimeout()
         if own and (limit is None or own < limit):
             limit = own  # set by the program itself, which is how old ones limited a wait
-        try:
-            happened = any(wait_for(self.sock, limit, read, write))
-        except OSError as error:
-            raise ConnectionLost.from_error(error, 'the connection broke') from error
-        if not happened:
+        if not any(self.is_ready(limit, read, write)):
             what = 'nothing arrived' if read else 'nothing could be sent'
             raise AMQPTimeout(0, f'{what} within {deadline.seconds or own or 0} s')
+
+    def is_ready(
+        self, seconds: Optional[float], read: bool = False, write: bool = False
+    ) -> tuple[bool, bool]:
+        """Do what wait_for() does with the socket; raise ConnectionLost if it is closed."""
+        try:
+            return wait_for(self.sock, seconds, read, write)
+        except OSError as error:
+            raise ConnectionLost.from_error(error, 'the connection broke') from error
 
     def receive(self, deadline: Deadline = NEVER) -> None:
         """Wait for octets and put them behind those in the read buffer.
@@ -148,12 +156,12 @@ class _AbstractTransport:
 
     def _receive_some(self, deadline: Deadline) -> bytes:
         while True:
-            if not self._more:
+            if not self._more or self.sock.gettimeout() != 0:
                 self.wait_until_readable(deadline)
             self.torn = True
             try:
                 octets: bytes = self.sock.recv(RECEIVE_SIZE)
-            except BlockingIOError:
+            except self._would_block:
                 self._more = self.torn = False
                 continue
             except OSError as error:
@@ -208,6 +216,7 @@ class _AbstractTransport:
             try:
                 sent = self._send_some(pieces)
             except self._would_block:
+                begun = begun or self._keeps_octets
                 try:
                     (self.wait_writable or self.wait_until_writable)(deadline)
                 except AMQPTimeout:
@@ -218,6 +227,27 @@ class _AbstractTransport:
                 raise ConnectionLost.from_error(error, 'the connection broke') from error
             begun = True
             _drop(pieces, sent)
+
+    def send_at_once(self, octets: bytes) -> bool:
+        """Send all of it if that is possible without waiting; return whether it was.
+
+        Raises ConnectionLost, also if only a part could be sent.
+        """
+        if not self.is_ready(0, write=True)[1]:
+            return False
+        self.cut = True
+        try:
+            sent = self.sock.send(octets)
+        except self._would_block:
+            sent = 0
+        except OSError as error:
+            raise ConnectionLost.from_error(error, 'the connection broke') from error
+        if sent == len(octets):
+            self.sent += 1
+        elif sent or self._keeps_octets:
+            raise ConnectionLost(0, 'a write was cut short')
+        self.cut = False
+        return bool(sent)
 
     def _send_some(self, pieces: deque[memoryview]) -> int:
         """Send what the socket takes of the pieces; return how many octets that was."""
@@ -272,12 +302,17 @@ class SSLTransport(_AbstractTransport):
     """
 
     default_port = AMQPS_PORT
+    # OpenSSL has encrypted a record before it finds that it cannot be sent.
+    _keeps_octets = True
+
+    # Subclasses of amqplib 1.0.2's time set them only now and then.
+    sslopts: Any = True
+    sslobj: Any = None
 
     def __init__(
         self, host: str, connect_timeout: Optional[float], ssl: tls.Options = True
     ) -> None:
         self.sslopts = ssl
-        self.sslobj: Any = None
         super().__init__(host, connect_timeout)
 
     def _prepare(self) -> None:
@@ -373,7 +408,10 @@ def wait_for(
         )
         return bool(readable or failed), bool(writable or failed)
     poller = select.poll()
-    poller.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+    try:
+        poller.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+    except ValueError:  # closed just now, by another thread
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
     events = poller.poll(None if seconds is None else ceil(seconds * 1000))
     if not events:
         return False, False
