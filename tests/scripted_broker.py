@@ -31,7 +31,8 @@ import threading
 import time
 from types import SimpleNamespace
 
-from amqplib.client_0_8.spec import BY_SIGNATURE, METHODS
+from amqplib.client_0_8.spec import METHODS
+from amqplib.client_0_9_1 import spec as spec_0_9_1
 
 LOOPBACK = '127.0.0.1'
 HEADER = b'AMQP\x01\x01\x08\x00'
@@ -41,6 +42,20 @@ END = b'\xce'
 #: channel_max, frame_max, heartbeat
 TUNE = (2047, 131072, 0)
 MECHANISMS = 'PLAIN AMQPLAIN'
+
+
+class Version:
+    """A version of AMQP, with the octets that a client begins with, and its methods."""
+
+    def __init__(self, header, major, minor, methods):
+        self.header = header
+        self.numbers = (major, minor)
+        self.methods = methods
+        self.by_signature = {row.signature: row for row in methods.values()}
+
+
+VERSION_0_8 = Version(HEADER, 8, 0, METHODS)
+VERSION_0_9_1 = Version(b'AMQP\x00\x00\x09\x01', 0, 9, spec_0_9_1.METHODS)
 
 #: Seconds that a script may take altogether.
 SCRIPT_SECONDS = 20
@@ -53,10 +68,12 @@ class ScriptedBroker:
     tls: an ssl.SSLContext, to speak TLS from the first octet.
     receive_buffer: octets that the system keeps for a script that does not read.
     host: the address to listen on.
+    version: the `Version` of AMQP that it speaks.
     """
 
-    def __init__(self, *scripts, tls=None, receive_buffer=None, host=LOOPBACK):
+    def __init__(self, *scripts, tls=None, receive_buffer=None, host=LOOPBACK, version=VERSION_0_8):
         self.tls = tls
+        self.version = version
         self._scripts = scripts
         self._deadline = time.monotonic() + SCRIPT_SECONDS
         self._peers = []
@@ -142,6 +159,7 @@ class Peer:
     def __init__(self, broker, sock):
         self.broker = broker
         self.sock = sock
+        self.version = broker.version
         self._buffer = b''
         #: What the client answered to tune, once `handshake` is through.
         self.tuned = None
@@ -181,8 +199,9 @@ class Peer:
         octets, self._buffer = self._buffer[:count], self._buffer[count:]
         return octets
 
-    def expect_header(self, header=HEADER):
-        """Read the protocol header."""
+    def expect_header(self, header=None):
+        """Read the protocol header; that of the version that is spoken by default."""
+        header = header or self.version.header
         octets = self.read(len(header))
         assert octets == header, f'the client began with {octets!r}'
 
@@ -197,7 +216,7 @@ class Peer:
     def expect_method(self, channel, name):
         """Read a method; return its values, as attributes."""
         frame = self.expect_frame()
-        method = read_method(frame)
+        method = read_method(frame, self.version)
         assert method is not None, f'expected {name}, got {frame!r}'
         assert (method.channel, method.name) == (channel, name), f'expected {name}, got {method}'
         return method
@@ -256,7 +275,7 @@ class Peer:
 
     def send_method(self, channel, name, *values):
         """Send a method."""
-        self.send_raw(method(channel, name, *values))
+        self.send_raw(method(channel, name, *values, version=self.version))
 
     def send_content(self, channel, name, *values, body=b'', properties=b'\0\0'):
         """Send a method with its content."""
@@ -268,7 +287,8 @@ class Peer:
     def expect_login(self, mechanisms=MECHANISMS, locales='en_US', server_properties=None):
         """Read the protocol header, send start, and return the values of start-ok."""
         self.expect_header()
-        self.send_method(0, 'connection.start', 8, 0, server_properties or {}, mechanisms, locales)
+        said = (server_properties or {}, mechanisms, locales)
+        self.send_method(0, 'connection.start', *self.version.numbers, *said)
         return self.expect_method(0, 'connection.start_ok')
 
     def tune(self, *tune):
@@ -292,7 +312,8 @@ class Peer:
     def open_channel(self, channel=1):
         """Read channel.open and confirm it."""
         self.expect_method(channel, 'channel.open')
-        self.send_method(channel, 'channel.open_ok')
+        fields = self.version.methods['channel.open_ok'].fields
+        self.send_method(channel, 'channel.open_ok', *['' for _ in fields])
 
     def expect_close(self):
         """Read connection.close, confirm it, and wait for the end; return its values."""
@@ -334,14 +355,14 @@ def frame(frame_type, channel, payload, end=END):
     return struct.pack('>BHI', frame_type, channel, len(payload)) + payload + end
 
 
-def method(channel, name, *values):
+def method(channel, name, *values, version=VERSION_0_8):
     """Return the octets of a method frame."""
-    return frame(FRAME_METHOD, channel, method_payload(name, *values))
+    return frame(FRAME_METHOD, channel, method_payload(name, *values, version=version))
 
 
-def method_payload(name, *values):
+def method_payload(name, *values, version=VERSION_0_8):
     """Return the payload of a method frame."""
-    row = METHODS[name]
+    row = version.methods[name]
     assert len(values) == len(row.fields), f'{name} has the fields {row.fields}'
     octets = b''
     bits = []
@@ -473,13 +494,13 @@ class Octets:
     }
 
 
-def read_method(arrived):
+def read_method(arrived, version=VERSION_0_8):
     """Return a method frame's values as attributes, with `channel` and `name`; else None."""
     frame_type, channel, payload = arrived
     if frame_type != FRAME_METHOD:
         return None
     octets = Octets(payload)
-    row = BY_SIGNATURE[octets.number(2), octets.number(2)]
+    row = version.by_signature[octets.number(2), octets.number(2)]
     values = {name: octets.value(wire_type) for name, wire_type in row.fields}
     assert not octets.octets, f'{row.name} is followed by {octets.octets!r}'
     return SimpleNamespace(channel=channel, name=row.name, **values)

@@ -196,8 +196,8 @@ class AbstractChannel:
             self._expected = ()
             self._reply = method
         elif method_sig in self._IMMEDIATE_METHODS:
-            self._handled += 1
             self.dispatch_method(*method)
+            self._handled += 1
         elif method_sig in self._REPLIES and method_sig not in self._unclaimed:
             text = f'a reply that nothing was waiting for: {self._name_of(method_sig)}'
             raise ProtocolError(spec.COMMAND_INVALID, text, method_sig, self._name_of(method_sig))

@@ -1,7 +1,7 @@
 """Channel: the channel, access, exchange, queue, basic and tx methods of AMQP 0-8.
 
 To add a protocol method, add its row to ``spec.py`` and its function here: one that sends it
-(`_call` if there is a reply, else `_cast`), and one in `_METHOD_MAP` for what the broker sends.
+(`_call` if there is a reply, else `_cast`), and one in `_HANDLERS` for what the broker sends.
 """
 
 from __future__ import annotations

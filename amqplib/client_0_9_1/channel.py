@@ -329,8 +329,8 @@ class Channel(channel_0_8.Channel):
         if method[0] == _BASIC_DELIVER and not self._closing:
             self.method_queue.append(method)
         elif method[0] == _BASIC_ACK.signature and not self._closing:
-            self._handled += 1
             self._confirmed(_BASIC_ACK, method[1])
+            self._handled += 1
         else:
             super()._arrive(method)
 

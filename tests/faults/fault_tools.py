@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 import uuid
+from pathlib import Path
 
 import amqplib.client_0_8 as amqp
 
@@ -136,6 +137,24 @@ def suspended(node):
     """Freeze a node for the duration of the block."""
     node.suspend()
     try:
+        poll(lambda: is_frozen(node.pid), 'a frozen node')
         yield
     finally:
         node.resume()
+
+
+def is_frozen(pid):
+    """Return whether each thread of a process has stopped, as far as the system tells.
+
+    The signal takes effect some time after it was sent.
+    """
+    threads = Path(f'/proc/{pid}/task')
+    return not threads.exists() or all(map(is_stopped, threads.iterdir()))
+
+
+def is_stopped(thread):
+    try:
+        status = (thread / 'stat').read_text()
+    except OSError:  # it has just ended
+        return True
+    return status.rpartition(') ')[2][0] in 'Tt'

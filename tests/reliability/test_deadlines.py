@@ -41,7 +41,10 @@ def stall(peer):
 
 
 def flood(octets):
-    """Return a script that sends these octets without end."""
+    """Return a script that sends these octets without end.
+
+    There should be so many that the client finds something whenever it looks.
+    """
 
     def script(peer):
         peer.mark()
@@ -136,7 +139,7 @@ def test_slow_drip_does_not_prolong_a_wait_and_is_not_lost(session):
 
 @pytest.mark.parametrize(
     'octets',
-    [HEARTBEAT * 100, delivery(2, 'tag', 1, bytes(100)) * 20],
+    [HEARTBEAT * 50_000, delivery(2, 'tag', 1, bytes(1000)) * 1000],
     ids=['heartbeats', 'messages of another channel'],
 )
 def test_what_arrives_for_others_does_not_prolong_a_wait(play, connect, octets):
@@ -159,7 +162,7 @@ def test_what_arrives_for_others_does_not_prolong_a_wait(play, connect, octets):
 
 
 def test_messages_of_its_own_do_not_prolong_a_call(session):
-    ours = session(flood(delivery(1, 'tag', 1, bytes(100)) * 20), rpc_timeout=1)
+    ours = session(flood(delivery(1, 'tag', 1, bytes(1000)) * 1000), rpc_timeout=1)
     ours.broker.await_mark()
     with about_a_second(), pytest.raises(amqp.AMQPTimeout):
         ours.channel.queue_declare('q')

@@ -184,6 +184,33 @@ def test_threads_that_wait_for_nothing_take_no_time(dial):
         worker.ended()
 
 
+def test_confirmation_that_had_to_wait_comes_before_what_is_sent_next(session):
+    """It frees the number of the channel, which the next thing that is sent may take."""
+
+    def script(peer):
+        peer.send_method(1, 'channel.close', 404, 'gone', 50, 10)
+        peer.expect_method(1, 'channel.close_ok')
+        peer.open_channel(1)
+        peer.expect_close()
+
+    ours = session(script, rpc_timeout=10)
+    busy, free = threading.Event(), threading.Event()
+
+    def write():
+        with ours.connection.method_writer.lock:
+            busy.set()
+            free.wait(PATIENCE)
+
+    writer = Worker(write)
+    assert busy.wait(PATIENCE)
+    with pytest.raises(amqp.NotFound):
+        ours.channel.wait(timeout=10)
+    free.set()
+    writer.result()
+    assert ours.connection.channel().channel_id == 1
+    ours.connection.close()
+
+
 # --- The end ------------------------------------------------------------------------------------
 
 

@@ -63,9 +63,9 @@ def connect(play):
     """A function that connects to a scripted broker; what is still open afterwards is dropped."""
     connections = []
 
-    def start(broker, **arguments):
+    def start(broker, cls=amqp.Connection, **arguments):
         arguments.setdefault('connect_timeout', 10)
-        connection = amqp.Connection(host=broker.address, **arguments)
+        connection = cls(host=broker.address, **arguments)
         connections.append(connection)
         return connection
 

@@ -1,0 +1,228 @@
+"""Tables of the results, and what they say about the limits."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from clients import C_CLIENT, CLIENTS, OURS, PEERS
+from works import (
+    BARE_LIMIT,
+    DOUBLE_LIMIT,
+    HUGE,
+    IMPORT_LIMIT,
+    MAIN_WORKS,
+    PEAK_LIMIT,
+    WALL_LIMIT,
+    WORKS,
+)
+
+# --- Figures -----------------------------------------------------------------
+
+
+def figures(results, work, clock):
+    """Return {client: median in microseconds a message} of a work, or {}."""
+    found = results['works'].get(work, {})
+    return {client: median(times[clock]) for client, times in found.items()}
+
+
+def best_peer(times):
+    """Return the pure-Python peer that needs least; None if there is none."""
+    return min((peer for peer in PEERS if peer in times), key=times.get, default=None)
+
+
+def import_times(results):
+    return {client: median(times) * 1e3 for client, times in results.get('imports', {}).items()}
+
+
+def huge_figures(results, size, name):
+    return {
+        client: median(sizes[str(size)][name]) for client, sizes in results.get('huge', {}).items()
+    }
+
+
+# --- Limits ------------------------------------------------------------------
+
+
+def limit(what, ours, other, against, most, unit='us'):
+    """Return one row of the table of limits."""
+    return {
+        'what': what,
+        'ours': ours,
+        'other': other,
+        'against': against,
+        'unit': unit,
+        'ratio': ours / other,
+        'at_most': most,
+        'holds': ours / other <= most,
+    }
+
+
+def limits(results):
+    """Return a row for each limit of which both sides were measured."""
+    return [
+        *work_limits(results),
+        *c_limits(results),
+        *wall_limits(results),
+        *bare_limits(results),
+        *import_limits(results),
+        *huge_limits(results),
+    ]
+
+
+def work_limits(results):
+    for work in MAIN_WORKS:
+        times = figures(results, work.name, 'cpu')
+        peer = best_peer(times)
+        if work.limit and peer and OURS in times:
+            yield limit(work.name, times[OURS], times[peer], peer, work.limit)
+
+
+def c_limits(results):
+    for work in MAIN_WORKS:
+        times = figures(results, work.name, 'cpu')
+        if work.c_limit and OURS in times and C_CLIENT in times:
+            yield limit(work.name, times[OURS], times[C_CLIENT], C_CLIENT, work.c_limit)
+
+
+def wall_limits(results):
+    times = figures(results, 'consume', 'wall')
+    if OURS in times and C_CLIENT in times:
+        yield limit('consume, wall time', times[OURS], times[C_CLIENT], C_CLIENT, WALL_LIMIT)
+
+
+def bare_limits(results):
+    bare = results.get('bare')
+    if bare:
+        ours, other = bare[OURS] * 1e6, bare['bare socket'] * 1e6
+        yield limit('round trip, wall time', ours, other, 'bare socket', BARE_LIMIT)
+
+
+def import_limits(results):
+    times = import_times(results)
+    if OURS in times and 'py-amqp' in times:
+        yield limit('import', times[OURS], times['py-amqp'], 'py-amqp', IMPORT_LIMIT, 'ms')
+
+
+def huge_limits(results):
+    peaks = huge_figures(results, HUGE, 'peak')
+    if OURS in peaks:
+        megabytes = HUGE / 1e6
+        yield limit(
+            '100 MB body, memory', peaks[OURS] * megabytes, megabytes, 'the body', PEAK_LIMIT, 'MB'
+        )
+        whole = huge_figures(results, HUGE, 'cpu')[OURS] * 1e3
+        half = huge_figures(results, HUGE // 2, 'cpu')[OURS] * 1e3
+        yield limit('100 MB body', whole, half, '50 MB body', DOUBLE_LIMIT, 'ms')
+
+
+# --- Text --------------------------------------------------------------------
+
+
+def as_text(results):
+    """Return all tables."""
+    parts = [
+        heading(results['facts']),
+        work_table(results, 'CPU', 'cpu', 'user and system time of the client process'),
+        work_table(results, 'Wall', 'wall', 'from the first message to the last'),
+        other_table(results),
+        limit_table(results),
+        notes(results),
+    ]
+    return '\n\n'.join(part for part in parts if part) + '\n'
+
+
+def heading(facts):
+    return (
+        f'{facts["python"]} on {facts["system"]}, {facts["cores"]} cores; {facts["broker"]}\n'
+        f'{", ".join(" ".join(pair) for pair in facts["versions"].items())}\n'
+        f'medians of {facts["rounds"]} rounds in turn; {facts["messages"]} small messages a round; '
+        f'measured in {facts["seconds"]} s'
+    )
+
+
+def work_table(results, title, clock, explanation):
+    """Return a table of microseconds a message."""
+    measured = [work.name for work in WORKS if results['works'].get(work.name)]
+    if not measured:
+        return ''
+    found = {name: figures(results, name, clock) for name in measured}
+    clients = clients_of(list(found.values()))
+    rows = [['', *clients]]
+    rows += [[name, *(number(found[name].get(client)) for client in clients)] for name in measured]
+    return f'{title} microseconds a message ({explanation})\n\n{table(rows)}'
+
+
+def other_table(results):
+    lines = {
+        'import, CPU ms': import_times(results),
+        '1,000 idle channels, KiB each': {
+            client: octets / 1024 / 1000 for client, octets in results.get('channels', {}).items()
+        },
+        '50 MB body out and back, CPU ms': scaled(huge_figures(results, HUGE // 2, 'cpu'), 1e3),
+        '100 MB body out and back, CPU ms': scaled(huge_figures(results, HUGE, 'cpu'), 1e3),
+        '100 MB body, wall ms': scaled(huge_figures(results, HUGE, 'wall'), 1e3),
+        '100 MB body, memory in bodies': huge_figures(results, HUGE, 'peak'),
+    }
+    lines = {name: found for name, found in lines.items() if found}
+    if not lines:
+        return ''
+    clients = clients_of(list(lines.values()))
+    rows = [['', *clients]]
+    rows += [[name, *(number(found.get(c)) for c in clients)] for name, found in lines.items()]
+    return f'Other costs\n\n{table(rows)}'
+
+
+def scaled(found, factor):
+    return {client: value * factor for client, value in found.items()}
+
+
+def limit_table(results):
+    rows = [['', OURS, 'against', '', 'ratio', 'at most', '']]
+    for row in results['limits']:
+        unit = row['unit']
+        rows.append([
+            row['what'],
+            f'{number(row["ours"])} {unit}',
+            f'{number(row["other"])} {unit}',
+            row['against'],
+            f'{row["ratio"]:.3f}',
+            f'{row["at_most"]:.2f}',
+            'holds' if row['holds'] else 'DOES NOT HOLD',
+        ])  # fmt: skip
+    if len(rows) == 1:
+        return ''
+    title = f'{OURS} beside the best pure-Python peer, {C_CLIENT}, and others'
+    return f'{title}\n\n{table(rows)}'
+
+
+def notes(results):
+    lines = list(results['notes'])
+    lines += [
+        f'{failure["client"]} failed at {failure["work"]!r} and is left out there: '
+        f'{failure["error"]}'
+        for failure in results['failures']
+    ]
+    return '\n'.join(lines)
+
+
+def clients_of(rows):
+    """Return the clients that occur in any row."""
+    return [client for client in CLIENTS if any(client in row for row in rows)]
+
+
+def number(value):
+    if value is None:
+        return '-'
+    return f'{value:.0f}' if value >= 1000 else f'{value:.1f}' if value >= 10 else f'{value:.2f}'
+
+
+def table(rows):
+    """Return rows of texts as lines with columns, the first to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return '\n'.join(
+        '  '.join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,86 @@
+"""What is measured, and what amqplib has to reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SMALL = 128
+LARGE = 1024 * 1024
+
+#: Sizes of bodies for the charts, with those of the works above.
+SIZES = [16, SMALL, 1024, 16 * 1024, 128 * 1024, LARGE]
+
+#: At most so many octets are in the queue at a time.
+MOST_OCTETS = 32 * 1024 * 1024
+
+HUGE = 100_000_000
+
+WALL_LIMIT = 1.10
+BARE_LIMIT = 1.15
+IMPORT_LIMIT = 0.6
+PEAK_LIMIT = 2.5
+DOUBLE_LIMIT = 2.3
+
+
+@dataclass(frozen=True)
+class Work:
+    """A kind of work with bodies of a size.
+
+    kind: what a worker does for it.
+    share: the part of the messages of a round that it is done with.
+    limit: what amqplib may cost, as a fraction of the best pure-Python peer.
+    c_limit: what it may cost as a multiple of librabbitmq.
+    """
+
+    name: str
+    kind: str
+    size: int
+    share: float = 1.0
+    limit: float | None = None
+    c_limit: float | None = None
+
+    @property
+    def is_fed(self):
+        """Whether there have to be messages in the queue."""
+        return self.kind in {'consume', 'consume_ack', 'get'}
+
+    def count(self, messages):
+        """Return how many messages to do it with."""
+        return max(10, min(int(messages * self.share), MOST_OCTETS // max(self.size, 1)))
+
+
+MAIN_WORKS = [
+    Work('publish', 'publish', SMALL, 1.0, 0.25, 2.0),
+    Work('consume', 'consume', SMALL, 1.0, 0.25, 3.0),
+    Work('consume and ack', 'consume_ack', SMALL, 1.0, 0.30),
+    Work('get', 'get', SMALL, 0.05, 0.60),
+    Work('publish 1 MiB', 'publish', LARGE, 1.0, 0.60),
+    Work('consume 1 MiB', 'consume', LARGE, 1.0, 0.70),
+    Work('round trip', 'rpc', 0, 0.05),
+]
+
+#: The works that have a body, by kind and size.
+_NAMES = {(work.kind, work.size): work.name for work in MAIN_WORKS}
+
+SIZE_WORKS = [
+    Work(f'{kind} {size} B', kind, size, 0.2)
+    for kind in ('publish', 'consume')
+    for size in SIZES
+    if (kind, size) not in _NAMES
+]
+
+WORKS = MAIN_WORKS + SIZE_WORKS
+
+
+def name_of(kind, size):
+    """Return the name of the work of this kind with bodies of this size."""
+    return _NAMES.get((kind, size), f'{kind} {size} B')
+
+
+#: What is not work on messages: name -> what it is.
+EXTRAS = {
+    'bare': 'round trips beside a bare socket',
+    'import': 'time to import',
+    'channels': 'memory of 1,000 idle channels',
+    'huge': 'a body of 100 MB',
+}

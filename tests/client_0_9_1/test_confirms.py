@@ -1,0 +1,240 @@
+"""Confirms: which messages are outstanding and which were refused, whatever the broker says."""
+
+import sys
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amqplib.client_0_9_1.confirms import Confirms
+
+
+def with_messages(count):
+    confirms = Confirms()
+    assert [confirms.add() for _ in range(count)] == list(range(1, count + 1))
+    return confirms
+
+
+def test_nothing_is_outstanding_at_first():
+    confirms = Confirms()
+    assert confirms.outstanding == 0
+    assert confirms.take_refused() == ()
+    assert confirms.add() == 1
+
+
+def test_one_by_one_in_order():
+    confirms = with_messages(3)
+    for number in (1, 2, 3):
+        assert confirms.settle(number, False, True)
+        assert confirms.outstanding == 3 - number
+    assert confirms.take_refused() == ()
+
+
+def test_one_by_one_out_of_order():
+    confirms = with_messages(3)
+    assert confirms.settle(3, False, True)
+    assert confirms.settle(1, False, True)
+    assert confirms.outstanding == 1
+    assert confirms.settle(2, False, False)
+    assert confirms.outstanding == 0
+    assert confirms.take_refused() == (2,)
+
+
+def test_all_up_to_one():
+    confirms = with_messages(5)
+    assert confirms.settle(2, False, False)
+    assert confirms.settle(4, True, True)
+    assert confirms.outstanding == 1
+    assert confirms.take_refused() == (2,)
+
+
+def test_all_up_to_one_that_is_settled_itself():
+    confirms = with_messages(5)
+    assert confirms.settle(4, False, True)
+    assert confirms.settle(4, True, False)
+    assert confirms.outstanding == 1
+    assert confirms.take_refused() == (1, 2, 3)
+
+
+def test_zero_stands_for_all_there_are():
+    confirms = with_messages(5)
+    assert confirms.settle(0, True, False, tell=True)
+    assert confirms.outstanding == 0
+    assert confirms.take_refused() == (1, 2, 3, 4, 5)
+    assert list(confirms.news) == [(5, True, False)]
+    assert confirms.settle(0, True, True)
+
+
+def test_refused_numbers_are_taken_once_and_ascending():
+    confirms = with_messages(5)
+    for number in (5, 2, 4):
+        confirms.settle(number, False, False)
+    assert confirms.take_refused() == (2, 4, 5)
+    assert confirms.take_refused() == ()
+    confirms.settle(1, False, False)
+    assert confirms.take_refused() == (1,)
+
+
+@pytest.mark.parametrize(
+    ('number', 'multiple'), [(0, False), (4, False), (1 << 63, False), (4, True), (1 << 63, True)]
+)
+def test_a_number_that_was_never_given(number, multiple):
+    confirms = with_messages(3)
+    assert not confirms.settle(number, multiple, True)
+    assert confirms.outstanding == 3
+
+
+def test_a_number_that_is_settled_already():
+    confirms = with_messages(3)
+    assert confirms.settle(2, False, True)
+    assert not confirms.settle(2, False, True)
+    assert not confirms.settle(2, False, False)
+    assert confirms.take_refused() == ()
+
+
+def test_news_are_kept_only_where_they_are_wanted():
+    confirms = with_messages(5)
+    confirms.settle(1, False, True)
+    assert not confirms.news
+    confirms.settle(2, False, True, tell=True)
+    confirms.settle(4, True, False, tell=True)
+    confirms.settle(4, True, True, tell=True)  # this tells nothing new
+    assert list(confirms.news) == [(2, False, True), (4, True, False)]
+
+
+def test_what_was_not_sent_has_no_number():
+    confirms = with_messages(2)
+    number = confirms.add()
+    confirms.take_back(number)
+    assert confirms.outstanding == 2
+    assert confirms.add() == number == 3
+
+
+class Model:
+    """The same, in the plainest way."""
+
+    def __init__(self):
+        self.state = {}  # number -> None, or whether it was confirmed
+
+    def add(self):
+        self.state[len(self.state) + 1] = None
+
+    def settle(self, number, multiple, ok):
+        numbers = [one for one in self.state if one <= (number or len(self.state))]
+        if not multiple:
+            numbers = [number] if self.state.get(number, True) is None else []
+            if not numbers:
+                return False
+        elif number > len(self.state):
+            return False
+        for one in numbers:
+            if self.state[one] is None:
+                self.state[one] = ok
+        return True
+
+    def outstanding(self):
+        return [number for number, ok in self.state.items() if ok is None]
+
+    def refused(self):
+        return [number for number, ok in self.state.items() if ok is False]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.just('add'),
+        st.just('add and take back'),
+        st.just('take refused'),
+        st.tuples(st.integers(0, 40), st.booleans(), st.booleans()),
+    ),
+    max_size=200,
+)
+
+
+@settings(deadline=None)
+@given(STEPS)
+def test_confirms_are_like_the_model(steps):
+    confirms, model = Confirms(), Model()
+    taken = []
+    for step in steps:
+        if step == 'add':
+            confirms.add()
+            model.add()
+        elif step == 'add and take back':
+            confirms.take_back(confirms.add())
+        elif step == 'take refused':
+            taken += confirms.take_refused()
+        else:
+            assert confirms.settle(*step) == model.settle(*step)
+        assert confirms.outstanding == len(model.outstanding())
+        assert sorted(taken + list(confirms.refused)) == model.refused()
+    assert sorted(confirms.open) == model.outstanding()
+
+
+@settings(deadline=None)
+@given(st.permutations(range(1, 31)), st.lists(st.booleans(), min_size=30, max_size=30))
+def test_every_order_settles_everything(order, verdicts):
+    confirms = with_messages(30)
+    for number, ok in zip(order, verdicts):
+        assert confirms.settle(number, False, ok)
+    assert confirms.outstanding == 0
+    refused = {number for number, ok in zip(order, verdicts) if not ok}
+    assert confirms.take_refused() == tuple(sorted(refused))
+
+
+def size(confirms):
+    return sys.getsizeof(confirms.open) + sum(
+        sys.getsizeof(part) for part in vars(confirms).values()
+    )
+
+
+@pytest.mark.parametrize('stuck', [False, True], ids=['none stuck', 'the first one stuck'])
+@pytest.mark.parametrize('multiple', [False, True])
+def test_what_is_kept_does_not_grow_with_the_messages(stuck, multiple):
+    """Also if the very first message is never confirmed, and all the others are."""
+    confirms = Confirms()
+    window = 100
+
+    def go_on(count):
+        for _ in range(count):
+            number = confirms.add()
+            if number > window and number % window == 0:
+                settle_up_to(number - window // 2)
+
+    def settle_up_to(last):
+        if multiple and not stuck:
+            assert confirms.settle(last, True, True)
+            return
+        for number in sorted(confirms.open):
+            if number <= last and not (stuck and number == 1):
+                assert confirms.settle(number, False, True)
+
+    go_on(2000)
+    before = size(confirms)
+    go_on(50_000)
+    assert size(confirms) <= before
+    assert confirms.outstanding <= 2 * window
+
+
+def test_a_thread_that_reads_beside_the_one_that_publishes():
+    confirms = Confirms()
+    count = 20_000
+    problems = []
+
+    def read():
+        settled = 0
+        while settled < count:
+            ready = confirms._next - 1
+            if ready > settled:
+                if not confirms.settle(ready, True, ready % 2 == 0):
+                    problems.append(ready)
+                settled = ready
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(count):
+        confirms.add()
+    reader.join(60)
+    assert not reader.is_alive()
+    assert problems == []
+    assert confirms.outstanding == 0

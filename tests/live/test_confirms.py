@@ -1,0 +1,257 @@
+"""Publisher confirms: what is confirmed, refused or returned, how much is outstanding, and that
+what was confirmed is there whatever happens to the broker.
+"""
+
+import threading
+
+import pytest
+from live_tools import await_ready, get_bodies, new_name, only_0_9_1, ready_count
+
+pytestmark = only_0_9_1
+
+
+@pytest.fixture
+def confirming(channel):
+    """A channel whose messages are confirmed."""
+    assert channel.confirm_select() is None
+    return channel
+
+
+@pytest.fixture
+def full(channel):
+    """The name of a queue that takes two messages and refuses more."""
+    arguments = {'x-max-length': 2, 'x-overflow': 'reject-publish'}
+    return channel.queue_declare(exclusive=True, auto_delete=False, arguments=arguments)[0]
+
+
+def publish(amqp, channel, queue, count, **properties):
+    """Publish so many messages, with the bodies '0', '1', ...; return their numbers."""
+    return [
+        channel.basic_publish(amqp.Message(str(number), **properties), '', queue)
+        for number in range(count)
+    ]
+
+
+def test_without_confirms_publishing_returns_none(amqp, channel, queue):
+    assert publish(amqp, channel, queue, 2) == [None, None]
+    with pytest.raises(amqp.AMQPException, match='confirm_select'):
+        channel.wait_for_confirms()
+    assert channel.is_open
+
+
+def test_publishing_returns_the_number_of_the_message(amqp, connection, confirming, queue):
+    assert publish(amqp, confirming, queue, 3) == [1, 2, 3]
+    other = connection.channel()
+    assert publish(amqp, other, queue, 1) == [None]
+    other.confirm_select()
+    assert publish(amqp, other, queue, 1) == [1]
+    assert publish(amqp, confirming, queue, 1) == [4]
+
+
+def test_what_is_confirmed_is_in_the_queue(amqp, connection, confirming, queue):
+    other = connection.channel()
+    for rounds in range(1, 20):
+        publish(amqp, confirming, queue, 10)
+        assert confirming.wait_for_confirms(timeout=10) is None
+        assert ready_count(other, queue) == rounds * 10
+
+
+def test_waiting_when_everything_is_confirmed(confirming):
+    assert confirming.wait_for_confirms(timeout=0) is None
+
+
+def test_asking_for_confirms_twice_goes_on_counting(amqp, confirming, queue):
+    publish(amqp, confirming, queue, 2)
+    confirming.confirm_select()
+    assert publish(amqp, confirming, queue, 1) == [3]
+    confirming.wait_for_confirms(timeout=10)
+
+
+def test_asking_for_confirms_without_waiting(amqp, channel, queue):
+    assert channel.confirm_select(nowait=True) is None
+    assert publish(amqp, channel, queue, 2) == [1, 2]
+    channel.wait_for_confirms(timeout=10)
+    with pytest.raises(amqp.AMQPTimeout):
+        channel.wait(timeout=0)
+
+
+def test_confirms_and_transactions_exclude_each_other(amqp, connection, confirming):
+    with pytest.raises(amqp.PreconditionFailed):
+        confirming.tx_select()
+    channel = connection.channel()
+    channel.tx_select()
+    with pytest.raises(amqp.PreconditionFailed) as raised:
+        channel.confirm_select()
+    assert raised.value.args[3] == 'Channel.confirm_select'
+
+
+def test_on_confirm_hears_of_all_once(amqp, confirming, queue):
+    told = []
+    confirming.on_confirm = lambda *args: told.append(args)
+    publish(amqp, confirming, queue, 2000)
+    confirming.wait_for_confirms(timeout=10)
+    settled = set()
+    for number, multiple, ok in told:
+        assert ok is True
+        new = set(range(1, number + 1)) - settled if multiple else {number}
+        assert new
+        assert not new & settled
+        settled |= new
+    assert settled == set(range(1, 2001))
+
+
+def test_a_full_queue_refuses(amqp, confirming, full):
+    told = []
+    confirming.on_confirm = lambda number, multiple, ok: told.append((number, ok))
+    for _ in range(2):
+        publish(amqp, confirming, full, 1)
+        confirming.wait_for_confirms(timeout=10)
+    assert publish(amqp, confirming, full, 3) == [3, 4, 5]
+    with pytest.raises(amqp.MessageNacked) as raised:
+        confirming.wait_for_confirms(timeout=10)
+    assert raised.value.sequence_numbers == (3, 4, 5)
+    assert 'refused 3 messages' in str(raised.value)
+    assert dict(told)[5] is False
+    assert confirming.queue_purge(full) == 2
+    publish(amqp, confirming, full, 1)
+    assert confirming.wait_for_confirms(timeout=10) is None
+
+
+def test_what_cannot_be_routed_is_returned_before_it_is_confirmed(amqp, confirming):
+    returned = []
+    confirming.on_confirm = lambda number, multiple, ok: returned.append(
+        (number, ok, confirming.returned_messages.qsize())
+    )
+    for number in range(1, 30):
+        confirming.basic_publish(amqp.Message('x'), '', new_name(), mandatory=True)
+        confirming.wait_for_confirms(timeout=10)
+        assert returned[-1] == (number, True, number)
+
+
+def test_what_cannot_be_routed_and_was_not_to_come_back_is_confirmed(amqp, confirming):
+    confirming.basic_publish(amqp.Message('x'), '', new_name())
+    confirming.wait_for_confirms(timeout=10)
+    assert confirming.returned_messages.empty()
+
+
+def test_publishing_to_a_missing_exchange_is_what_the_wait_raises(amqp, confirming, queue):
+    publish(amqp, confirming, queue, 1)
+    confirming.basic_publish(amqp.Message('x'), new_name())
+    with pytest.raises(amqp.NotFound):
+        confirming.wait_for_confirms(timeout=10)
+    with pytest.raises(amqp.NotFound):
+        confirming.wait_for_confirms(timeout=10)
+
+
+@pytest.mark.parametrize('limit', [1, 7, 100])
+def test_no_more_than_the_limit_is_outstanding(amqp, channel, queue, limit):
+    channel.confirm_select(outstanding_limit=limit)
+    outstanding, most = set(), []
+
+    def on_confirm(number, multiple, ok):
+        assert ok
+        for one in [one for one in outstanding if one <= number] if multiple else [number]:
+            outstanding.remove(one)
+
+    channel.on_confirm = on_confirm
+    for number in range(1, 1001):
+        outstanding.add(number)
+        assert channel.basic_publish(amqp.Message('x'), '', queue) == number
+        most.append(len(outstanding))
+    channel.wait_for_confirms(timeout=10)
+    assert outstanding == set()
+    # The callback is told of a confirm after the library knows of it.
+    assert max(most) <= limit + 1
+    assert ready_count(channel, queue) == 1000
+
+
+@pytest.mark.parametrize('limit', [None, 500])
+def test_what_is_kept_does_not_grow(amqp, channel, queue, limit):
+    channel.confirm_select(limit)
+    told = []
+    channel.on_confirm = lambda *args: told.append(args)
+    most = 0
+    for number in range(10_000):
+        channel.basic_publish(amqp.Message(b'x'), '', queue)
+        most = max(most, len(channel._confirms.open))
+        if limit is None and number % 1000 == 0:
+            channel.wait_for_confirms(timeout=10)
+    channel.wait_for_confirms(timeout=10)
+    assert most <= (limit or 1000)
+    confirms = channel._confirms
+    assert (len(confirms.open), len(confirms.news), len(confirms.refused)) == (0, 0, 0)
+
+
+def test_confirms_while_consuming_on_the_same_channel(amqp, confirming, queue):
+    received = []
+    confirming.basic_consume(queue, no_ack=True, callback=lambda m: received.append(m.body))
+    for start in range(0, 1000, 100):
+        for number in range(start, start + 100):
+            confirming.basic_publish(amqp.Message(str(number)), '', queue)
+        confirming.wait_for_confirms(timeout=10)
+    while len(received) < 1000:
+        confirming.wait(timeout=10)
+    assert received == [str(number) for number in range(1000)]
+
+
+def test_threads_confirm_each_their_own(amqp, connection, queue):
+    problems = []
+
+    def run():
+        try:
+            channel = connection.channel()
+            channel.confirm_select(50)
+            assert publish(amqp, channel, queue, 500) == list(range(1, 501))
+            channel.wait_for_confirms(timeout=20)
+        except BaseException as problem:  # noqa: BLE001 - told to the main thread
+            problems.append(problem)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert problems == []
+    assert ready_count(connection.channel(), queue) == 2000
+
+
+def test_persistent_messages_to_a_durable_queue(amqp, confirming, other_channel):
+    name, _, _ = confirming.queue_declare(new_name(), durable=True, auto_delete=False)
+    publish(amqp, confirming, name, 100, delivery_mode=2)
+    confirming.wait_for_confirms(timeout=10)
+    assert other_channel.queue_delete(name) == 100
+
+
+# --- Quorum queues ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quorum_queue(connect):
+    """The name of a quorum queue."""
+    keeper = connect().channel()
+    name = new_name()
+    arguments = {'x-queue-type': 'quorum'}
+    keeper.queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
+    yield name
+    keeper.queue_delete(name)
+
+
+@pytest.mark.parametrize('limit', [None, 1000])
+def test_a_quorum_queue_with_many_outstanding(amqp, channel, quorum_queue, limit):
+    channel.confirm_select(limit)
+    assert publish(amqp, channel, quorum_queue, 3000)[-1] == 3000
+    channel.wait_for_confirms(timeout=30)
+    await_ready(channel, quorum_queue, 3000)
+    assert get_bodies(channel, quorum_queue, 3) == ['0', '1', '2']
+
+
+def test_a_quorum_queue_counts_deliveries(amqp, confirming, quorum_queue):
+    publish(amqp, confirming, quorum_queue, 1)
+    confirming.wait_for_confirms(timeout=10)
+    received = []
+    confirming.basic_consume(quorum_queue, callback=received.append)
+    for count in (None, 1, 2):
+        confirming.wait([(60, 60)], timeout=10)
+        headers = received[-1].properties.get('application_headers', {})
+        assert headers.get('x-delivery-count') in {count, count or 0}
+        confirming.basic_nack(received[-1].delivery_tag)
