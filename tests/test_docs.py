@@ -18,6 +18,7 @@ from sybil.parsers.rest import DocTestParser, PythonCodeBlockParser
 
 import amqplib
 import amqplib.client_0_8 as amqp
+from amqplib import client_0_9_1
 from amqplib.client_0_8 import transport
 
 # What the examples call brokers.
@@ -56,8 +57,16 @@ def sections_of(path):
     ]
 
 
+# The page that uses the other client.
+PAGE_0_9_1 = 'client_0_9_1'
+
+
+def marks_of(path):
+    return [pytest.mark.any_version] if path.stem == PAGE_0_9_1 else []
+
+
 SECTIONS = [
-    pytest.param(path, first, last, id=f'{path.stem}: {title}')
+    pytest.param(path, first, last, id=f'{path.stem}: {title}', marks=marks_of(path))
     for path in PAGES
     for title, first, last in sections_of(path)
 ]
@@ -108,11 +117,11 @@ def hosts(broker, monkeypatch):
 
 
 @contextlib.contextmanager
-def namespace():
+def namespace(client):
     """What the examples of a section begin with; their connections are closed after them."""
-    names = {'amqp': amqp, '__name__': '__main__'}
+    names = {'amqp': client, '__name__': '__main__'}
     with contextlib.ExitStack() as stack:
-        names['conn'] = stack.enter_context(amqp.Connection())
+        names['conn'] = stack.enter_context(client.Connection())
         names['ch'] = names['conn'].channel()
         yield names
         for value in names.values():
@@ -126,7 +135,8 @@ def test_the_examples_of_a_section(path, first, last, hosts, request):
     if 'ssl=' in ''.join(document.text.splitlines(True)[first - 1 : last]):
         node = request.getfixturevalue('tls_node')
         hosts[TLS_PORT] = node.host, node.tls_port
-    with namespace() as document.namespace:
+    client = client_0_9_1 if path.stem == PAGE_0_9_1 else amqp
+    with namespace(client) as document.namespace:
         for example in document:
             if first <= example.line <= last:
                 example.evaluate()
@@ -161,7 +171,8 @@ def test_links_lead_somewhere(path):
 def test_the_internals_name_every_module():
     text = (ROOT / 'docs' / 'internals.rst').read_text(encoding='utf-8')
     named = set(re.findall(r'``(\w+\.py)``', text))
-    there = {path.name for path in Path(amqp.__file__).parent.glob('*.py')}
+    folders = [Path(client.__file__).parent for client in (amqp, client_0_9_1)]
+    there = {path.name for folder in folders for path in folder.glob('*.py')}
     assert named == there
 
 

@@ -208,14 +208,18 @@ class Channel(AbstractChannel):
             self._close_deadline.shorten(CONFIRM_TIMEOUT)
             self._send_soon('channel.close_ok')
             return
-        self._lose(cause)
+        connection, channel_id = self.connection, self.channel_id
+        if connection is None or channel_id is None:
+            return
+        # Whoever sees the cause gives up the number, which is not free before the close-ok.
+        connection._retired.add(channel_id)
         try:
-            # Before the number is free for another channel.
-            self._send_soon('channel.close_ok')
+            self._lose(cause)
+            connection._send_soon(channel_id, self._encode('channel.close_ok'))
         finally:
-            if self.connection is not None:
-                self.connection._note_closed(self)
-            self._forget()
+            connection._note_closed(self)
+            connection._unregister(channel_id, self)
+            connection._retired.discard(channel_id)
 
     def _arrive(self, method: ArrivedMethod) -> None:
         if method[0] == _BASIC_DELIVER and not self._closing:

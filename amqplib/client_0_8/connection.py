@@ -511,11 +511,11 @@ class Connection(AbstractChannel):
         late = 0
         while not ready() and channel._cause is None:
             self._receive(deadline)
-            # What has arrived is taken, however many portions it has; but what goes on arriving
-            # for others does not prolong the wait.
+            # What has arrived is taken, in however many portions; but what goes on arriving for
+            # others does not prolong the wait.
             if deadline.expired() and not ready() and channel._cause is None:
                 late += 1
-                if late > MOST_LATE_RECEIVES:
+                if late > MOST_LATE_RECEIVES or not self.method_reader.incomplete:
                     raise _nothing_arrived(deadline)
 
     def _follow(

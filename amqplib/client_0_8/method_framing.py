@@ -146,6 +146,11 @@ class MethodReader:
         self._open_frame: Optional[tuple[int, int]] = None
 
     @property
+    def incomplete(self) -> bool:
+        """Whether a part of a method or of its content has come, and the rest has not."""
+        return bool(self.partial_messages or self.source._read_buffer)
+
+    @property
     def expected_types(self) -> dict[int, int]:
         """The frame type that must come next, of the channels where it is not a method."""
         return {

@@ -9,6 +9,7 @@ import contextlib
 import broker as brokers
 import live_tools
 import pytest
+import trustme
 
 
 @pytest.fixture(params=live_tools.PACKAGES)
@@ -113,3 +114,31 @@ def controlled(broker):
         return
     with brokers.new_node() as node:
         yield node
+
+
+@pytest.fixture(scope='session')
+def tls_files(tmp_path_factory):
+    """The files of an authority, and of a server that is `localhost`."""
+    folder = tmp_path_factory.mktemp('tls')
+    authority = trustme.CA()
+    certificate = authority.issue_cert('localhost')
+    files = {name: str(folder / name) for name in ('ca.pem', 'cert.pem', 'key.pem')}
+    authority.cert_pem.write_to_path(files['ca.pem'])
+    certificate.private_key_pem.write_to_path(files['key.pem'])
+    with open(files['cert.pem'], 'wb') as file:
+        file.writelines(pem.bytes() for pem in certificate.cert_chain_pems)
+    return files
+
+
+@pytest.fixture(scope='session')
+def _spare_node(tls_files):
+    tls = brokers.TLS(tls_files['cert.pem'], tls_files['key.pem'], tls_files['ca.pem'])
+    with brokers.new_node(tls=tls) as node:
+        yield node
+
+
+@pytest.fixture
+def own_node(_spare_node):
+    """A node of our own, with a TLS listener too; a test may stop and kill it."""
+    _spare_node.start()
+    return _spare_node

@@ -3,27 +3,21 @@
 import threading
 import time
 
-import broker as brokers
 import pytest
 from live_tools import drain, new_name, only_0_9_1
 
 pytestmark = only_0_9_1
 
 
-@pytest.fixture(scope='module')
-def node():
-    """A node of our own, which a test may kill if it starts it again."""
-    with brokers.new_node() as ours:
-        yield ours
-
-
 @pytest.fixture
-def dial(node, connect):
-    """A function that connects to that node."""
-    return lambda **arguments: connect(host=node.address, **arguments)
+def dial(own_node, connect):
+    """A function that connects to the node of our own."""
+    return lambda **arguments: connect(host=own_node.address, **arguments)
 
 
-def test_the_broker_says_that_it_is_short_of_memory_and_when_it_is_not_any_more(amqp, node, dial):
+def test_the_broker_says_that_it_is_short_of_memory_and_when_it_is_not_any_more(
+    amqp, own_node, dial
+):
     connection = dial(write_timeout=0.3)
     channel = connection.channel()
     channel.confirm_select()
@@ -31,7 +25,7 @@ def test_the_broker_says_that_it_is_short_of_memory_and_when_it_is_not_any_more(
     told = []
     connection.on_blocked = told.append
     connection.on_unblocked = lambda: told.append('unblocked')
-    with node.memory_alarm():
+    with own_node.memory_alarm():
         assert connection.blocked is None
         # It is said to those that publish.
         assert channel.basic_publish(amqp.Message('waits there'), '', queue) == 1
@@ -82,23 +76,26 @@ class Publisher:
         self.sent = self.channel.basic_publish(message, '', self.queue)
 
 
-def test_what_was_confirmed_is_there_after_a_kill_and_a_restart(amqp, node, dial):
+def test_what_was_confirmed_is_there_after_a_kill_and_a_restart(amqp, own_node, dial):
     queues = {kind: new_name() for kind in ('classic', 'quorum')}
-    keeper = dial().channel()
+    connection = dial()
     for kind, name in queues.items():
         arguments = {'x-queue-type': kind}
-        keeper.queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
-    connection = dial()
+        connection.channel().queue_declare(
+            name, durable=True, auto_delete=False, arguments=arguments
+        )
     publishers = [Publisher(amqp, connection, name) for name in queues.values()]
 
     def publish_until_lost():
         killer = None
+        # RabbitMQ 3.10 forgets a quorum queue that is killed within a second of its declaration.
+        earliest = time.monotonic() + 2
         try:
             while True:
                 for publisher in publishers:
                     publisher.publish()
-                if killer is None and all(len(one.confirmed) > 1000 for one in publishers):
-                    killer = threading.Thread(target=node.kill)
+                if killer is None and time.monotonic() > earliest:
+                    killer = threading.Thread(target=own_node.kill)
                     killer.start()
         finally:
             if killer is not None:
@@ -109,11 +106,11 @@ def test_what_was_confirmed_is_there_after_a_kill_and_a_restart(amqp, node, dial
     for publisher in publishers:
         with pytest.raises(amqp.ConnectionLost):
             publisher.channel.wait_for_confirms(timeout=10)
-        assert publisher.confirmed
+        assert len(publisher.confirmed) > 100
         # It was in the middle of it.
         assert len(publisher.confirmed) < publisher.sent
 
-    node.start()
+    own_node.start()
     channel = dial().channel()
     for publisher in publishers:
         left = fetch_all(amqp, channel, publisher.queue)
@@ -131,6 +128,12 @@ def fetch_all(amqp, channel, queue):
     channel.basic_publish(amqp.Message('0', delivery_mode=2), '', queue)
     channel.wait_for_confirms(timeout=60)
     found = set()
-    channel.basic_consume(queue, callback=lambda message: found.add(int(message.body)))
+
+    def note(message):
+        found.add(int(message.body))
+        channel.basic_ack(message.delivery_tag)
+
+    tag = channel.basic_consume(queue, callback=note)
     drain(channel, lambda: 0 in found)
+    channel.basic_cancel(tag)
     return found - {0}

@@ -13,9 +13,7 @@ import textwrap
 import threading
 import time
 
-import broker as brokers
 import pytest
-import trustme
 from live_tools import (
     await_ready,
     drain,
@@ -84,33 +82,11 @@ def test_examples_for_creating_a_connection_object(amqp, usual_port, arguments):
     conn.close()
 
 
-@pytest.fixture(scope='module')
-def tls_files(tmp_path_factory):
-    """The files of an authority, and of a server that is `localhost`."""
-    folder = tmp_path_factory.mktemp('tls')
-    authority = trustme.CA()
-    certificate = authority.issue_cert('localhost')
-    files = {name: str(folder / name) for name in ('ca.pem', 'cert.pem', 'key.pem')}
-    authority.cert_pem.write_to_path(files['ca.pem'])
-    certificate.private_key_pem.write_to_path(files['key.pem'])
-    with open(files['cert.pem'], 'wb') as file:
-        file.writelines(pem.bytes() for pem in certificate.cert_chain_pems)
-    return files
-
-
-@pytest.fixture(scope='module')
-def tls_node(tls_files):
-    """A node with these files."""
-    tls = brokers.TLS(tls_files['cert.pem'], tls_files['key.pem'], tls_files['ca.pem'])
-    with brokers.new_node(tls=tls) as node:
-        yield node
-
-
-def test_example_for_creating_a_connection_with_ssl(amqp, tls_node, tls_files, monkeypatch):
+def test_example_for_creating_a_connection_with_ssl(amqp, own_node, tls_files, monkeypatch):
     """conn = amqp.Connection(host='', ssl=True)"""
     # The authorities of the system, which ssl=True goes by.
     monkeypatch.setenv('SSL_CERT_FILE', tls_files['ca.pem'])
-    monkeypatch.setattr(amqp.transport.SSLTransport, 'default_port', tls_node.tls_port)
+    monkeypatch.setattr(amqp.transport.SSLTransport, 'default_port', own_node.tls_port)
 
     conn = amqp.Connection(host='', ssl=True)
     assert isinstance(conn.transport, amqp.transport.SSLTransport)

@@ -184,6 +184,44 @@ def test_threads_that_wait_for_nothing_take_no_time(dial):
         worker.ended()
 
 
+def test_number_is_not_free_before_the_close_is_confirmed(session, monkeypatch):
+    """Not even for a thread that learns of the close while another is about to confirm it."""
+
+    def script(peer):
+        peer.open_channel(2)
+        peer.await_cue()
+        peer.send_method(1, 'channel.close', 404, 'gone', 50, 10)
+        peer.expect_method(3, 'channel.open')
+        peer.mark()
+        peer.expect_method(1, 'channel.close_ok')
+        peer.send_method(3, 'channel.open_ok')
+        peer.send_raw(delivery(2, 'tag'))
+        peer.open_channel(1)
+        peer.expect_close()
+
+    def pause(*args):
+        about_to.set()
+        go_on.wait(PATIENCE)
+        send_soon(*args)
+
+    ours = session(script, rpc_timeout=10)
+    about_to, go_on = threading.Event(), threading.Event()
+    send_soon = ours.connection._send_soon
+    monkeypatch.setattr(ours.connection, '_send_soon', pause)
+    reader = Worker(ours.connection.channel().wait)
+    ours.broker.cue()
+    assert about_to.wait(PATIENCE)
+    with pytest.raises(amqp.NotFound):
+        ours.channel.queue_declare('q')
+    opener = Worker(ours.connection.channel)
+    ours.broker.await_mark()
+    go_on.set()
+    assert opener.result().channel_id == 3
+    reader.result()
+    assert ours.connection.channel().channel_id == 1
+    ours.connection.close()
+
+
 def test_confirmation_that_had_to_wait_comes_before_what_is_sent_next(session):
     """It frees the number of the channel, which the next thing that is sent may take."""
 
