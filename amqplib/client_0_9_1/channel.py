@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ['Channel']
 
+#: By name, as super() would cost each publish.
+_publish = channel_0_8.Channel.basic_publish
+
 OnConfirm = Callable[[int, bool, bool], Any]
 
 #: More refused numbers than this are not kept for a wait_for_confirms() that does not come.
@@ -204,11 +207,10 @@ class Channel(channel_0_8.Channel):
             self._wait_until_unblocked(connection)
         confirms = self._confirms
         if confirms is None or connection is None:
-            super().basic_publish(msg, exchange, routing_key, mandatory, immediate, ticket)
-            return None
+            return _publish(self, msg, exchange, routing_key, mandatory, immediate, ticket)
         if confirms.news:
             self._tell()
-        if len(confirms.refused) > MOST_REFUSED:
+        if confirms.refused:
             self._drop_refused(confirms)
         limit = self._outstanding_limit
         if limit is not None and len(confirms.open) >= limit:
@@ -217,7 +219,7 @@ class Channel(channel_0_8.Channel):
         sent = transport.sent
         number = confirms.add()
         try:
-            super().basic_publish(msg, exchange, routing_key, mandatory, immediate, ticket)
+            _publish(self, msg, exchange, routing_key, mandatory, immediate, ticket)
         except BaseException as error:
             if transport.sent == sent or isinstance(error, _NOT_SENT):
                 confirms.take_back(number)
@@ -291,10 +293,10 @@ class Channel(channel_0_8.Channel):
 
     def _drop_refused(self, confirms: Confirms) -> None:
         """Bound what is kept of the numbers that nobody asks for."""
-        if self.on_confirm is None:
-            self._raise_refused(confirms)
-        while len(confirms.refused) > MOST_REFUSED:  # on_confirm was told of them
-            confirms.refused.popleft()
+        while len(confirms.refused) > MOST_REFUSED:
+            if self.on_confirm is None:
+                self._raise_refused(confirms)
+            confirms.refused.popleft()  # on_confirm was told of it
 
     def _tell(self) -> None:
         """Call on_confirm for what has arrived; not again from within it."""

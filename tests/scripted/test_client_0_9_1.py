@@ -9,6 +9,7 @@ from scripted_broker import FRAME_METHOD, VERSION_0_9_1, frame, method
 
 import amqplib.client_0_8 as amqp_0_8
 import amqplib.client_0_9_1 as amqp
+from amqplib.client_0_8 import serialization
 from amqplib.client_0_9_1 import channel as channel_module
 
 from .checks import check_closed, lasting, refused, until_raised
@@ -216,7 +217,9 @@ def test_a_new_secret_is_sent_and_nowhere_written_down(session, caplog):
 
     with caplog.at_level(logging.DEBUG, logger='amqplib'):
         ours = session(script)
+        remembered = serialization._remembered_method.cache_info()
         assert ours.connection.update_secret('the new token', 'it was time') is None
+        assert serialization._remembered_method.cache_info() == remembered
         ours.connection.close()
     ours.broker.finish()
     assert heard['update'].new_secret == b'the new token'
@@ -691,7 +694,9 @@ def test_on_confirm_may_publish_again(confirming, limit):
             assert ours.channel.basic_publish(message, '', 'q') > number
 
     ours.channel.on_confirm = on_confirm
-    publish(ours, count)
+    for _ in range(count):
+        publish(ours, 1)
+        open_ones.append(len(ours.channel._confirms.open))
     with pytest.raises(amqp.MessageNacked):
         ours.channel.wait_for_confirms(timeout=10)
     assert len(again) == count
