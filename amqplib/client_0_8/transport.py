@@ -1,9 +1,10 @@
 """Octets in and out of a socket, with deadlines; nothing above a frame is known here.
 
-The socket does not block: each wait is a poll with what remains of the caller's deadline.
-Received octets are kept in a buffer until whole frames are taken from it, so that a deadline
-that passes in the middle of a frame loses nothing. One thread at a time may receive and one
-may send; who may is decided by those who use a transport.
+Each wait is a poll with what remains of the caller's deadline, and then a call that does not
+block; only where there is no deadline, and the system can do so, is one call made to wait and to
+receive. Received octets are kept in a buffer until whole frames are taken from it, so that a
+deadline that passes in the middle of a frame loses nothing. One thread at a time may receive and
+one may send; who may is decided by those who use a transport.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import errno
 import os
 import select
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -50,10 +52,18 @@ HAVE_PY26_SSL = True
 
 #: The most octets that one system call asks for.
 RECEIVE_SIZE = 131072
+#: Whether single calls can be kept from blocking on a socket that blocks, by MSG_DONTWAIT.
+#: Other systems do not have it, or heed it for receiving only.
+_CAN_CHOOSE_TO_BLOCK = sys.platform == 'linux'
+_DONTWAIT: int = socket.MSG_DONTWAIT if _CAN_CHOOSE_TO_BLOCK else 0
 #: The most pieces that one system call is given (a limit of the operating systems).
 _MOST_PIECES = 512
 #: TLS has no gathered write: smaller pieces than this are joined with those that follow.
 _TLS_PIECE = 16384
+
+# Arguments of recv() for map().
+_RECEIVE_SIZES = (RECEIVE_SIZE,)
+_BLOCKING, _NOT_BLOCKING = (0,), (_DONTWAIT,)
 
 _FRAME_HEADER = Struct('>BHI')
 
@@ -74,6 +84,9 @@ class _AbstractTransport:
     _would_block: tuple[type[OSError], ...] = (BlockingIOError, socket.timeout)
     # Whether octets of a write that would block are kept, and may be sent all the same.
     _keeps_octets = False
+    # Whether the socket blocks, except in calls that are told not to by these flags.
+    _blocks = False
+    _flags = 0
 
     sock: Any = None
 
@@ -81,6 +94,8 @@ class _AbstractTransport:
         self.deadline = Deadline(connect_timeout)
         self.host, self.port = parse_address(host, self.default_port)
         self._read_buffer = b''
+        # What a receive has brought, on its way to the read buffer.
+        self._arrived: list[bytes] = []
         # Whether the last receive may have left something in the socket.
         self._more = False
         #: Octets received and writes done so far, by which silence is noticed.
@@ -96,7 +111,7 @@ class _AbstractTransport:
         self.sock = _connect(self.host, self.port, self.deadline)
         try:
             self._setup_transport()
-            self.sock.setblocking(False)
+            self.sock.setblocking(self._blocks)
         except BaseException:
             self.close()
             raise
@@ -148,26 +163,19 @@ class _AbstractTransport:
         Raises ConnectionLost at the end of the stream or on an error, AMQPTimeout. `torn` stays
         set until the caller has dealt with the octets: interrupted before, they may be lost.
         """
-        octets = self._receive_some(deadline)
+        arrived = self._arrived
+        if not arrived:  # else an interrupt came right behind them
+            self._receive_some(deadline)
+        self.torn = True
+        octets = arrived.pop()
         if not octets:
             raise ConnectionLost(0, 'the broker closed the socket')
         self.received += len(octets)
         self._read_buffer = self._read_buffer + octets if self._read_buffer else octets
 
-    def _receive_some(self, deadline: Deadline) -> bytes:
-        while True:
-            if not self._more or self.sock.gettimeout() != 0:
-                self.wait_until_readable(deadline)
-            self.torn = True
-            try:
-                octets: bytes = self.sock.recv(RECEIVE_SIZE)
-            except self._would_block:
-                self._more = self.torn = False
-                continue
-            except OSError as error:
-                raise ConnectionLost.from_error(error, 'the connection broke') from error
-            self._more = len(octets) == RECEIVE_SIZE
-            return octets
+    def _receive_some(self, deadline: Deadline) -> None:
+        """Wait for octets and put them into the list of what has arrived."""
+        raise NotImplementedError
 
     def _read(self, n: int) -> bytes:
         """Take n octets, as soon as they are there."""
@@ -194,7 +202,7 @@ class _AbstractTransport:
         """
         self.cut = True
         try:
-            sent = self.sock.send(octets)
+            sent = self.sock.send(octets, self._flags)
         except self._would_block:
             sent = 0
         except OSError as error:
@@ -237,7 +245,7 @@ class _AbstractTransport:
             return False
         self.cut = True
         try:
-            sent = self.sock.send(octets)
+            sent = self.sock.send(octets, self._flags)
         except self._would_block:
             sent = 0
         except OSError as error:
@@ -286,12 +294,38 @@ class _AbstractTransport:
 class TCPTransport(_AbstractTransport):
     """A transport over plain TCP."""
 
+    _blocks = _CAN_CHOOSE_TO_BLOCK
+    _flags = _DONTWAIT
+
+    def _receive_some(self, deadline: Deadline) -> None:
+        waits = self._blocks and deadline.remaining() is None
+        flags = _BLOCKING if waits else _NOT_BLOCKING
+        while not self._arrived:
+            if not (waits or self._may_have_more()):
+                self.wait_until_readable(deadline)
+            try:
+                # One call, and none that a signal handler could interrupt in the middle: either
+                # nothing was taken from the socket, or it is in the list.
+                self._arrived.extend(map(self.sock.recv, _RECEIVE_SIZES, flags))
+            except self._would_block:
+                self._more = False
+                if waits:
+                    text = f'nothing arrived within {self.sock.gettimeout()} s'
+                    raise AMQPTimeout(0, text) from None
+            except OSError as error:
+                raise ConnectionLost.from_error(error, 'the connection broke') from error
+        self._more = len(self._arrived[0]) == RECEIVE_SIZE
+
+    def _may_have_more(self) -> bool:
+        """Return whether to try without waiting, which a timeout of the program's would prolong."""
+        return self._more and self.sock.gettimeout() == (None if self._blocks else 0)
+
     def _send_some(self, pieces: deque[memoryview]) -> int:
         sent: int
         if hasattr(socket.socket, 'sendmsg'):
-            sent = self.sock.sendmsg(islice(pieces, _MOST_PIECES))
+            sent = self.sock.sendmsg(islice(pieces, _MOST_PIECES), (), self._flags)
         else:
-            sent = self.sock.send(_join_small(pieces))
+            sent = self.sock.send(_join_small(pieces), self._flags)
         return sent
 
 
@@ -356,15 +390,14 @@ class SSLTransport(_AbstractTransport):
                 write = isinstance(error, self._want_write)
                 self._wait(deadline, read=not write, write=write)
 
-    def _receive_some(self, deadline: Deadline) -> bytes:
+    def _receive_some(self, deadline: Deadline) -> None:
         # TLS keeps decrypted octets of its own: try before waiting for the socket.
         try:
-            octets: bytes = self._repeat(self.sock.recv, deadline, RECEIVE_SIZE)
+            self._arrived.append(self._repeat(self.sock.recv, deadline, RECEIVE_SIZE))
         except AMQPTimeout:
             raise
         except OSError as error:
             raise ConnectionLost.from_error(error, 'the connection broke') from error
-        return octets
 
     def send(self, octets: Octets, deadline: Deadline = NEVER) -> None:
         """Send all of it; otherwise as send() of plain TCP."""
