@@ -20,6 +20,7 @@ from amqplib.client_0_8.abstract_channel import (
 )
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import NEVER, Deadline
+from amqplib.client_0_8.deliveries import delivery_info
 from amqplib.client_0_8.exceptions import (
     NO_METHOD,
     AMQPChannelException,
@@ -27,12 +28,10 @@ from amqplib.client_0_8.exceptions import (
     AMQPException,
     AMQPTimeout,
     ConsumerCancelled,
-    ProtocolError,
     channel_exception,
 )
 from amqplib.client_0_8.serialization import (
     AMQPReader,
-    DeliveryDecoder,
     encode_acknowledgement,
     encode_method,
 )
@@ -88,7 +87,6 @@ class Channel(AbstractChannel):
         self._crossed: Optional[AMQPException] = None
         # How long close() waits for the broker.
         self._close_deadline = Deadline(None)
-        self._deliveries = DeliveryDecoder(self._methods['basic.deliver'])
         # Held until the number is registered, so that no other thread chooses it too.
         with connection._numbering:
             super().__init__(connection, connection._choose_channel_id(channel_id))
@@ -527,25 +525,19 @@ class Channel(AbstractChannel):
         raise ConsumerCancelled(0, text, _BASIC_CONSUME, consumer_tag=consumer_tag)
 
     def _basic_deliver(self, args: AMQPReader, msg: Message) -> None:
-        try:
-            values = self._deliveries.decode(args)
-        except ProtocolError as error:
-            self._break(error)
-        consumer_tag, delivery_tag, redelivered, exchange, routing_key = values
-        msg.delivery_info = {
-            'channel': self,
-            'consumer_tag': consumer_tag,
-            'delivery_tag': delivery_tag,
-            'redelivered': redelivered,
-            'exchange': exchange,
-            'routing_key': routing_key,
-        }
+        if not args.decoded:
+            msg.delivery_info = delivery_info(self._decode('basic.deliver', args))
+        info = msg.delivery_info
+        info['channel'] = self
+        consumer_tag = info['consumer_tag']
         callback = self.callbacks.get(consumer_tag)
         if callback is not None:
             callback(msg)
         elif consumer_tag not in self.callbacks:
             AMQP_LOGGER.warning(
-                'message %s dropped: there is no consumer %r any more', delivery_tag, consumer_tag
+                'message %s dropped: there is no consumer %r any more',
+                info['delivery_tag'],
+                consumer_tag,
             )
 
     def basic_get(

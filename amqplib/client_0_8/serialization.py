@@ -376,6 +376,8 @@ class AMQPReader:
 
     # Here, as a reader is made for every method that arrives.
     _offset = bits = bitcount = 0
+    #: Whether what there is to read was decoded already, and is elsewhere.
+    decoded = False
 
     def __init__(self, source: Any) -> None:
         self.input = source
@@ -658,45 +660,6 @@ def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:
         text = f'the arguments of {method.name} cannot be read: {error}'
         raise ProtocolError(SYNTAX_ERROR, text, method.signature, method.python_name) from error
     return values
-
-
-class DeliveryDecoder:
-    """Decodes the arguments of basic.deliver, as decode_arguments does, but cheaply.
-
-    The deliveries of a consumer have its tag in common, and often exchange and routing key: the
-    octets of these are remembered, and with them that they were right.
-    """
-
-    _NUMBERS = Struct('>QB')
-    #: More than this many are not remembered, as routing keys may all be different.
-    _MOST = 1024
-
-    def __init__(self, method: Method) -> None:
-        self._method = method
-        self._tags: dict[bytes, str] = {}
-        self._sources: dict[bytes, tuple[str, str]] = {}
-
-    def decode(self, args: AMQPReader) -> tuple[str, int, bool, str, str]:
-        """Return consumer tag, delivery tag, redelivered, exchange and routing key."""
-        data = args._data
-        tag_end = 1 + data[0] if data else 0
-        tag = self._tags.get(data[:tag_end])
-        source = self._sources.get(data[tag_end + 9 :])
-        if tag is None or source is None:
-            return self._decode_new(args, tag_end)
-        delivery_tag, bits = self._NUMBERS.unpack_from(data, tag_end)
-        return (tag, delivery_tag, bits & 1 == 1, *source)
-
-    def _decode_new(self, args: AMQPReader, tag_end: int) -> tuple[str, int, bool, str, str]:
-        data = args._data
-        values = decode_arguments(self._method, args)
-        tag, delivery_tag, redelivered, exchange, routing_key = values
-        for remembered in (self._tags, self._sources):
-            if len(remembered) >= self._MOST:
-                remembered.clear()
-        self._tags[data[:tag_end]] = tag
-        self._sources[data[tag_end + 9 :]] = exchange, routing_key
-        return tag, delivery_tag, redelivered, exchange, routing_key
 
 
 # --- Properties ---------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ _TLS_PIECE = 16384
 
 # Arguments of recv() for map().
 _RECEIVE_SIZES = (RECEIVE_SIZE,)
+_NO_ANCILLARY_DATA = (0,)
 _BLOCKING, _NOT_BLOCKING = (0,), (_DONTWAIT,)
 
 _FRAME_HEADER = Struct('>BHI')
@@ -84,6 +85,8 @@ class _AbstractTransport:
     _would_block: tuple[type[OSError], ...] = (BlockingIOError, socket.timeout)
     # Whether octets of a write that would block are kept, and may be sent all the same.
     _keeps_octets = False
+    #: Whether there is receive_into(), which saves copying large bodies.
+    receives_into = False
     # Whether the socket blocks, except in calls that are told not to by these flags.
     _blocks = False
     _flags = 0
@@ -169,12 +172,20 @@ class _AbstractTransport:
         self.torn = True
         octets = arrived.pop()
         if not octets:
-            raise ConnectionLost(0, 'the broker closed the socket')
+            raise _end_of_stream()
         self.received += len(octets)
         self._read_buffer = self._read_buffer + octets if self._read_buffer else octets
 
     def _receive_some(self, deadline: Deadline) -> None:
         """Wait for octets and put them into the list of what has arrived."""
+        raise NotImplementedError
+
+    def receive_into(self, room: memoryview, deadline: Deadline) -> int:
+        """Wait for octets and put them where they belong; return how many that were.
+
+        The read buffer has to be empty. Where there is more than room for, the octets up to the
+        next payload are put there. Otherwise as receive().
+        """
         raise NotImplementedError
 
     def _read(self, n: int) -> bytes:
@@ -294,19 +305,53 @@ class _AbstractTransport:
 class TCPTransport(_AbstractTransport):
     """A transport over plain TCP."""
 
+    receives_into = hasattr(socket.socket, 'recvmsg_into')
     _blocks = _CAN_CHOOSE_TO_BLOCK
     _flags = _DONTWAIT
 
+    def __init__(self, host: str, connect_timeout: Optional[float]) -> None:
+        # The results of recvmsg_into(), and what is between the payloads of two frames.
+        self._counts: list[tuple[Any, ...]] = []
+        self._overflow = bytearray(1 + _FRAME_HEADER.size)
+        super().__init__(host, connect_timeout)
+
     def _receive_some(self, deadline: Deadline) -> None:
+        self._fetch(self._arrived, deadline, self.sock.recv, _RECEIVE_SIZES)
+        self._more = len(self._arrived[0]) == RECEIVE_SIZE
+
+    def receive_into(self, room: memoryview, deadline: Deadline) -> int:
+        counts = self._counts
+        if not counts:
+            buffers = ((room, self._overflow),)
+            self._fetch(counts, deadline, self.sock.recvmsg_into, buffers, _NO_ANCILLARY_DATA)
+        self.torn = True
+        count: int = counts.pop()[0]
+        if not count:
+            raise _end_of_stream()
+        self.received += count
+        beyond = count - len(room)
+        self._more = beyond == len(self._overflow)
+        if beyond <= 0:
+            return count
+        self._read_buffer = bytes(self._overflow[:beyond])
+        return len(room)
+
+    def _fetch(
+        self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
+    ) -> None:
+        """Do a call that receives, which takes flags as its last argument, and keep its result.
+
+        args: a tuple of one value each, as for map().
+        """
         waits = self._blocks and deadline.remaining() is None
         flags = _BLOCKING if waits else _NOT_BLOCKING
-        while not self._arrived:
+        while not results:
             if not (waits or self._may_have_more()):
                 self.wait_until_readable(deadline)
             try:
                 # One call, and none that a signal handler could interrupt in the middle: either
-                # nothing was taken from the socket, or it is in the list.
-                self._arrived.extend(map(self.sock.recv, _RECEIVE_SIZES, flags))
+                # nothing was taken from the socket, or the result is in the list.
+                results.extend(map(call, *args, flags))
             except self._would_block:
                 self._more = False
                 if waits:
@@ -314,7 +359,6 @@ class TCPTransport(_AbstractTransport):
                     raise AMQPTimeout(0, text) from None
             except OSError as error:
                 raise ConnectionLost.from_error(error, 'the connection broke') from error
-        self._more = len(self._arrived[0]) == RECEIVE_SIZE
 
     def _may_have_more(self) -> bool:
         """Return whether to try without waiting, which a timeout of the program's would prolong."""
@@ -490,6 +534,10 @@ def _connect_to(address: AddressInfo, seconds: Optional[float]) -> socket.socket
     except BaseException:
         sock.close()
         raise
+
+
+def _end_of_stream() -> ConnectionLost:
+    return ConnectionLost(0, 'the broker closed the socket')
 
 
 def _drop(pieces: deque[memoryview], count: int) -> None:

@@ -24,6 +24,7 @@ ORDER = [
     'tls',
     'login',
     'transport',
+    'deliveries',
     'method_framing',
     'heartbeat',
     'abstract_channel',
