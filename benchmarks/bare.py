@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from statistics import median
+from itertools import chain
+from statistics import median, quantiles
 
 
 class Recorder:
@@ -17,13 +18,13 @@ class Recorder:
     def __getattr__(self, name):
         return getattr(self.sock, name)
 
-    def send(self, octets):
-        count = self.sock.send(octets)
+    def send(self, octets, *flags):
+        count = self.sock.send(octets, *flags)
         self.sent += bytes(octets[:count])
         return count
 
-    def recv(self, size):
-        octets = self.sock.recv(size)
+    def recv(self, size, *flags):
+        octets = self.sock.recv(size, *flags)
         self.received += octets
         return octets
 
@@ -48,37 +49,51 @@ class BareSocket:
 
 
 def measure(host, port, queue, blocks, count):
-    """Return the seconds of round trips: {'amqplib': ..., 'bare socket': ...}.
+    """Return the seconds of round trips: {'amqplib': ..., 'bare socket': ...}; and more.
 
-    Blocks of amqplib's and of the socket's take turns.
+    Short blocks of amqplib's and of the socket's take turns, each pair the other way round than
+    the one before. So whatever the machine does meanwhile, it does to both. 'ratios' are the
+    quartiles of the ratio of the medians of a pair, which says how sure the result is.
     """
     # Not at the top: other workers import this module and not amqplib.
-    from clients.amqplib_client import Client  # noqa: PLC0415
+    import amqplib.client_0_8 as amqp  # noqa: PLC0415
 
-    ours, other = Client(host, port), Client(host, port)
+    # Without heartbeats, nothing but the answers arrives.
+    ours, other = (amqp.Connection(f'{host}:{port}', heartbeat=0) for _ in range(2))
+    channel = ours.channel()
     request, response = record(other, queue)
-    bare = BareSocket(other.connection.transport.sock, request, response)
+    bare = BareSocket(other.transport.sock, request, response)
     assert bare.round_trip() == response
-    times = {'amqplib': [], 'bare socket': []}
-    for block in range(blocks + 1):
-        own = time_each(lambda: ours.declare(queue), count)
-        plain = time_each(bare.round_trip, count)
-        if block:  # the first is to warm up
-            times['amqplib'].extend(own)
-            times['bare socket'].extend(plain)
-    for client in (ours, other):
-        client.close()
-    result = {name: median(seconds) for name, seconds in times.items()}
-    return {**result, 'octets': [len(request), len(response)]}
+    functions = {
+        'amqplib': lambda: channel.queue_declare(queue, passive=True),
+        'bare socket': bare.round_trip,
+    }
+    pairs = [time_pair(functions, count, number % 2) for number in range(blocks + 1)]
+    del pairs[0]  # to warm up
+    for connection in (ours, other):
+        connection.close()
+    ratios = [median(pair['amqplib']) / median(pair['bare socket']) for pair in pairs]
+    return {
+        **{name: median(chain(*(pair[name] for pair in pairs))) for name in functions},
+        'ratios': quantiles(ratios),
+        'octets': [len(request), len(response)],
+    }
 
 
-def record(client, queue):
+def record(connection, queue):
     """Return the octets of a round trip: (request, response)."""
-    transport = client.connection.transport
+    channel = connection.channel()
+    transport = connection.transport
     recorder = transport.sock = Recorder(transport.sock)
-    client.declare(queue)
+    channel.queue_declare(queue, passive=True)
     transport.sock = recorder.sock
     return recorder.sent, recorder.received
+
+
+def time_pair(functions, count, backwards):
+    """Time each of the functions so many times: {name: seconds of each call}."""
+    names = sorted(functions, reverse=backwards)
+    return {name: time_each(functions[name], count) for name in names}
 
 
 def time_each(function, count):
