@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from itertools import chain
-from statistics import median, quantiles
+from statistics import median
 
 
 class Recorder:
@@ -48,13 +47,26 @@ class BareSocket:
         return octets
 
 
-def measure(host, port, queue, blocks, count):
-    """Return the seconds of round trips: {'amqplib': ..., 'bare socket': ...}; and more.
+def measure(host, port, queue, sessions, pairs, count):
+    """Return the seconds of round trips: {'amqplib': ..., 'bare socket': ..., 'ratios': [...]}.
 
-    Short blocks of amqplib's and of the socket's take turns, each pair the other way round than
-    the one before. So whatever the machine does meanwhile, it does to both. 'ratios' are the
-    quartiles of the ratio of the medians of a pair, which says how sure the result is.
+    Short blocks of amqplib's and of the socket's take turns, each pair of blocks the other way
+    round than the one before. The ratio is taken of each pair, as whatever the machine does
+    meanwhile meets both; each session has new connections, as brokers do not treat all alike.
+
+    sessions, pairs of blocks in each, count: of round trips in a block.
     """
+    measured = []
+    for _ in range(sessions):
+        measured += measure_session(host, port, queue, pairs, count)
+    return {
+        **{name: median(pair[name] for pair in measured) for name in measured[0]},
+        'ratios': [pair['amqplib'] / pair['bare socket'] for pair in measured],
+    }
+
+
+def measure_session(host, port, queue, pairs, count):
+    """Return the medians of each pair of blocks."""
     # Not at the top: other workers import this module and not amqplib.
     import amqplib.client_0_8 as amqp  # noqa: PLC0415
 
@@ -68,16 +80,10 @@ def measure(host, port, queue, blocks, count):
         'amqplib': lambda: channel.queue_declare(queue, passive=True),
         'bare socket': bare.round_trip,
     }
-    pairs = [time_pair(functions, count, number % 2) for number in range(blocks + 1)]
-    del pairs[0]  # to warm up
+    measured = [time_pair(functions, count, number % 2) for number in range(pairs + 1)]
     for connection in (ours, other):
         connection.close()
-    ratios = [median(pair['amqplib']) / median(pair['bare socket']) for pair in pairs]
-    return {
-        **{name: median(chain(*(pair[name] for pair in pairs))) for name in functions},
-        'ratios': quantiles(ratios),
-        'octets': [len(request), len(response)],
-    }
+    return measured[1:]  # the first was to warm up
 
 
 def record(connection, queue):
@@ -91,9 +97,9 @@ def record(connection, queue):
 
 
 def time_pair(functions, count, backwards):
-    """Time each of the functions so many times: {name: seconds of each call}."""
+    """Call each of the functions so many times: {name: median of the seconds}."""
     names = sorted(functions, reverse=backwards)
-    return {name: time_each(functions[name], count) for name in names}
+    return {name: median(time_each(functions[name], count)) for name in names}
 
 
 def time_each(function, count):

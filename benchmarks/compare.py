@@ -27,8 +27,8 @@ HERE = Path(__file__).resolve().parent
 FULL_OUTPUT = HERE.parent / 'docs' / 'performance'
 PARTIAL_OUTPUT = HERE / 'results'
 
-FULL = {'rounds': 5, 'messages': 10000, 'imports': 15, 'huge_rounds': 3, 'blocks': 200}
-QUICK = {'rounds': 3, 'messages': 2000, 'imports': 5, 'huge_rounds': 1, 'blocks': 50}
+FULL = {'rounds': 5, 'messages': 10000, 'imports': 15, 'huge_rounds': 3, 'sessions': 10}
+QUICK = {'rounds': 3, 'messages': 2000, 'imports': 5, 'huge_rounds': 1, 'sessions': 3}
 
 
 def parse_args(args):

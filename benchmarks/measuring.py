@@ -167,8 +167,9 @@ class Measuring:
                 self.results['bare'] = found
 
     def _bare(self, client):
-        blocks = self.options.blocks
-        return self._workers[client].ask('bare', STEP_SECONDS, blocks=blocks, count=20)
+        return self._workers[client].ask(
+            'bare', STEP_SECONDS, sessions=self.options.sessions, pairs=100, count=20
+        )
 
 
 def in_turn(clients, number):
