@@ -43,9 +43,27 @@ if TYPE_CHECKING:
 __all__ = ['Channel']
 
 Table = dict[str, Any]
+ReturnedMessage = tuple[int, str, str, str, Message]
+Alert = tuple[int, str, Table]
 
 #: Seconds that close() waits to be confirmed when the broker has closed the channel itself.
 CONFIRM_TIMEOUT = 1.0
+
+
+class _LateQueue:
+    """An attribute that becomes a Queue when it is first looked at.
+
+    A Queue has four locks, most channels need none, and a thousand channels notice.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, channel: Optional[Channel], owner: type) -> Any:
+        if channel is None:
+            return self
+        # Of two threads that come here at once, both get the same one.
+        return channel.__dict__.setdefault(self._name, Queue())
 
 
 class Channel(AbstractChannel):
@@ -72,14 +90,15 @@ class Channel(AbstractChannel):
     alerts: Queue of (reply_code, reply_text, details).
     """
 
+    returned_messages: Queue[ReturnedMessage] = _LateQueue()  # type: ignore[assignment]
+    alerts: Queue[Alert] = _LateQueue()  # type: ignore[assignment]
+
     def __init__(
         self, connection: Connection, channel_id: Optional[int] = None, auto_decode: bool = True
     ) -> None:
         self.default_ticket = 0
         self.is_open = False
         self.active = True
-        self.alerts: Queue[tuple[int, str, Table]] = Queue()
-        self.returned_messages: Queue[tuple[int, str, str, str, Message]] = Queue()
         self.callbacks: dict[str, Optional[Callable[[Message], Any]]] = {}
         self._on_cancel: dict[str, Callable[[str], Any]] = {}
         self._closing = False

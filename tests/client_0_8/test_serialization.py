@@ -286,7 +286,7 @@ class TimeOfALimitedSystem(datetime):
 def test_time_that_the_system_does_not_know(monkeypatch):
     with pytest.raises(ValueError, match='out of range'):
         write('timestamp', TimeOfALimitedSystem(2001, 9, 9))
-    monkeypatch.setattr(serialization, 'datetime', TimeOfALimitedSystem)
+    monkeypatch.setattr('datetime.datetime', TimeOfALimitedSystem)
     assert read('timestamp', struct.pack('>Q', 1_000_000_000)) == 1_000_000_000
 
 
