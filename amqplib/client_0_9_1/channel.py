@@ -213,7 +213,7 @@ class Channel(channel_0_8.Channel):
         if confirms.refused:
             self._drop_refused(confirms)
         limit = self._outstanding_limit
-        if limit is not None and len(confirms.open) >= limit:
+        if limit is not None and confirms.given - confirms.settled >= limit:
             self._wait_for_room(connection, confirms, limit)
         transport = connection.method_writer.dest
         sent = transport.sent
@@ -328,27 +328,32 @@ class Channel(channel_0_8.Channel):
 
     def _arrive(self, method: ArrivedMethod) -> None:
         # The two that come by the thousands take the shortest way; confirms may be one a message.
-        if method[0] == _BASIC_DELIVER and not self._closing:
+        method_sig, args, _ = method
+        if self._closing:
+            super()._arrive(method)
+        elif method_sig == _BASIC_DELIVER:
             self.method_queue.append(method)
-        elif method[0] == _BASIC_ACK.signature and not self._closing:
-            self._confirmed(_BASIC_ACK, method[1])
+        elif method_sig == _BASIC_ACK.signature:
+            self._confirmed(_BASIC_ACK, args, True)
             self._handled += 1
         else:
             super()._arrive(method)
 
     def _basic_ack(self, args: AMQPReader) -> None:
-        self._confirmed(_BASIC_ACK, args)
+        self._confirmed(_BASIC_ACK, args, True)
 
     def _basic_nack(self, args: AMQPReader) -> None:
-        self._confirmed(_BASIC_NACK, args)
+        self._confirmed(_BASIC_NACK, args, False)
 
-    def _confirmed(self, method: Method, args: AMQPReader) -> None:
+    def _confirmed(self, method: Method, args: AMQPReader, ok: bool) -> None:
         try:
             number, multiple = decode_acknowledgement(method, args)
         except ProtocolError as error:
             self._break(error)
-        confirms, tell = self._confirms, self.on_confirm is not None
-        if confirms is None or not confirms.settle(number, multiple, method is _BASIC_ACK, tell):
+        confirms = self._confirms
+        if confirms is None or not confirms.settle(
+            number, multiple, ok, self.on_confirm is not None
+        ):
             text = f'a confirm of {number}, which was not to be confirmed'
             self._break(ProtocolError(COMMAND_INVALID, text))
 

@@ -173,13 +173,13 @@ def test_what_is_kept_does_not_grow(amqp, channel, queue, limit):
     most = 0
     for number in range(10_000):
         channel.basic_publish(amqp.Message(b'x'), '', queue)
-        most = max(most, len(channel._confirms.open))
+        most = max(most, channel._confirms.outstanding)
         if limit is None and number % 1000 == 0:
             channel.wait_for_confirms(timeout=10)
     channel.wait_for_confirms(timeout=10)
     assert most <= (limit or 1000)
     confirms = channel._confirms
-    assert (len(confirms.open), len(confirms.news), len(confirms.refused)) == (0, 0, 0)
+    assert (confirms.outstanding, len(confirms.news), len(confirms.refused)) == (0, 0, 0)
 
 
 def test_confirms_while_consuming_on_the_same_channel(amqp, confirming, queue):

@@ -687,7 +687,7 @@ def test_on_confirm_may_publish_again(confirming, limit):
     again, open_ones = [], [0]
 
     def on_confirm(number, multiple, ok):
-        open_ones.append(len(ours.channel._confirms.open))
+        open_ones.append(ours.channel._confirms.outstanding)
         if not ok:
             again.append(number)
             message = amqp.Message(b'again')
@@ -696,7 +696,7 @@ def test_on_confirm_may_publish_again(confirming, limit):
     ours.channel.on_confirm = on_confirm
     for _ in range(count):
         publish(ours, 1)
-        open_ones.append(len(ours.channel._confirms.open))
+        open_ones.append(ours.channel._confirms.outstanding)
     with pytest.raises(amqp.MessageNacked):
         ours.channel.wait_for_confirms(timeout=10)
     assert len(again) == count
