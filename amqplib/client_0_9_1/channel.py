@@ -217,12 +217,14 @@ class Channel(channel_0_8.Channel):
             self._wait_for_room(connection, confirms, limit)
         transport = connection.method_writer.dest
         sent = transport.sent
-        number = confirms.add()
+        number = confirms.given + 1
         try:
+            # Before it is sent, as the confirm may be read at once.
+            confirms.given = number
             _publish(self, msg, exchange, routing_key, mandatory, immediate, ticket)
         except BaseException as error:
             if transport.sent == sent or isinstance(error, _NOT_SENT):
-                confirms.take_back(number)
+                confirms.given = number - 1
             else:
                 # Perhaps it was sent: the broker would count it, and the numbers be wrong.
                 self._abandon(AMQPChannelException(0, 'interrupted while publishing'))

@@ -23,7 +23,7 @@ _FEW = 64
 class Confirms:
     """The messages of one channel that are to be confirmed.
 
-    given: how many numbers were given, which is also the last one.
+    given: how many numbers were given, which is also the last one; for the publisher to count.
     settled: how many of them were confirmed or refused.
     refused: the numbers that were refused and not taken yet.
     news: confirmations as they came, for those who want to be told of each.
@@ -44,16 +44,6 @@ class Confirms:
     def outstanding(self) -> int:
         """How many messages are neither confirmed nor refused."""
         return self.given - self.settled
-
-    def add(self) -> int:
-        """Return the number of the message that is published next."""
-        # Before it is sent, as the confirm may be read at once.
-        self.given = number = self.given + 1
-        return number
-
-    def take_back(self, number: int) -> None:
-        """Undo add(): the message was not sent."""
-        self.given = number - 1
 
     def settle(self, number: int, multiple: bool, ok: bool, tell: bool = False) -> bool:
         """Note that a message, or all up to it, was confirmed or refused.
