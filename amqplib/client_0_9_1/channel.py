@@ -308,9 +308,12 @@ class Channel(channel_0_8.Channel):
         self._telling = True
         try:
             while confirms.news:
-                confirmation = confirms.news.popleft()
-                if self.on_confirm is not None:
-                    self.on_confirm(*confirmation)
+                confirmation, tell = confirms.news[0], self.on_confirm or _tell_nobody
+                try:
+                    tell(*confirmation)
+                finally:
+                    # Not before, so that Ctrl-C does not come in between; and each once.
+                    confirms.news.popleft()
         finally:
             self._telling = False
 
@@ -380,6 +383,10 @@ _BASIC_ACK = METHODS['basic.ack']
 _BASIC_NACK = METHODS['basic.nack']
 _BASIC_DELIVER = METHODS['basic.deliver'].signature
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
+
+
+def _tell_nobody(number: int, multiple: bool, ok: bool) -> None:
+    """Stand in for on_confirm, if it was taken away before it was told."""
 
 
 def _messages(count: int) -> str:

@@ -2,10 +2,10 @@
 what was confirmed is there whatever happens to the broker.
 """
 
+import itertools
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -166,11 +166,11 @@ def test_interrupted_before_any_line_the_numbers_stay_right(amqp, connect, share
     outcomes = {'usable': 0, 'channel given up': 0, 'connection lost': 0}
 
     def try_all(connection):
-        for line in count():
+        for line in itertools.count():
             channel = connection.channel()
             channel.confirm_select(limit)
             publish(amqp, channel, shared_queue, 1)
-            if not interrupt(line, lambda: publish(amqp, channel, shared_queue, 1)):
+            if not interrupt(line, publish, amqp, channel, shared_queue, 1):
                 # Here, as a lock may still be this thread's: `with` does not release it if the
                 # interruption comes between its block and the release.
                 connection.close()
@@ -195,7 +195,7 @@ def test_interrupted_before_any_line_the_numbers_stay_right(amqp, connect, share
     assert all(outcomes.values()), outcomes
 
 
-def interrupt(line, call):
+def interrupt(line, call, *arguments):
     """Make a call, and interrupt it before this line of the library; return if it came so far."""
     folder = str(Path(amqplib.__file__).parent)
 
@@ -211,7 +211,7 @@ def interrupt(line, call):
     traced_before = sys.gettrace()
     sys.settrace(trace)
     try:
-        call()
+        call(*arguments)
     except KeyboardInterrupt:
         return True
     finally:
