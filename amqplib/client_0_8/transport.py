@@ -220,15 +220,15 @@ class _AbstractTransport:
             raise ConnectionLost.from_error(error, 'the connection broke') from error
         if sent < len(octets):
             self._send_rest(deque([memoryview(octets)[sent:]]), sent > 0, deadline)
+        self.sent += 1  # first: who finds it unchanged and no cut may send the same again
         self.cut = False
-        self.sent += 1
 
     def send_pieces(self, pieces: Iterable[Octets], deadline: Deadline = NEVER) -> None:
         """Send pieces one after the other without joining them; otherwise as send()."""
         self.cut = True
         self._send_rest(deque(memoryview(piece) for piece in pieces), False, deadline)
+        self.sent += 1  # first: who finds it unchanged and no cut may send the same again
         self.cut = False
-        self.sent += 1
 
     def _send_rest(self, pieces: deque[memoryview], begun: bool, deadline: Deadline) -> None:
         while pieces:

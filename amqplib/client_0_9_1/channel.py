@@ -213,16 +213,18 @@ class Channel(channel_0_8.Channel):
         if confirms.refused:
             self._drop_refused(confirms)
         limit = self._outstanding_limit
-        if limit is not None and len(confirms.open) >= limit:
+        if limit is not None and confirms.given - confirms.settled >= limit:
             self._wait_for_room(connection, confirms, limit)
         transport = connection.method_writer.dest
         sent = transport.sent
-        number = confirms.add()
+        number = confirms.given + 1
         try:
+            # Before it is sent, as the confirm may be read at once.
+            confirms.given = number
             _publish(self, msg, exchange, routing_key, mandatory, immediate, ticket)
         except BaseException as error:
             if transport.sent == sent or isinstance(error, _NOT_SENT):
-                confirms.take_back(number)
+                confirms.given = number - 1
             else:
                 # Perhaps it was sent: the broker would count it, and the numbers be wrong.
                 self._abandon(AMQPChannelException(0, 'interrupted while publishing'))
@@ -306,9 +308,12 @@ class Channel(channel_0_8.Channel):
         self._telling = True
         try:
             while confirms.news:
-                confirmation = confirms.news.popleft()
-                if self.on_confirm is not None:
-                    self.on_confirm(*confirmation)
+                confirmation, tell = confirms.news[0], self.on_confirm or _tell_nobody
+                try:
+                    tell(*confirmation)
+                finally:
+                    # Not before, so that Ctrl-C does not come in between; and each once.
+                    confirms.news.popleft()
         finally:
             self._telling = False
 
@@ -328,27 +333,32 @@ class Channel(channel_0_8.Channel):
 
     def _arrive(self, method: ArrivedMethod) -> None:
         # The two that come by the thousands take the shortest way; confirms may be one a message.
-        if method[0] == _BASIC_DELIVER and not self._closing:
+        method_sig, args, _ = method
+        if self._closing:
+            super()._arrive(method)
+        elif method_sig == _BASIC_DELIVER:
             self.method_queue.append(method)
-        elif method[0] == _BASIC_ACK.signature and not self._closing:
-            self._confirmed(_BASIC_ACK, method[1])
+        elif method_sig == _BASIC_ACK.signature:
+            self._confirmed(_BASIC_ACK, args, True)
             self._handled += 1
         else:
             super()._arrive(method)
 
     def _basic_ack(self, args: AMQPReader) -> None:
-        self._confirmed(_BASIC_ACK, args)
+        self._confirmed(_BASIC_ACK, args, True)
 
     def _basic_nack(self, args: AMQPReader) -> None:
-        self._confirmed(_BASIC_NACK, args)
+        self._confirmed(_BASIC_NACK, args, False)
 
-    def _confirmed(self, method: Method, args: AMQPReader) -> None:
+    def _confirmed(self, method: Method, args: AMQPReader, ok: bool) -> None:
         try:
             number, multiple = decode_acknowledgement(method, args)
         except ProtocolError as error:
             self._break(error)
-        confirms, tell = self._confirms, self.on_confirm is not None
-        if confirms is None or not confirms.settle(number, multiple, method is _BASIC_ACK, tell):
+        confirms = self._confirms
+        if confirms is None or not confirms.settle(
+            number, multiple, ok, self.on_confirm is not None
+        ):
             text = f'a confirm of {number}, which was not to be confirmed'
             self._break(ProtocolError(COMMAND_INVALID, text))
 
@@ -373,6 +383,10 @@ _BASIC_ACK = METHODS['basic.ack']
 _BASIC_NACK = METHODS['basic.nack']
 _BASIC_DELIVER = METHODS['basic.deliver'].signature
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
+
+
+def _tell_nobody(number: int, multiple: bool, ok: bool) -> None:
+    """Stand in for on_confirm, if it was taken away before it was told."""
 
 
 def _messages(count: int) -> str:

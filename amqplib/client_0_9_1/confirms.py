@@ -4,8 +4,9 @@ Messages are numbered from 1 in the order of publishing. The broker confirms or 
 one by one or all up to one, in any order, and each once. What is kept grows with the messages
 that are outstanding, and with nothing else.
 
-One thread publishes; the one that reads may be another. What a reader notes is complete before
-the numbers stop being outstanding, so that who waits for that finds it.
+One thread publishes; the one that reads may be another. Each of them writes what the other one
+only looks at: `given` is the publisher's, `settled` the reader's. A reader counts a number as
+settled last of all, so that who waits for that finds everything else about it.
 """
 
 from __future__ import annotations
@@ -15,40 +16,34 @@ from collections import deque
 #: (sequence number, multiple, ok)
 Confirmation = tuple[int, bool, bool]
 
+#: So many numbers that were settled out of order are always kept as they came.
+_FEW = 64
+
 
 class Confirms:
     """The messages of one channel that are to be confirmed.
 
-    open: the numbers that are outstanding: neither confirmed nor refused.
+    given: how many numbers were given, which is also the last one; for the publisher to count.
+    settled: how many of them were confirmed or refused.
     refused: the numbers that were refused and not taken yet.
     news: confirmations as they came, for those who want to be told of each.
     """
 
     def __init__(self) -> None:
+        self.given = 0
+        self.settled = 0
         self.refused: deque[int] = deque()
         self.news: deque[Confirmation] = deque()
-        self._next = 1
-        self.open: set[int] = set()
-        # No number below this one is open.
+        # All numbers below this one are settled, but for the stragglers; from it on, only those
+        # that are ahead are.
         self._lowest = 1
+        self._stragglers: set[int] = set()
+        self._ahead: set[int] = set()
 
     @property
     def outstanding(self) -> int:
         """How many messages are neither confirmed nor refused."""
-        return len(self.open)
-
-    def add(self) -> int:
-        """Return the number of the message that is published next."""
-        number = self._next
-        # Before it is sent, as the confirm may be read at once.
-        self.open.add(number)
-        self._next = number + 1
-        return number
-
-    def take_back(self, number: int) -> None:
-        """Undo add(): the message was not sent."""
-        self.open.discard(number)
-        self._next = number
+        return self.given - self.settled
 
     def settle(self, number: int, multiple: bool, ok: bool, tell: bool = False) -> bool:
         """Note that a message, or all up to it, was confirmed or refused.
@@ -59,36 +54,71 @@ class Confirms:
         Returns False if there is no such open message: the broker must not do that.
         """
         if multiple:
-            return self._settle_up_to(number, ok, tell)
-        if number not in self.open:
+            return self._settle_up_to(number or self.given, ok, tell)
+        if not self._is_open(number):
             return False
         if not ok:
             self.refused.append(number)
         if tell:
             self.news.append((number, False, ok))
-        self.open.discard(number)
         if number == self._lowest:
-            self._lowest = number + 1
+            self._go_on_from(number + 1)
+        elif number < self._lowest:
+            self._stragglers.discard(number)
+        else:
+            self._ahead.add(number)
+            if len(self._ahead) > _FEW:
+                self._forget_those_ahead()
+        self.settled += 1
         return True
 
-    def _settle_up_to(self, number: int, ok: bool, tell: bool) -> bool:
-        last = number or self._next - 1
-        if last >= self._next:
+    def _is_open(self, number: int) -> bool:
+        if number < self._lowest:
+            return number in self._stragglers
+        return number <= self.given and number not in self._ahead
+
+    def _go_on_from(self, number: int) -> None:
+        """Let this be the lowest one, or the next that is open."""
+        while self._ahead and number in self._ahead:
+            self._ahead.discard(number)
+            number += 1
+        self._lowest = number
+
+    def _forget_those_ahead(self) -> None:
+        """If more are settled ahead than are open, keep the open ones instead."""
+        if len(self._ahead) > self.outstanding:
+            following = max(self._ahead) + 1
+            self._stragglers |= set(range(self._lowest, following)) - self._ahead
+            self._ahead.clear()
+            self._lowest = following
+
+    def _settle_up_to(self, last: int, ok: bool, tell: bool) -> bool:
+        if last > self.given:
             return False
-        settled = self._open_up_to(last)
         if not ok:
-            self.refused.extend(settled)
-        if tell and settled:
+            self.refused.extend(self._open_up_to(last))
+        count = 0
+        if self._stragglers:
+            late = {number for number in self._stragglers if number <= last}
+            self._stragglers -= late
+            count = len(late)
+        if last >= self._lowest:
+            count += last + 1 - self._lowest
+            if self._ahead:
+                known = {number for number in self._ahead if number <= last}
+                self._ahead -= known
+                count -= len(known)
+            self._go_on_from(last + 1)
+        if tell and count:
             self.news.append((last, True, ok))
-        self.open.difference_update(settled)
-        self._lowest = max(self._lowest, last + 1)
+        self.settled += count
         return True
 
     def _open_up_to(self, last: int) -> list[int]:
-        if last - self._lowest < len(self.open):
-            return [number for number in range(self._lowest, last + 1) if number in self.open]
-        # A copy, as the other thread may add to it.
-        return sorted(number for number in tuple(self.open) if number <= last)
+        return [
+            *sorted(number for number in self._stragglers if number <= last),
+            *(number for number in range(self._lowest, last + 1) if number not in self._ahead),
+        ]
 
     def take_refused(self) -> tuple[int, ...]:
         """Return the numbers that were refused since the last time, ascending."""

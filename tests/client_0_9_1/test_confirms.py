@@ -1,26 +1,32 @@
 """Confirms: which messages are outstanding and which were refused, whatever the broker says."""
 
-import sys
 import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amqplib.client_0_9_1 import confirms as confirms_module
 from amqplib.client_0_9_1.confirms import Confirms
 
 
 def with_messages(count):
     confirms = Confirms()
-    assert [confirms.add() for _ in range(count)] == list(range(1, count + 1))
+    confirms.given = count
     return confirms
+
+
+def add(confirms):
+    """Return the number of the next message."""
+    confirms.given += 1
+    return confirms.given
 
 
 def test_nothing_is_outstanding_at_first():
     confirms = Confirms()
     assert confirms.outstanding == 0
     assert confirms.take_refused() == ()
-    assert confirms.add() == 1
+    assert not confirms.settle(1, False, True)
 
 
 def test_one_by_one_in_order():
@@ -55,6 +61,23 @@ def test_all_up_to_one_that_is_settled_itself():
     assert confirms.settle(4, True, False)
     assert confirms.outstanding == 1
     assert confirms.take_refused() == (1, 2, 3)
+
+
+def test_those_that_were_passed_over_are_settled_once(monkeypatch):
+    monkeypatch.setattr(confirms_module, '_FEW', 0)
+    confirms = with_messages(8)
+    for number in (2, 4, 5, 7, 8):
+        assert confirms.settle(number, False, True)
+    assert confirms.outstanding == 3
+    for _ in range(2):
+        assert confirms.settle(4, True, False)
+        assert confirms.outstanding == 1
+    assert not confirms.settle(1, False, True)
+    assert confirms.settle(6, False, False)
+    assert not confirms.settle(6, False, False)
+    assert confirms.outstanding == 0
+    assert confirms.settle(8, True, False)
+    assert confirms.take_refused() == (1, 3, 6)
 
 
 def test_zero_stands_for_all_there_are():
@@ -103,14 +126,6 @@ def test_news_are_kept_only_where_they_are_wanted():
     assert list(confirms.news) == [(2, False, True), (4, True, False)]
 
 
-def test_what_was_not_sent_has_no_number():
-    confirms = with_messages(2)
-    number = confirms.add()
-    confirms.take_back(number)
-    assert confirms.outstanding == 2
-    assert confirms.add() == number == 3
-
-
 class Model:
     """The same, in the plainest way."""
 
@@ -151,6 +166,16 @@ STEPS = st.lists(
 )
 
 
+@pytest.fixture(scope='module', params=[0, 3, None], ids='few is {}'.format)
+def _few(request):
+    """How many settled numbers are kept in any case: few, so that there are often more."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param is not None:
+            patch.setattr(confirms_module, '_FEW', request.param)
+        yield
+
+
+@pytest.mark.usefixtures('_few')
 @settings(deadline=None)
 @given(STEPS)
 def test_confirms_are_like_the_model(steps):
@@ -158,19 +183,23 @@ def test_confirms_are_like_the_model(steps):
     taken = []
     for step in steps:
         if step == 'add':
-            confirms.add()
+            add(confirms)
             model.add()
         elif step == 'add and take back':
-            confirms.take_back(confirms.add())
+            number = add(confirms)
+            confirms.given = number - 1
         elif step == 'take refused':
             taken += confirms.take_refused()
         else:
             assert confirms.settle(*step) == model.settle(*step)
         assert confirms.outstanding == len(model.outstanding())
         assert sorted(taken + list(confirms.refused)) == model.refused()
-    assert sorted(confirms.open) == model.outstanding()
+    confirms.take_refused()
+    confirms.settle(0, True, False)
+    assert list(confirms.take_refused()) == model.outstanding()
 
 
+@pytest.mark.usefixtures('_few')
 @settings(deadline=None)
 @given(st.permutations(range(1, 31)), st.lists(st.booleans(), min_size=30, max_size=30))
 def test_every_order_settles_everything(order, verdicts):
@@ -183,37 +212,38 @@ def test_every_order_settles_everything(order, verdicts):
 
 
 def size(confirms):
-    return sys.getsizeof(confirms.open) + sum(
-        sys.getsizeof(part) for part in vars(confirms).values()
-    )
+    return sum(len(part) for part in vars(confirms).values() if not isinstance(part, int))
 
 
-@pytest.mark.parametrize('stuck', [False, True], ids=['none stuck', 'the first one stuck'])
-@pytest.mark.parametrize('multiple', [False, True])
-def test_what_is_kept_does_not_grow_with_the_messages(stuck, multiple):
-    """Also if the very first message is never confirmed, and all the others are."""
-    confirms = Confirms()
-    window = 100
-
-    def go_on(count):
-        for _ in range(count):
-            number = confirms.add()
-            if number > window and number % window == 0:
-                settle_up_to(number - window // 2)
-
-    def settle_up_to(last):
+@pytest.mark.parametrize('order', ['in order', 'reversed', 'every second one first'])
+@pytest.mark.parametrize('stuck', [0, 1, 20], ids='{} stuck'.format)
+@pytest.mark.parametrize('multiple', [False, True], ids=['one by one', 'some at once'])
+def test_what_is_kept_does_not_grow_with_the_messages(order, stuck, multiple):
+    """Also if the very first ones are never confirmed, and all the others are."""
+    confirms, window, most = Confirms(), 100, 0
+    waiting = []
+    for _ in range(100 * window):
+        waiting.append(add(confirms))
+        if len(waiting) < window:
+            continue
+        first, *others = [number for number in waiting if number > stuck]
+        if order == 'reversed':
+            others.reverse()
+        elif order == 'every second one first':
+            others = others[::2] + others[1::2]
+        waiting.clear()
         if multiple and not stuck:
-            assert confirms.settle(last, True, True)
-            return
-        for number in sorted(confirms.open):
-            if number <= last and not (stuck and number == 1):
-                assert confirms.settle(number, False, True)
-
-    go_on(2000)
-    before = size(confirms)
-    go_on(50_000)
-    assert size(confirms) <= before
-    assert confirms.outstanding <= 2 * window
+            assert confirms.settle(others.pop(0), False, True)
+            assert confirms.settle(first, True, True)
+        else:
+            assert confirms.settle(first, False, True)
+        for number in others:
+            assert confirms.settle(number, False, True)
+            most = max(most, size(confirms))
+        assert confirms.outstanding == stuck
+    assert most <= 2 * window
+    assert confirms.settle(0, True, False)
+    assert confirms.take_refused() == tuple(range(1, stuck + 1))
 
 
 def test_a_thread_that_reads_beside_the_one_that_publishes():
@@ -224,7 +254,7 @@ def test_a_thread_that_reads_beside_the_one_that_publishes():
     def read():
         settled = 0
         while settled < count:
-            ready = confirms._next - 1
+            ready = confirms.given
             if ready > settled:
                 if not confirms.settle(ready, True, ready % 2 == 0):
                     problems.append(ready)
@@ -233,7 +263,7 @@ def test_a_thread_that_reads_beside_the_one_that_publishes():
     reader = threading.Thread(target=read)
     reader.start()
     for _ in range(count):
-        confirms.add()
+        add(confirms)
     reader.join(60)
     assert not reader.is_alive()
     assert problems == []

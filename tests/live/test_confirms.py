@@ -2,10 +2,16 @@
 what was confirmed is there whatever happens to the broker.
 """
 
+import itertools
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from live_tools import await_ready, get_bodies, new_name, only_0_9_1, ready_count
+from live_tools import await_ready, drain, get_bodies, new_name, only_0_9_1, ready_count
+
+import amqplib
 
 pytestmark = only_0_9_1
 
@@ -143,6 +149,76 @@ def test_publishing_to_a_missing_exchange_is_what_the_wait_raises(amqp, confirmi
         confirming.wait_for_confirms(timeout=10)
 
 
+def test_what_cannot_be_sent_takes_no_number(amqp, confirming, queue):
+    told = []
+    confirming.on_confirm = lambda number, multiple, ok: told.append(number)
+    for number in range(1, 11):
+        with pytest.raises(ValueError, match='priority'):
+            confirming.basic_publish(amqp.Message('x', priority=256), '', queue)
+        assert publish(amqp, confirming, queue, 1) == [number]
+    confirming.wait_for_confirms(timeout=10)
+    assert max(told) == ready_count(confirming, queue) == 10
+
+
+@pytest.mark.parametrize('limit', [None, 1])
+def test_interrupted_before_any_line_the_numbers_stay_right(amqp, connect, shared_queue, limit):
+    """Or the channel is given up, or the connection; but no message gets another's number."""
+    outcomes = {'usable': 0, 'channel given up': 0, 'connection lost': 0}
+
+    def try_all(connection):
+        for line in itertools.count():
+            channel = connection.channel()
+            channel.confirm_select(limit)
+            publish(amqp, channel, shared_queue, 1)
+            if not interrupt(line, publish, amqp, channel, shared_queue, 1):
+                # Here, as a lock may still be this thread's: `with` does not release it if the
+                # interruption comes between its block and the release.
+                connection.close()
+                return
+            if connection.transport is None:
+                outcomes['connection lost'] += 1
+                connection = connect()
+            elif not channel.is_open:
+                outcomes['channel given up'] += 1
+                with pytest.raises(amqp.AMQPChannelException, match='interrupted'):
+                    channel.wait_for_confirms(timeout=10)
+            else:
+                outcomes['usable'] += 1
+                (number,) = publish(amqp, channel, shared_queue, 1)
+                channel.wait_for_confirms(timeout=10)
+                assert channel.queue_purge(shared_queue) == number
+            connection.channel().queue_purge(shared_queue)
+
+    # In a thread of its own, as what measures coverage traces this one.
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(try_all, connect()).result()
+    assert all(outcomes.values()), outcomes
+
+
+def interrupt(line, call, *arguments):
+    """Make a call, and interrupt it before this line of the library; return if it came so far."""
+    folder = str(Path(amqplib.__file__).parent)
+
+    def trace(frame, event, arg):
+        nonlocal line
+        if not frame.f_code.co_filename.startswith(folder):
+            return None
+        line -= event == 'line'
+        if line < 0:
+            raise KeyboardInterrupt
+        return trace
+
+    traced_before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call(*arguments)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(traced_before)
+    return False
+
+
 @pytest.mark.parametrize('limit', [1, 7, 100])
 def test_no_more_than_the_limit_is_outstanding(amqp, channel, queue, limit):
     channel.confirm_select(outstanding_limit=limit)
@@ -173,13 +249,13 @@ def test_what_is_kept_does_not_grow(amqp, channel, queue, limit):
     most = 0
     for number in range(10_000):
         channel.basic_publish(amqp.Message(b'x'), '', queue)
-        most = max(most, len(channel._confirms.open))
+        most = max(most, channel._confirms.outstanding)
         if limit is None and number % 1000 == 0:
             channel.wait_for_confirms(timeout=10)
     channel.wait_for_confirms(timeout=10)
     assert most <= (limit or 1000)
     confirms = channel._confirms
-    assert (len(confirms.open), len(confirms.news), len(confirms.refused)) == (0, 0, 0)
+    assert (confirms.outstanding, len(confirms.news), len(confirms.refused)) == (0, 0, 0)
 
 
 def test_confirms_while_consuming_on_the_same_channel(amqp, confirming, queue):
@@ -192,6 +268,28 @@ def test_confirms_while_consuming_on_the_same_channel(amqp, confirming, queue):
     while len(received) < 1000:
         confirming.wait(timeout=10)
     assert received == [str(number) for number in range(1000)]
+
+
+@pytest.mark.parametrize('limit', [None, 1, 10])
+def test_a_callback_publishes_what_it_receives_to_another_queue(
+    amqp, channel, queue, shared_queue, limit
+):
+    """It waits for room and so reads, while more messages arrive for it."""
+    publish(amqp, channel, queue, 200)
+    await_ready(channel, queue, 200)
+    channel.confirm_select(limit)
+    passed_on = []
+
+    def pass_on(message):
+        passed_on.append(channel.basic_publish(amqp.Message(message.body), '', shared_queue))
+        message.channel.basic_ack(message.delivery_tag)
+
+    channel.basic_qos(0, 50, False)
+    channel.basic_consume(queue, callback=pass_on)
+    drain(channel, lambda: len(passed_on) == 200)
+    channel.wait_for_confirms(timeout=10)
+    assert passed_on == list(range(1, 201))
+    assert get_bodies(channel, shared_queue, 200) == [str(number) for number in range(200)]
 
 
 def test_threads_confirm_each_their_own(amqp, connection, queue):

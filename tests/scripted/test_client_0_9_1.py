@@ -245,6 +245,22 @@ def test_a_secret_that_nobody_takes_ends_the_connection(session):
     assert ours.connection.transport is None
 
 
+def test_a_secret_that_the_broker_does_not_take(session):
+    def script(peer):
+        peer.expect_method(0, 'connection.update_secret')
+        text = 'New secret was refused by one of the backends'
+        peer.send_method(0, 'connection.close', 530, text, 10, 70)
+        peer.expect_method(0, 'connection.close_ok')
+        peer.expect_end()
+
+    ours = session(script)
+    with pytest.raises(amqp.AMQPConnectionException, match='refused') as raised:
+        ours.connection.update_secret('the new token')
+    assert raised.value.args[0] == 530
+    assert raised.value.args[2:] == ((10, 70), 'Connection.update_secret')
+    check_closed(ours.connection, ours.sock, raised.value, [ours.channel])
+
+
 # --- Confirms -----------------------------------------------------------------------------------
 
 
@@ -528,6 +544,47 @@ def test_what_cannot_be_sent_gets_no_number(confirming):
     ours.connection.close()
 
 
+def test_what_the_broker_has_paused_gets_no_number(confirming):
+    def script(peer):
+        peer.send_method(1, 'channel.flow', False)
+        peer.expect_method(1, 'channel.flow_ok')
+        peer.await_cue()
+        peer.send_method(1, 'channel.flow', True)
+        peer.expect_method(1, 'channel.flow_ok')
+        assert expect_publish(peer) == [b'0']
+        peer.send_raw(confirm(1))
+        peer.expect_close()
+
+    ours = confirming(script, write_timeout=0.1)
+    ours.channel.wait(timeout=5)
+    with pytest.raises(amqp.AMQPTimeout, match='paused'):
+        publish(ours, 1)
+    ours.channel.wait_for_confirms(timeout=0)
+    ours.broker.cue()
+    ours.channel.wait(timeout=5)
+    assert publish(ours, 1) == [1]
+    ours.channel.wait_for_confirms(timeout=5)
+    ours.connection.close()
+
+
+def test_closing_a_channel_does_not_wait_for_its_confirms(confirming):
+    """But says so, to who waits for them afterwards."""
+
+    def script(peer):
+        expect_publish(peer, 2)
+        peer.expect_method(1, 'channel.close')
+        peer.send_raw(confirm(1))
+        peer.send_method(1, 'channel.close_ok')
+        peer.expect_close()
+
+    ours = confirming(script)
+    publish(ours, 2)
+    ours.channel.close()
+    with pytest.raises(amqp.AMQPChannelException, match='closed by this program'):
+        ours.channel.wait_for_confirms(timeout=5)
+    ours.connection.close()
+
+
 @pytest.mark.parametrize('error', [KeyboardInterrupt, ZeroDivisionError])
 def test_interrupted_before_anything_was_sent(confirming, monkeypatch, error):
     def script(peer):
@@ -687,7 +744,7 @@ def test_on_confirm_may_publish_again(confirming, limit):
     again, open_ones = [], [0]
 
     def on_confirm(number, multiple, ok):
-        open_ones.append(len(ours.channel._confirms.open))
+        open_ones.append(ours.channel._confirms.outstanding)
         if not ok:
             again.append(number)
             message = amqp.Message(b'again')
@@ -696,7 +753,7 @@ def test_on_confirm_may_publish_again(confirming, limit):
     ours.channel.on_confirm = on_confirm
     for _ in range(count):
         publish(ours, 1)
-        open_ones.append(len(ours.channel._confirms.open))
+        open_ones.append(ours.channel._confirms.outstanding)
     with pytest.raises(amqp.MessageNacked):
         ours.channel.wait_for_confirms(timeout=10)
     assert len(again) == count
