@@ -11,7 +11,7 @@ from scripted_broker import content, delivery, method
 import amqplib.client_0_8 as amqp
 from amqplib.client_0_8 import transport
 
-from .checks import check_closed, check_repeated, lasting, refused
+from .checks import check_closed, check_repeated, lasting, refused, until_raised
 
 # The lowest port number there is; a connection to it is refused.
 NOBODY_LISTENS = '127.0.0.1:1'
@@ -552,6 +552,47 @@ def test_nothing_is_written_after_a_write_that_took_too_long(secure_session):
     whole = method(1, 'basic.publish', 0, '', 'q', False, False) + content(1, body)
     assert len(seen[0]) < len(whole)
     assert whole.startswith(seen[0])
+
+
+def test_publish_for_which_there_was_no_room_counts_as_begun(secure_session):
+    """TLS may have encrypted it by then: what follows would be taken for a forgery."""
+    seen = []
+
+    def script(peer):
+        peer.await_cue()
+        with contextlib.suppress(ssl.SSLError):  # within a record
+            seen.append(peer.rest())
+        seen.append(peer._buffer)
+
+    broker, connection, channel, sock = secure_session(
+        script, receive_buffer=65536, arguments={'write_timeout': 0.3}
+    )
+    sent = 0
+
+    def body_of(number):
+        return b'%09d' % number + bytes(3000)  # one record
+
+    def publish():
+        nonlocal sent
+        channel.basic_publish(amqp.Message(body_of(sent)), routing_key='q')
+        sent += 1
+
+    with lasting(0.3, 15):
+        error = until_raised(publish)
+    assert type(error) is amqp.WriteTimeout
+    check_repeated(error, publish)
+    check_closed(connection, sock, error, [channel])
+    broker.cue()
+    broker.finish()
+    publishes = [
+        method(1, 'basic.publish', 0, '', 'q', False, False) + content(1, body_of(number))
+        for number in range(sent + 1)
+    ]
+    arrived = b''.join(seen)
+    # Not compared by the assert, which would explain the difference of megabytes at length.
+    as_sent = b''.join(publishes).startswith(arrived)
+    assert as_sent
+    assert len(arrived) >= len(b''.join(publishes[:sent]))
 
 
 # --- With a real broker -------------------------------------------------------------------------
