@@ -554,6 +554,64 @@ def test_nothing_is_written_after_a_write_that_took_too_long(secure_session):
     assert whole.startswith(seen[0])
 
 
+def test_timeout_of_the_socket_ends_a_wait_and_not_the_connection(secure_session):
+    """Which is how old programs limited a wait."""
+
+    def script(peer):
+        peer.await_cue()
+        peer.send_raw(delivery(1, 'tag'))
+        peer.expect_close()
+
+    broker, connection, channel, sock = secure_session(script)
+    sock.settimeout(0.3)
+    for _ in range(2):
+        with lasting(0.25, 2), pytest.raises(amqp.AMQPTimeout):
+            channel.wait()
+    sock.settimeout(30)
+    for timeout in (0, 0.1):
+        with lasting(timeout, 2), pytest.raises(amqp.AMQPTimeout):
+            channel.wait(timeout=timeout)
+    assert sock.gettimeout() == 30
+    got = []
+    channel.callbacks['tag'] = got.append
+    broker.cue()
+    channel.wait()
+    assert len(got) == 1
+    connection.close()
+
+
+def test_tls_is_used_by_one_thread_at_a_time(secure_session, monkeypatch):
+    """OpenSSL does not allow otherwise; heartbeats, too, are sent while another thread reads."""
+
+    def script(peer):
+        peer.expect_method(1, 'basic.get')
+        peer.send_method(1, 'basic.get_empty', '')
+        assert peer.expect_frame() == (8, 0, b'')
+        peer.expect_close()
+
+    _, connection, channel, sock = secure_session(script)
+    used = []
+
+    def watched(name):
+        original = getattr(sock, name)
+
+        def use(*args):
+            assert connection.method_writer.dest._tls_lock.locked()
+            used.append(name)
+            return original(*args)
+
+        return use
+
+    for name in ('send', 'recv'):
+        monkeypatch.setattr(sock, name, watched(name))
+    assert channel.basic_get('q') is None
+    connection._send_heartbeat()
+    assert used[0] == 'send'
+    assert used[-1] == 'send'
+    assert 'recv' in used
+    connection.close()
+
+
 def test_publish_for_which_there_was_no_room_counts_as_begun(secure_session):
     """TLS may have encrypted it by then: what follows would be taken for a forgery."""
     seen = []
