@@ -269,6 +269,8 @@ class Channel(AbstractChannel):
         self._forget()
         self.channel_id = None
         self.connection = None
+        # Without the callbacks, what is left could only be dropped.
+        self.method_queue.clear()
         self.callbacks = {}
         self._on_cancel = {}
 

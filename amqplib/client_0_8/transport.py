@@ -236,6 +236,9 @@ class _AbstractTransport:
                 sent = self._send_some(pieces)
             except self._would_block:
                 begun = begun or self._keeps_octets
+                own = self.sock.gettimeout()
+                if own:  # set by the program itself, which is how old ones limited a write
+                    deadline = deadline.earlier(Deadline(own))
                 try:
                     (self.wait_writable or self.wait_until_writable)(deadline)
                 except AMQPTimeout:
@@ -256,7 +259,7 @@ class _AbstractTransport:
             return False
         self.cut = True
         try:
-            sent = self.sock.send(octets, self._flags)
+            sent = self._send_some(deque((memoryview(octets),)))
         except self._would_block:
             sent = 0
         except OSError as error:
@@ -428,11 +431,22 @@ class SSLTransport(_AbstractTransport):
             try:
                 with self._tls_lock:
                     self.torn = True
-                    return operation(*args)
+                    return self._now(operation, *args)
             except self._would_block as error:
                 self.torn = False
                 write = isinstance(error, self._want_write)
                 self._wait(deadline, read=not write, write=write)
+
+    def _now(self, operation: Callable[..., Any], *args: Any) -> Any:
+        """Do it without waiting, whatever timeout the program has given the socket."""
+        own = self.sock.gettimeout()
+        if own == 0:
+            return operation(*args)
+        self.sock.setblocking(False)
+        try:
+            return operation(*args)
+        finally:
+            self.sock.settimeout(own)
 
     def _receive_some(self, deadline: Deadline) -> None:
         # TLS keeps decrypted octets of its own: try before waiting for the socket.
@@ -450,7 +464,7 @@ class SSLTransport(_AbstractTransport):
     def _send_some(self, pieces: deque[memoryview]) -> int:
         octets = _join_small(pieces)
         with self._tls_lock:
-            sent: int = self.sock.send(octets)
+            sent: int = self._now(self.sock.send, octets)
         return sent
 
 
