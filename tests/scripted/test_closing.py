@@ -336,7 +336,8 @@ def stuff(sock, octets):
         taken = 0
         with contextlib.suppress(BlockingIOError):
             while True:
-                taken += sock.send(octets[(sent + taken) % len(octets) :] + octets * 100)
+                portion = octets[(sent + taken) % len(octets) :] + octets * 100
+                taken += sock.send(portion, getattr(socket, 'MSG_DONTWAIT', 0))
         sent += taken
     return sent
 
