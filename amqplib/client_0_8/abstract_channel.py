@@ -253,18 +253,23 @@ class AbstractChannel:
         nowait: return None without waiting; the values tell the broker not to reply.
         timeout: the deadline; the connection's rpc_timeout by default.
         """
+        method = self._methods[name]
+        payload = encode_method(method, values, self._field_types)
         if nowait:
-            return self._cast(name, *values)
-        return self._request(self._methods[name], self._encode(name, *values), timeout)
+            return self._transmit(payload)
+        return self._request(method, payload, timeout)
 
     def _request(self, method: Method, payload: bytes, timeout: Optional[Deadline] = None) -> Any:
         """Send a method that is encoded already; otherwise as _call."""
-        connection = self._open_connection()
-        deadline = Deadline(connection.rpc_timeout) if timeout is None else timeout
+        connection, channel_id = self._open()
+        if timeout is not None:
+            deadline = timeout
+        else:
+            deadline = NEVER if connection.rpc_timeout is None else Deadline(connection.rpc_timeout)
         self._reply = None
         self._expected = method.replies
         try:
-            self._transmit(payload, None, deadline)
+            connection._send(self, channel_id, payload, None, deadline)
             return self._wait_for_reply(connection, method, deadline)
         except Exception:
             self._expected = ()

@@ -47,7 +47,7 @@ class Message(GenericContent):
     delivery_info: dict[str, Any]
 
     def __init__(self, body: Body = '', children: Any = None, **properties: Any) -> None:
-        if not properties.keys() <= self._NAMES:
+        if not self._NAMES.issuperset(properties):
             properties = self._without_unknown(properties)
         # The properties of this call alone, so they need no copy.
         self._properties = properties

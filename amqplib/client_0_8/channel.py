@@ -33,7 +33,7 @@ from amqplib.client_0_8.exceptions import (
 from amqplib.client_0_8.serialization import (
     AMQPReader,
     encode_acknowledgement,
-    encode_method,
+    encode_publish,
 )
 from amqplib.client_0_8.spec import METHODS, Signature
 
@@ -237,12 +237,16 @@ class Channel(AbstractChannel):
             connection._retired.discard(channel_id)
 
     def _arrive(self, method: ArrivedMethod) -> None:
-        if method[0] == _BASIC_DELIVER and not self._closing:
+        method_sig = method[0]
+        if method_sig == _BASIC_DELIVER and not self._closing:
             self.method_queue.append(method)
-        elif method[0] == _CHANNEL_CLOSE:
+        elif method_sig in self._expected:
+            self._expected = ()
+            self._reply = method
+        elif method_sig == _CHANNEL_CLOSE:
             self._closed_by_broker(method[1])
-        elif self._closing and method[0] not in (*self._expected, _BASIC_RETURN):
-            AMQP_LOGGER.debug('not handed out, as the channel is closing: %s', method[0])
+        elif self._closing and method_sig != _BASIC_RETURN:
+            AMQP_LOGGER.debug('not handed out, as the channel is closing: %s', method_sig)
         else:
             super()._arrive(method)
 
@@ -602,8 +606,9 @@ class Channel(AbstractChannel):
         """
         if not isinstance(msg, Message):
             raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
-        values = (self._ticket(ticket), exchange, routing_key, mandatory, immediate)
-        payload = encode_method(_BASIC_PUBLISH, values)
+        if ticket is None:
+            ticket = self.default_ticket
+        payload = encode_publish(ticket, exchange, routing_key, mandatory, immediate)
         connection, channel_id = self._open()
         if monotonic() >= connection._next_look:
             connection._look_for_input(self)
@@ -699,7 +704,6 @@ _BASIC_CONSUME = METHODS['basic.consume'].signature
 _BASIC_DELIVER = METHODS['basic.deliver'].signature
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_REJECT = METHODS['basic.reject']
-_BASIC_PUBLISH = METHODS['basic.publish']
 
 
 def check_callable(name: str, value: Any) -> None:

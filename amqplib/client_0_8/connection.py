@@ -493,11 +493,16 @@ class Connection(AbstractChannel):
         Of the threads that wait, one holds the role of the reader and hands the others what is
         theirs; when it has its own, it passes the role on.
         """
-        while not ready():
-            if channel._cause is not None:
-                channel._raise_cause()
-            if not self._lead(self._read_until, channel, ready, deadline):
+        try:
+            while not self._turns.lead(self._read_until, channel, ready, deadline):
                 self._turns.follow(lambda: ready() or channel._cause is not None, deadline)
+                if ready():
+                    return
+                if channel._cause is not None:
+                    channel._raise_cause()
+        finally:
+            if self._ending is not None:
+                self._free_descriptor()
 
     def _lead(self, work: Callable[..., Any], *args: Any) -> bool:
         """Do work that reads, if no other thread does; return whether it was done."""
@@ -511,11 +516,18 @@ class Connection(AbstractChannel):
         self, channel: AbstractChannel, ready: Callable[[], bool], deadline: Deadline
     ) -> None:
         late = 0
-        while not ready() and channel._cause is None:
+        while not ready():
+            if channel._cause is not None:
+                channel._raise_cause()
             self._receive(deadline)
             # What has arrived is taken, in however many portions; but what goes on arriving for
             # others does not prolong the wait.
-            if deadline.expired() and not ready() and channel._cause is None:
+            if (
+                deadline is not NEVER
+                and deadline.expired()
+                and not ready()
+                and channel._cause is None
+            ):
                 late += 1
                 if late > MOST_LATE_RECEIVES or not self.method_reader.incomplete:
                     raise _nothing_arrived(deadline)
@@ -526,7 +538,7 @@ class Connection(AbstractChannel):
         if transport is None:
             return  # closed just now, by another thread
         try:
-            failure = self._read(deadline)
+            failure = None if self.method_reader.queue else self._read(deadline)
             transport.torn = True
             self._hand_out()
             transport.torn = False
@@ -545,14 +557,14 @@ class Connection(AbstractChannel):
                 self._fail(ConnectionLost(0, 'reading was interrupted'))
             raise
         finally:
-            self._turns.wake_ready()
+            if self._turns.followers:
+                self._turns.wake_ready()
 
     def _read(self, deadline: Deadline) -> Optional[AMQPConnectionException]:
         """Have methods in the queue; return the error that is behind them, if there is one."""
-        if self.method_reader.queue:
-            return None
         try:
-            self._flush()
+            if self.method_writer.pending:
+                self._flush()
             if self.method_writer.pending:
                 self._receive_for_a_while(deadline)
             else:

@@ -90,12 +90,12 @@ class Deliveries:
     """What is known of the deliveries of a connection.
 
     message_class: what is made of contents.
+    shapes: header of the method frame -> what is known of deliveries that have it.
     """
 
     def __init__(self, message_class: type[Message]) -> None:
         self._message_class = message_class
-        # Header of the method frame -> shape.
-        self._shapes: dict[bytes, _Shape] = {}
+        self.shapes: dict[bytes, _Shape] = {}
         # Octets -> consumer tag; -> exchange and routing key.
         self._tags: dict[bytes, str] = {}
         self._sources: dict[bytes, tuple[str, str]] = {}
@@ -106,7 +106,7 @@ class Deliveries:
         Returns where that begins.
         """
         shapes, tags, sources, message_class = (
-            self._shapes, self._tags, self._sources, self._message_class
+            self.shapes, self._tags, self._sources, self._message_class
         )  # fmt: skip
         end = len(data)
         while True:
@@ -163,12 +163,12 @@ class Deliveries:
             return AMQPReader(arguments._data)
         message.delivery_info = delivery_info(values)
         arguments._offset = 0
-        for remembered in (self._shapes, self._tags, self._sources):
+        for remembered in (self.shapes, self._tags, self._sources):
             if len(remembered) >= MOST_REMEMBERED:
                 remembered.clear()
         shape = _Shape(channel, size, arguments._data[0])
         lead, _, _, source, *_ = shape.unpack(data, offset)
-        self._shapes[data[offset : offset + _FRAME.size]] = shape
+        self.shapes[data[offset : offset + _FRAME.size]] = shape
         self._tags[lead] = values[0]
         self._sources[source] = values[3:]
         return arguments

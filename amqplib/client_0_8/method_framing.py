@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Iterator
 from io import BytesIO
 from struct import Struct
-from typing import Any, Callable, Optional, Union
+from typing import Any, Optional, Union
 
 from amqplib.client_0_8 import turns
 from amqplib.client_0_8.basic_message import Message
@@ -75,8 +75,9 @@ _CONTENT = Struct('>HHQ')
 #: A frame header and what begins a content header.
 _HEADER = Struct('>BHI2sHQ')
 #: The same behind the end of a frame, and a frame header behind one.
-_END_AND_HEADER = Struct('>BBHI2sHQ')
-_END_AND_BODY = Struct('>BBHI')
+_pack_end_and_header = Struct('>BBHI2sHQ').pack
+_pack_end_and_body = Struct('>BBHI').pack
+_pack_frame = _FRAME.pack
 _END = bytes((FRAME_END,))
 _DELIVER = METHODS['basic.deliver'].signature
 HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + _END
@@ -223,23 +224,19 @@ class MethodReader:
         Raises AMQPTimeout, ConnectionLost, ProtocolError, ProtocolVersionRefused. Methods that
         were complete before the error are on the queue.
         """
-        partial = self._open_body()
-        if partial is None or not self.source.receives_into:
+        if self._open_frame is None or not self._receive_body(*self._open_frame, deadline):
             self.source.receive(deadline)
-        else:
-            assert self._open_frame is not None
-            channel, missing = self._open_frame
-            count = partial.receive_body(missing, self.source, deadline)
-            self._open_frame = channel, missing - count
         if self.source._read_buffer:
             self.parse()
 
-    def _open_body(self) -> Optional[_PartialMessage]:
-        """Return the message whose body comes next, if a lot of it is still to come."""
-        if self._open_frame is None:
-            return None
-        partial = self.partial_messages[self._open_frame[0]]
-        return partial if partial.missing >= LEAST_DIRECT else None
+    def _receive_body(self, channel: int, missing: int, deadline: Deadline) -> bool:
+        """Receive octets of a body to where they stay, if a lot is missing; return if it was."""
+        partial = self.partial_messages[channel]
+        if partial.missing < LEAST_DIRECT or not self.source.receives_into:
+            return False
+        count = partial.receive_body(missing, self.source, deadline)
+        self._open_frame = channel, missing - count
+        return True
 
     def parse(self) -> None:
         """Put the methods that are complete in the read buffer on the queue."""
@@ -258,17 +255,19 @@ class MethodReader:
     def _parse(self, data: bytes) -> int:
         """Take whole frames and parts of body frames; return where they end."""
         offset, end = 0, len(data)
+        known = self._deliveries.shapes
         if self._open_frame is not None:
             offset = self._continue_frame(data, 0)
-        while True:
-            if not self.partial_messages:
-                offset = self._deliveries.take(data, offset, self.body_limit, self.queue)
-            if end - offset < _FRAME.size:
-                return offset
-            following = self._take_next(data, offset)
+        while end - offset >= _FRAME.size:
+            following = offset
+            if data[offset : offset + _FRAME.size] in known and not self.partial_messages:
+                following = self._deliveries.take(data, offset, self.body_limit, self.queue)
             if following == offset:
-                return offset
+                following = self._take_next(data, offset)
+                if following == offset:
+                    break
             offset = following
+        return offset
 
     def _take_next(self, data: bytes, offset: int) -> int:
         """Take the frame at the offset, and its content if that is all here.
@@ -292,11 +291,17 @@ class MethodReader:
                 # Checked first, as it is where the frame comes in parts.
                 self._partial_for_body(channel, size)
             raise _wrong_end(data[end])
-        if frame_type == FRAME_METHOD and data[start : start + 4] in _CONTENT_PREFIXES:
-            whole = self._take_whole(channel, data, start, end)
-            if whole:
-                return whole
-        self._take_frame(frame_type, channel, data, start, end)
+        if frame_type == FRAME_METHOD:
+            if size < _SIGNATURE.size:
+                raise ProtocolError(SYNTAX_ERROR, f'a method frame of {size} octets')
+            prefix = data[start : start + 4]
+            if prefix in _CONTENT_PREFIXES:
+                whole = self._take_whole(channel, data, start, end)
+                if whole:
+                    return whole
+            self._take_method(channel, prefix, data[start + 4 : end])
+        else:
+            self._take_frame(frame_type, channel, data, start, end)
         return end + 1
 
     def _take_whole(self, channel: int, data: bytes, start: int, end: int) -> int:
@@ -363,9 +368,8 @@ class MethodReader:
             raise ProtocolError(FRAME_ERROR, text)
 
     def _take_frame(self, frame_type: int, channel: int, data: bytes, start: int, end: int) -> None:
-        if frame_type == FRAME_METHOD:
-            self._take_method(channel, data[start:end])
-        elif frame_type == FRAME_HEADER:
+        """Take a frame that is not one of a method."""
+        if frame_type == FRAME_HEADER:
             self._take_header(channel, data[start:end])
         elif frame_type == FRAME_BODY:
             partial = self._partial_for_body(channel, end - start)
@@ -377,14 +381,12 @@ class MethodReader:
             code = UNEXPECTED_FRAME if channel else FRAME_ERROR
             raise ProtocolError(code, 'a heartbeat with a channel or a payload')
 
-    def _take_method(self, channel: int, payload: bytes) -> None:
+    def _take_method(self, channel: int, prefix: bytes, arguments: bytes) -> None:
         if channel in self.partial_messages:
             raise _unexpected('a method in the middle of a content', channel)
-        if len(payload) < _SIGNATURE.size:
-            raise ProtocolError(SYNTAX_ERROR, f'a method frame of {len(payload)} octets')
-        signature: Signature = _SIGNATURE.unpack_from(payload)
-        args = AMQPReader(payload[_SIGNATURE.size :])
-        if payload[: _SIGNATURE.size] in _CONTENT_PREFIXES:
+        signature: Signature = _SIGNATURE.unpack(prefix)
+        args = AMQPReader(arguments)
+        if prefix in _CONTENT_PREFIXES:
             if channel == 0:
                 raise ProtocolError(CHANNEL_ERROR, 'a content on channel 0', signature)
             body, self._spare_body = self._spare_body or _Body(), None
@@ -460,13 +462,13 @@ def _small_frames(channel: int, payload: bytes, properties: bytes, body: Octets)
     header_size = _CONTENT.size + len(properties)
     return b''.join(
         (
-            _FRAME.pack(FRAME_METHOD, channel, len(payload)),
+            _pack_frame(FRAME_METHOD, channel, len(payload)),
             payload,
-            _END_AND_HEADER.pack(
+            _pack_end_and_header(
                 FRAME_END, FRAME_HEADER, channel, header_size, payload[:2], 0, body_size
             ),
             properties,
-            _END_AND_BODY.pack(FRAME_END, FRAME_BODY, channel, body_size),
+            _pack_end_and_body(FRAME_END, FRAME_BODY, channel, body_size),
             body,
             _END,
         )
@@ -487,8 +489,8 @@ class MethodWriter:
         self.write_timeout: Optional[float] = None
         #: Held for the whole of a method with its content.
         self.lock = threading.RLock()
-        # Frames that must not wait for the lock; whoever holds it sends them before it leaves.
-        self._urgent: deque[bytes] = deque()
+        #: Frames that must not wait for the lock; whoever holds it sends them before it leaves.
+        self.pending: deque[bytes] = deque()
         #: Whether an interrupt, such as Ctrl-C, cut a write.
         self.interrupted = False
         # The deadline that cut a write.
@@ -520,27 +522,38 @@ class MethodWriter:
         Raises ValueError or TypeError before anything is sent, if the properties cannot be
         encoded or a frame would be too large; ConnectionLost or AMQPTimeout when sending.
         """
+        octets: Any
         if content is None:
-            self._send(self.dest.send, self._method_frame(channel, payload), deadline)
-            return
-        body = content.body
-        if type(body) is not bytes:
-            body = content.encode_body()
-        properties = content._serialize_properties()
-        if len(body) > 0 and len(body) + len(properties) + len(payload) <= SMALL:
-            frames = _small_frames(channel, payload, properties, body)
-            self._send(self.dest.send, frames, deadline)
-            return
+            octets = self._method_frame(channel, payload)
+        else:
+            body = content.body
+            if type(body) is not bytes:
+                body = content.encode_body()
+            properties = content._serialize_properties()
+            if body and len(body) + len(properties) + len(payload) <= SMALL:
+                octets = _small_frames(channel, payload, properties, body)
+            else:
+                octets = self._frames(channel, payload, properties, body)
+        if deadline is NEVER and self.write_timeout is None:
+            with self.lock:
+                self._send(octets, deadline)
+        else:
+            self._send_in_time(octets, deadline)
+        if self.pending:
+            self.flush()
+
+    def _frames(
+        self, channel: int, payload: bytes, properties: bytes, body: Octets
+    ) -> Union[bytes, list[Octets]]:
+        """Return the frames of a method with content; as a list, if they are large."""
         head = self._method_frame(channel, payload)
         self._check_size(_CONTENT.size + len(properties), 'properties')
         pieces = [head, *self._content_pieces(channel, payload[:2], properties, body)]
-        if len(body) <= LARGEST_JOINED:
-            self._send(self.dest.send, b''.join(pieces), deadline)
-        else:
-            self._send(self.dest.send_pieces, pieces, deadline)
+        return b''.join(pieces) if len(body) <= LARGEST_JOINED else pieces
 
     def _method_frame(self, channel: int, payload: bytes) -> bytes:
-        self._check_size(len(payload), 'arguments')
+        if len(payload) > self.frame_max - FRAME_OVERHEAD:
+            self._check_size(len(payload), 'arguments')
         return _FRAME.pack(FRAME_METHOD, channel, len(payload)) + payload + _END
 
     def _check_size(self, size: int, what: str) -> None:
@@ -566,41 +579,40 @@ class MethodWriter:
             end = _END
         yield end
 
-    def _send(self, send: Callable[[Any, Deadline], None], octets: Any, deadline: Deadline) -> None:
+    def _send_in_time(self, octets: Any, deadline: Deadline) -> None:
         if self.write_timeout is not None:
             deadline = deadline.earlier(Deadline(self.write_timeout))
         remaining = deadline.remaining()
-        if remaining is None:
-            with self.lock:
-                self._send_alone(send, octets, deadline)
-        elif not attempt(self.lock, (remaining,), self._send_alone, send, octets, deadline):
+        seconds = -1.0 if remaining is None else remaining
+        if not attempt(self.lock, (seconds,), self._send, octets, deadline):
             raise AMQPTimeout(0, f'other threads were sending for {deadline.seconds} s')
-        if self._urgent:
-            self.flush()
 
-    def _send_alone(
-        self, send: Callable[[Any, Deadline], None], octets: Any, deadline: Deadline
-    ) -> None:
-        if self.dest.cut:
+    def _send(self, octets: Any, deadline: Deadline) -> None:
+        """Send octets, or a list of such, while holding the lock."""
+        dest = self.dest
+        if dest.cut:
             raise self._cut_short()
         try:
             # A channel.open, for instance, must not overtake the close-ok that made its number
             # free.
-            while self._urgent:
+            while self.pending:
                 self._send_urgent(deadline)
-            send(octets, deadline)
+            if type(octets) is list:
+                dest.send_pieces(octets, deadline)
+            else:
+                dest.send(octets, deadline)
         except AMQPTimeout as error:
             raise self._timed_out(error) from None
         except BaseException:
-            self.interrupted = self.dest.cut
+            self.interrupted = dest.cut
             raise
 
     def _send_urgent(self, deadline: Deadline) -> None:
         if self.dest.cut:
             raise self._cut_short()
-        if self._urgent:
-            self.dest.send(self._urgent[0], deadline)
-            self._urgent.popleft()
+        if self.pending:
+            self.dest.send(self.pending[0], deadline)
+            self.pending.popleft()
 
     def _timed_out(self, error: AMQPTimeout) -> AMQPTimeout:
         """Return the error for a write that ended so: by whether any of it was sent."""
@@ -624,13 +636,8 @@ class MethodWriter:
 
         If there is one, that thread sends this method when it is done.
         """
-        self._urgent.append(self._method_frame(channel, payload))
+        self.pending.append(self._method_frame(channel, payload))
         self.flush()
-
-    @property
-    def pending(self) -> bool:
-        """Whether frames of write_soon() could not be sent yet."""
-        return bool(self._urgent)
 
     def flush(self) -> None:
         """Send the frames of write_soon(), unless another thread is about to.
@@ -639,7 +646,7 @@ class MethodWriter:
         here, as the broker may be waiting for it to read.
         """
         try:
-            while self._urgent and attempt(self.lock, turns.AT_ONCE, self._send_urgent, AT_ONCE):
+            while self.pending and attempt(self.lock, turns.AT_ONCE, self._send_urgent, AT_ONCE):
                 pass
         except AMQPTimeout:
             if self.dest.cut:

@@ -25,8 +25,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from io import BytesIO
+from itertools import groupby
 from math import floor, isfinite
 from operator import index
 from struct import Struct
@@ -35,7 +36,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from amqplib.client_0_8.exceptions import ProtocolError
-from amqplib.client_0_8.spec import SYNTAX_ERROR, Method
+from amqplib.client_0_8.spec import METHODS, SYNTAX_ERROR, Method
 
 # The modules of rare types are imported when there is a value of them: a program that has none
 # starts sooner.
@@ -267,8 +268,12 @@ decode_longlong = partial(_decode_fixed, _LONGLONG)
 
 def decode_shortstr(data: bytes, offset: int, end: int) -> Decoded:
     """Decode UTF-8; octets that are not UTF-8 become surrogates, which are written as they were."""
-    start = _check_end(offset, 1, end)
-    following = _check_end(start, data[offset], end)
+    if offset >= end:
+        _check_end(offset, 1, end)
+    start = offset + 1
+    following = start + data[offset]
+    if following > end:
+        _check_end(start, data[offset], end)
     return data[start:following].decode('utf-8', 'surrogateescape'), following
 
 
@@ -598,17 +603,6 @@ _ARGUMENT_WRITERS: dict[str, Callable[[Any, Any], None]] = {
     'table': _write_optional_table,
 }
 
-_ARGUMENT_READERS: dict[str, Callable[[AMQPReader], Any]] = {
-    'bit': AMQPReader.read_bit,
-    'octet': AMQPReader.read_octet,
-    'short': AMQPReader.read_short,
-    'long': AMQPReader.read_long,
-    'longlong': AMQPReader.read_longlong,
-    'shortstr': AMQPReader.read_shortstr,
-    'longstr': AMQPReader.read_longstr,
-    'table': AMQPReader.read_table,
-}
-
 
 def encode_method(
     method: Method, values: tuple[Any, ...], types: FieldTypes = FIELD_TYPES
@@ -670,19 +664,102 @@ def decode_acknowledgement(method: Method, args: AMQPReader) -> tuple[int, bool]
 _remembered_method = lru_cache(maxsize=1024, typed=True)(encode_once)
 
 
+@lru_cache(maxsize=1024)
+def _remembered_publish(
+    ticket: int, exchange: str, routing_key: str, mandatory: bool, immediate: bool
+) -> bytes:
+    return encode_once(_PUBLISH, ticket, exchange, routing_key, mandatory, immediate)
+
+
+_PUBLISH = METHODS['basic.publish']
+
+
+def encode_publish(*values: Any) -> bytes:
+    """Encode basic.publish as encode_method does, but cheaply: all of its fields are simple."""
+    try:
+        return _remembered_publish(*values)
+    except TypeError:
+        return encode_once(_PUBLISH, *values)
+
+
 def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:
     """Decode the values of a method's fields, in the order of the table.
 
     Raises ProtocolError (502) if they are cut short, wrong, or followed by something else.
     """
+    data, offset = args._data, args._offset
+    end = len(data)
+    values: list[Any] = []
     try:
-        values = tuple([_ARGUMENT_READERS[wire_type](args) for _, wire_type in method.fields])
-        if args._offset != len(args._data):
-            raise ValueError(f'{len(args._data) - args._offset} octets too many')
+        for decode in _decoders_of(method):
+            offset = decode(data, offset, end, values)
+        if offset != end:
+            raise ValueError(f'{end - offset} octets too many')
     except ValueError as error:
         text = f'the arguments of {method.name} cannot be read: {error}'
         raise ProtocolError(SYNTAX_ERROR, text, method.signature, method.python_name) from error
-    return values
+    args._offset = end
+    return tuple(values)
+
+
+#: (data, offset, end, values): appends the values of some fields that follow each other, and
+#: returns the offset behind them.
+_FieldsDecoder = Callable[[bytes, int, int, list[Any]], int]
+
+_NUMBER_CODES = {'octet': 'B', 'short': 'H', 'long': 'I', 'longlong': 'Q'}
+_OTHER_DECODERS: dict[str, Callable[[bytes, int, int], Decoded]] = {
+    'shortstr': decode_shortstr,
+    'longstr': decode_longstr,
+    'table': decode_table,
+}
+
+
+@cache
+def _decoders_of(method: Method) -> list[_FieldsDecoder]:
+    """Return the functions that decode a method's fields one after the other.
+
+    Numbers go together, by one Struct, and so do bits: up to eight that follow each other are an
+    octet. What has no size of its own is a function each.
+    """
+    decoders: list[_FieldsDecoder] = []
+    for is_bit, group in groupby(method.fields, lambda field: field[1] == 'bit'):
+        if is_bit:
+            decoders.append(partial(_decode_bits, len(list(group))))
+            continue
+        for is_number, others in groupby(group, lambda field: field[1] in _NUMBER_CODES):
+            if is_number:
+                codes = ''.join(_NUMBER_CODES[wire_type] for _, wire_type in others)
+                decoders.append(partial(_decode_numbers, Struct('>' + codes)))
+            else:
+                decoders += [partial(_decode_one, _OTHER_DECODERS[kind]) for _, kind in others]
+    return decoders
+
+
+def _decode_numbers(struct: Struct, data: bytes, offset: int, end: int, values: list[Any]) -> int:
+    following = offset + struct.size
+    if following > end:
+        _check_end(offset, struct.size, end)
+    values += struct.unpack_from(data, offset)
+    return following
+
+
+def _decode_bits(count: int, data: bytes, offset: int, end: int, values: list[Any]) -> int:
+    following = _check_end(offset, (count + 7) // 8, end)
+    bits = int.from_bytes(data[offset:following], 'little')
+    values += [bits >> place & 1 == 1 for place in range(count)]
+    return following
+
+
+def _decode_one(
+    decode: Callable[[bytes, int, int], Decoded],
+    data: bytes,
+    offset: int,
+    end: int,
+    values: list[Any],
+) -> int:
+    value, offset = decode(data, offset, end)
+    values.append(value)
+    return offset
 
 
 # --- Properties ---------------------------------------------------------------------------------
@@ -787,7 +864,7 @@ class GenericContent:
         cls._TIMES = frozenset(name for name, kind in cls.PROPERTIES if kind == 'timestamp')
 
     def __init__(self, **properties: Any) -> None:
-        if not properties.keys() <= self._NAMES:
+        if not self._NAMES.issuperset(properties):
             properties = self._without_unknown(properties)
         self._properties = properties
 
@@ -857,15 +934,19 @@ class GenericContent:
         """
         if self._raw_properties is not None:
             return self._raw_properties
-        properties = self.properties
-        for name, damage in self._damage.items():
-            if properties.get(name) is None:
-                raise ValueError(f'{damage} (received so; set or remove it to send it on)')
+        properties = self._properties
+        if self._damage:
+            self._refuse_damage()
         try:
             return _remembered_properties(type(self), tuple(properties), *properties.values())
         except TypeError:
             # There is a table or a time among them, which are not remembered; or one is wrong.
             return _encode_properties(type(self), tuple(properties), *properties.values())
+
+    def _refuse_damage(self) -> None:
+        for name, damage in self._damage.items():
+            if self._properties.get(name) is None:
+                raise ValueError(f'{damage} (received so; set or remove it to send it on)')
 
 
 def _encode_properties(cls: type[GenericContent], names: tuple[str, ...], *values: Any) -> bytes:

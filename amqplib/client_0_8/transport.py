@@ -346,7 +346,7 @@ class TCPTransport(_AbstractTransport):
 
         args: a tuple of one value each, as for map().
         """
-        waits = self._blocks and deadline.remaining() is None
+        waits = self._blocks and (deadline is NEVER or deadline.remaining() is None)
         flags = _BLOCKING if waits else _NOT_BLOCKING
         while not results:
             if not (waits or self._may_have_more()):

@@ -27,8 +27,8 @@ def attempt(lock: Any, seconds: tuple[float], work: Callable[..., Any], *args: A
     """Do the work while holding the lock; return whether it could be had within the time."""
     taken: list[bool] = []
     try:
-        # One call: either the lock is not taken, or the list says that it is.
-        taken.extend(map(lock.acquire, _WAIT, seconds))
+        # In one step: either the lock is not taken, or the list says that it is.
+        taken = [*map(lock.acquire, _WAIT, seconds)]
         if taken[0]:
             work(*args)
         return taken[0]
@@ -46,22 +46,29 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        # What a thread waits for -> whether it has come.
-        self._followers: dict[Any, Callable[[], bool]] = {}
+        #: What a thread sleeps on -> whether what it waits for has come.
+        self.followers: dict[Any, Callable[[], bool]] = {}
 
     def lead(self, work: Callable[..., Any], *args: Any) -> bool:
         """Do the work if no other thread leads; return whether that was so."""
+        taken: list[bool] = []
         try:
-            return attempt(self._lock, AT_ONCE, work, *args)
+            # As attempt() does, without a call more for each wait.
+            taken = [*map(self._lock.acquire, _WAIT, AT_ONCE)]
+            if taken[0]:
+                work(*args)
+            return taken[0]
         finally:
-            if self._followers:
+            if True in taken:
+                self._lock.release()
+            if self.followers:
                 self._hand_over()
 
     def follow(self, ready: Callable[[], bool], deadline: Deadline) -> None:
         """Wait until it is ready, or nobody leads any more; raise AMQPTimeout."""
         waiter = threading.Lock()
         waiter.acquire()
-        self._followers[waiter] = ready
+        self.followers[waiter] = ready
         try:
             # What happened before it was listed, this thread has to see for itself.
             while not ready() and self.is_led():
@@ -72,7 +79,7 @@ class Turns:
                 if deadline.expired() and not ready():
                     raise AMQPTimeout(0, f'nothing arrived within {deadline.seconds} s')
         finally:
-            if self._followers.pop(waiter, None) is None:
+            if self.followers.pop(waiter, None) is None:
                 # It was woken, perhaps to lead: if it leaves instead, another one has to.
                 self._hand_over()
 
@@ -82,18 +89,18 @@ class Turns:
 
     def wake_ready(self) -> None:
         """Wake the threads whose wait is over."""
-        for waiter, ready in list(self._followers.items()):
+        for waiter, ready in list(self.followers.items()):
             if ready():
                 self._wake(waiter)
 
     def _hand_over(self) -> None:
         """Wake a thread to lead, if none does."""
         if not self.is_led():
-            for waiter in list(self._followers)[:1]:
+            for waiter in list(self.followers)[:1]:
                 self._wake(waiter)
 
     def _wake(self, waiter: Any) -> None:
-        if self._followers.pop(waiter, None) is not None:
+        if self.followers.pop(waiter, None) is not None:
             waiter.release()
 
 

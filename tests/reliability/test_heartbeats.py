@@ -57,17 +57,17 @@ def is_open(descriptor):
 
 
 @pytest.mark.parametrize('client', [None, 0, 1, 600])
-@pytest.mark.parametrize('broker', [0, 1, 60, 65535])
+@pytest.mark.parametrize('proposed', [0, 1, 60, 65535])
 def test_client_decides_and_none_takes_what_the_broker_proposes(
-    no_heartbeat_thread, play, connect, broker, client
+    no_heartbeat_thread, play, connect, proposed, client
 ):
     def script(peer):
-        peer.handshake(tune=(2047, 131072, broker))
+        peer.handshake(tune=(2047, 131072, proposed))
         peer.mark()
         peer.expect_close()
         assert peer.tuned.heartbeat == agreed
 
-    agreed = broker if client is None else client
+    agreed = proposed if client is None else client
     connection = connect(play(script), heartbeat=client)
     assert connection.heartbeat == agreed
     assert len(heartbeat_threads()) == (1 if agreed else 0)
