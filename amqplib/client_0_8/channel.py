@@ -609,7 +609,9 @@ class Channel(AbstractChannel):
         if ticket is None:
             ticket = self.default_ticket
         payload = encode_publish(ticket, exchange, routing_key, mandatory, immediate)
-        connection, channel_id = self._open()
+        connection, channel_id = self.connection, self.channel_id
+        if self._cause is not None or connection is None or channel_id is None:
+            self._raise_cause()
         if monotonic() >= connection._next_look:
             connection._look_for_input(self)
         if not self.active:
@@ -623,7 +625,11 @@ class Channel(AbstractChannel):
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Acknowledge a message; with `multiple`, all up to this one (0: all there are)."""
-        self._transmit(encode_acknowledgement(_BASIC_ACK, delivery_tag, multiple))
+        payload = encode_acknowledgement(_BASIC_ACK, delivery_tag, multiple)
+        connection, channel_id = self.connection, self.channel_id
+        if self._cause is not None or connection is None or channel_id is None:
+            self._raise_cause()
+        connection._send(self, channel_id, payload, None, NEVER)
 
     def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
         """Reject a message: put it back (requeue) or let the broker drop or dead-letter it."""

@@ -524,7 +524,9 @@ class MethodWriter:
         """
         octets: Any
         if content is None:
-            octets = self._method_frame(channel, payload)
+            if len(payload) > self.frame_max - FRAME_OVERHEAD:
+                self._check_size(len(payload), 'arguments')
+            octets = _pack_frame(FRAME_METHOD, channel, len(payload)) + payload + _END
         else:
             body = content.body
             if type(body) is not bytes:
