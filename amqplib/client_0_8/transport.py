@@ -114,6 +114,17 @@ class _AbstractTransport:
     def __repr__(self) -> str:
         return f'<{type(self).__name__} to {join_address(self.host, self.port)}>'
 
+    def _now(self, operation: Callable[..., Any], *args: Any) -> Any:
+        """Do it without waiting, whatever timeout the program has given the socket."""
+        own = self.sock.gettimeout()
+        if own == 0:
+            return operation(*args)
+        self.sock.setblocking(False)
+        try:
+            return operation(*args)
+        finally:
+            self.sock.settimeout(own)
+
     # Receiving
 
     def wait_until_readable(self, deadline: Deadline) -> None:
@@ -192,6 +203,10 @@ class _AbstractTransport:
 
         Raises ConnectionLost or AMQPTimeout; `cut` then says whether a part was sent.
         """
+        if deadline is not NEVER and self.sock.gettimeout() != 0:
+            # The socket itself would wait, for longer perhaps.
+            self.send_pieces((octets,), deadline)
+            return
         self.cut = True
         try:
             sent = self.sock.send(octets)
@@ -292,9 +307,9 @@ class TCPTransport(_AbstractTransport):
     def _send_some(self, pieces: deque[memoryview]) -> int:
         sent: int
         if hasattr(socket.socket, 'sendmsg'):
-            sent = self.sock.sendmsg(islice(pieces, _MOST_PIECES))
+            sent = self._now(self.sock.sendmsg, islice(pieces, _MOST_PIECES))
         else:
-            sent = self.sock.send(_join_small(pieces))
+            sent = self._now(self.sock.send, _join_small(pieces))
         return sent
 
 
@@ -358,17 +373,6 @@ class SSLTransport(_AbstractTransport):
                 self.torn = False
                 write = isinstance(error, self._want_write)
                 self._wait(deadline, read=not write, write=write)
-
-    def _now(self, operation: Callable[..., Any], *args: Any) -> Any:
-        """Do it without waiting, whatever timeout the program has given the socket."""
-        own = self.sock.gettimeout()
-        if own == 0:
-            return operation(*args)
-        self.sock.setblocking(False)
-        try:
-            return operation(*args)
-        finally:
-            self.sock.settimeout(own)
 
     def _receive_some(self, deadline: Deadline) -> bytes:
         # TLS keeps decrypted octets of its own: try before waiting for the socket.

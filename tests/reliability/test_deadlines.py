@@ -288,10 +288,10 @@ def test_timeout_of_the_socket_beside_one_of_the_call(session, own, beside):
     assert ours.channel.is_open
 
 
-@pytest.mark.parametrize('write_timeout', [None, 30])
-def test_timeout_of_the_socket_limits_a_write(session, write_timeout):
+@pytest.mark.parametrize(('own', 'write_timeout'), [(0.3, None), (0.3, 30), (30, 0.3)])
+def test_timeout_of_the_socket_limits_a_write(session, own, write_timeout):
     ours = session(stall, write_timeout=write_timeout)
-    ours.sock.settimeout(0.3)
+    ours.sock.settimeout(own)
     with lasting(least=0.28, most=0.6 + SLACK), pytest.raises(amqp.WriteTimeout):
         ours.channel.basic_publish(amqp.Message(bytes(30_000_000)), routing_key='q')
     assert ours.connection.transport is None
