@@ -234,6 +234,22 @@ def test_reader_that_cannot_answer_a_close_at_once_goes_on(channels):
     connection.close()
 
 
+def test_close_does_not_wait_longer_than_asked_for_that_of_another_thread(channels):
+    def script(peer):
+        peer.expect_method(0, 'connection.close')
+        peer.mark()
+        peer.expect_end()
+
+    broker, connection, ours = channels(1, script)
+    sock = connection.transport.sock
+    patient = Caller(lambda: connection.close(timeout=None))
+    broker.await_mark()
+    with lasting(0.25, 2), pytest.raises(amqp.AMQPTimeout, match='another thread') as caught:
+        connection.close(timeout=0.3)
+    assert isinstance(patient.outcome()[1], amqp.AMQPException)
+    check_closed(connection, sock, caught.value, ours)
+
+
 def test_close_of_a_channel_by_the_broker_ends_only_its_wait(channels):
     def script(peer):
         peer.await_cue()
