@@ -553,12 +553,13 @@ class Connection(AbstractChannel):
             if channel._cause is not None or ready():
                 self._wake(channel)
 
-    def _pass_on(self) -> None:
-        """After giving up the role of the reader: wake one who may take it."""
+    def _pass_on(self) -> bool:
+        """After giving up the role of the reader: wake one who may take it, if there is one."""
         self._free_descriptor()
         for channel in list(self._followers):
             self._wake(channel)
-            return
+            return True
+        return False
 
     def _receive(self, deadline: Deadline) -> None:
         """Receive once, and hand out the methods that became complete (as the reader)."""
@@ -781,21 +782,28 @@ class Connection(AbstractChannel):
         """
         transport = self.method_writer.dest
         most_received = transport.received + MOST_READ_AHEAD
-        while not self._read_or_wait(transport, deadline, most_received):
+        may_read = True
+        while True:
+            remaining = deadline.remaining()
+            step = _BLOCKED_WRITE_STEP if remaining is None else min(remaining, _BLOCKED_WRITE_STEP)
+            may_read = may_read and transport.received < most_received
+            if may_read and self._reading.acquire(blocking=False):
+                writable, may_read = self._read_ahead(transport, step)
+            else:
+                writable, may_read = transport.is_ready(step, write=True)[1], True
+            if writable:
+                return
             if deadline.expired():
                 raise AMQPTimeout(0, f'nothing could be sent within {deadline.seconds} s')
 
-    def _read_or_wait(
-        self,
-        transport: transport_module._AbstractTransport,
-        deadline: Deadline,
-        most_received: int,
-    ) -> bool:
-        """Wait for a step, reading ahead if no other thread reads; return if one can write."""
-        remaining = deadline.remaining()
-        step = _BLOCKED_WRITE_STEP if remaining is None else min(remaining, _BLOCKED_WRITE_STEP)
-        if transport.received >= most_received or not self._reading.acquire(blocking=False):
-            return transport.is_ready(step, write=True)[1]
+    def _read_ahead(
+        self, transport: transport_module._AbstractTransport, step: float
+    ) -> tuple[bool, bool]:
+        """Wait for a step, as the reader, and queue what arrives.
+
+        Returns whether one can write, and whether to read again. Otherwise it is the turn of
+        another thread, which has been woken for it, and may need a moment to come.
+        """
         try:
             readable, writable = transport.is_ready(step, read=True, write=True)
             if readable:
@@ -813,8 +821,8 @@ class Connection(AbstractChannel):
             pass  # a part of a TLS record
         finally:
             self._reading.release()
-            self._pass_on()
-        return writable
+            woken = self._pass_on()
+        return writable, not woken
 
     # The end
 
