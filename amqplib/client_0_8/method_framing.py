@@ -547,7 +547,8 @@ class MethodWriter:
         while self._urgent and self.lock.acquire(blocking=False):
             try:
                 if self.dest.cut:
-                    raise self._cut_short()
+                    # Whoever cut it says why; what the broker said may still have to be read.
+                    self._urgent.clear()
                 if self._urgent:
                     self.dest.send(self._urgent[0], AT_ONCE)
                     self._urgent.popleft()

@@ -246,6 +246,35 @@ def test_error_that_no_call_has_raised_is_raised_by_close(session):
     ours.connection.close()
 
 
+def test_reason_wins_over_an_answer_that_cannot_be_sent(session):
+    """As when a virtual host is deleted: first its channels are closed, then its connections."""
+
+    def script(peer):
+        send_channel_close(peer)
+        peer.await_cue()
+        send_close(peer)
+        peer.reset()
+        peer.mark()
+
+    ours = session(script)
+    transport = ours.connection.transport
+    send = transport.send
+
+    def send_late(octets, deadline):
+        ours.broker.cue()
+        ours.broker.await_mark()
+        send(octets, deadline)
+
+    transport.send = send_late
+    with lasting(most=2), pytest.raises((amqp.NotFound, amqp.ConnectionForced)) as caught:
+        ours.channel.wait(timeout=5)
+    check_dead_channel(ours.channel, caught.value)
+    with pytest.raises(amqp.ConnectionForced) as caught:
+        ours.connection.channel()
+    assert caught.value.args == REASON
+    check_closed(ours.connection, ours.sock, caught.value)
+
+
 @pytest.mark.parametrize('end', ['reset', 'close', 'reason'])
 def test_loop_over_callbacks_ends_by_the_loss_and_not_silently(session, end):
     """On each of the channels, whichever of them learned of it first."""
