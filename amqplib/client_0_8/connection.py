@@ -760,12 +760,18 @@ class Connection(AbstractChannel):
         """
         transport = self.method_writer.dest
         most_received = transport.received + MOST_READ_AHEAD
+        may_read = True
         while not transport.is_ready(0, write=True)[1]:
             if deadline.expired():
                 raise AMQPTimeout(0, f'nothing could be sent within {deadline.seconds} s')
             step = deadline.earlier(Deadline(_BLOCKED_WRITE_STEP)).remaining()
-            if transport.received >= most_received or not self._lead(self._read_ahead, step):
+            may_read = may_read and transport.received < most_received
+            if may_read and self._lead(self._read_ahead, step):
+                # A thread that was woken to read instead may need a moment to come.
+                may_read = not self._turns.handed_over
+            else:
                 transport.is_ready(step, write=True)
+                may_read = True
 
     def _read_ahead(self, seconds: float) -> None:
         """Wait for a step until the socket can be written, and receive if there is something."""

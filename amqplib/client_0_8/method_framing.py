@@ -611,7 +611,8 @@ class MethodWriter:
 
     def _send_urgent(self, deadline: Deadline) -> None:
         if self.dest.cut:
-            raise self._cut_short()
+            # Whoever cut it says why; what the broker said may still have to be read.
+            self.pending.clear()
         if self.pending:
             self.dest.send(self.pending[0], deadline)
             self.pending.popleft()

@@ -132,6 +132,22 @@ class _AbstractTransport:
     def __repr__(self) -> str:
         return f'<{type(self).__name__} to {join_address(self.host, self.port)}>'
 
+    def _has_own_timeout(self) -> bool:
+        """Return whether the program has given the socket a timeout, as old ones did."""
+        usual = None if self._blocks else 0
+        return bool(self.sock.gettimeout() != usual)
+
+    def _now(self, operation: Callable[..., Any], *args: Any) -> Any:
+        """Do it without waiting, whatever timeout the program has given the socket."""
+        if not self._has_own_timeout():
+            return operation(*args)
+        own = self.sock.gettimeout()
+        self.sock.setblocking(False)
+        try:
+            return operation(*args)
+        finally:
+            self.sock.settimeout(own)
+
     # Receiving
 
     def wait_until_readable(self, deadline: Deadline) -> None:
@@ -211,6 +227,10 @@ class _AbstractTransport:
 
         Raises ConnectionLost or AMQPTimeout; `cut` then says whether a part was sent.
         """
+        if deadline is not NEVER and self._has_own_timeout():
+            # The socket itself would wait, for longer perhaps.
+            self.send_pieces((octets,), deadline)
+            return
         self.cut = True
         try:
             sent = self.sock.send(octets, self._flags)
@@ -349,7 +369,7 @@ class TCPTransport(_AbstractTransport):
         waits = self._blocks and (deadline is NEVER or deadline.remaining() is None)
         flags = _BLOCKING if waits else _NOT_BLOCKING
         while not results:
-            if not (waits or self._may_have_more()):
+            if not waits and (not self._more or self._has_own_timeout()):
                 self.wait_until_readable(deadline)
             try:
                 # One call, and none that a signal handler could interrupt in the middle: either
@@ -363,16 +383,12 @@ class TCPTransport(_AbstractTransport):
             except OSError as error:
                 raise ConnectionLost.from_error(error, 'the connection broke') from error
 
-    def _may_have_more(self) -> bool:
-        """Return whether to try without waiting, which a timeout of the program's would prolong."""
-        return self._more and self.sock.gettimeout() == (None if self._blocks else 0)
-
     def _send_some(self, pieces: deque[memoryview]) -> int:
         sent: int
         if hasattr(socket.socket, 'sendmsg'):
-            sent = self.sock.sendmsg(islice(pieces, _MOST_PIECES), (), self._flags)
+            sent = self._now(self.sock.sendmsg, islice(pieces, _MOST_PIECES), (), self._flags)
         else:
-            sent = self.sock.send(_join_small(pieces), self._flags)
+            sent = self._now(self.sock.send, _join_small(pieces), self._flags)
         return sent
 
 
@@ -436,17 +452,6 @@ class SSLTransport(_AbstractTransport):
                 self.torn = False
                 write = isinstance(error, self._want_write)
                 self._wait(deadline, read=not write, write=write)
-
-    def _now(self, operation: Callable[..., Any], *args: Any) -> Any:
-        """Do it without waiting, whatever timeout the program has given the socket."""
-        own = self.sock.gettimeout()
-        if own == 0:
-            return operation(*args)
-        self.sock.setblocking(False)
-        try:
-            return operation(*args)
-        finally:
-            self.sock.settimeout(own)
 
     def _receive_some(self, deadline: Deadline) -> None:
         # TLS keeps decrypted octets of its own: try before waiting for the socket.

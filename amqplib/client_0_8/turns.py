@@ -46,6 +46,8 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        #: Whether the thread that led last has woken another one to lead.
+        self.handed_over = False
         #: What a thread sleeps on -> whether what it waits for has come.
         self.followers: dict[Any, Callable[[], bool]] = {}
 
@@ -56,6 +58,7 @@ class Turns:
             # As attempt() does, without a call more for each wait.
             taken = [*map(self._lock.acquire, _WAIT, AT_ONCE)]
             if taken[0]:
+                self.handed_over = False
                 work(*args)
             return taken[0]
         finally:
@@ -97,6 +100,7 @@ class Turns:
         """Wake a thread to lead, if none does."""
         if not self.is_led():
             for waiter in list(self.followers)[:1]:
+                self.handed_over = True
                 self._wake(waiter)
 
     def _wake(self, waiter: Any) -> None:

@@ -882,8 +882,9 @@ def test_nothing_follows_a_write_that_was_cut():
     for message in (None, Message(b'x'), Message(b'x' * 100_000)):
         with pytest.raises(ConnectionLost, match='cut short'):
             writer.write_method(1, PUBLISH, b'', message)
-    with pytest.raises(ConnectionLost, match='cut short'):
-        writer.write_soon(1, b'\0\x5a\0\x0a')
+    # An answer is not worth an error of its own, which could hide the one that counts.
+    writer.write_soon(1, b'\0\x5a\0\x0a')
+    assert not writer.pending
     assert dest.writes == []
 
 

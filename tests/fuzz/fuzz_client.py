@@ -7,7 +7,10 @@ first octet of an input chooses what is fuzzed: a whole conversation of one of t
 whose seed is recorded with a real broker at the start, or one of the parts in targets.py.
 """
 
+import contextlib
 import os
+import random
+import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -27,17 +30,27 @@ from targets import TARGETS  # noqa: E402
 
 CLIENTS = [amqp_0_8, client_0_9_1]
 PARTS = list(TARGETS.values())
+KINDS = len(CLIENTS) + len(PARTS)
 
 
 def fuzz(octets):
     """Take one input."""
     if not octets:
         return
-    chosen, octets = octets[0] % (len(CLIENTS) + len(PARTS)), octets[1:]
+    chosen, octets = octets[0] % KINDS, octets[1:]
     if chosen < len(CLIENTS):
         replay.feed(CLIENTS[chosen], octets)
     else:
         PARTS[chosen - len(CLIENTS)](octets)
+
+
+def mutate(octets, max_size, seed):
+    """Change an input: that of a conversation often by whole frames, to get far into it."""
+    chance = random.Random(seed)
+    if len(octets) > 8 and octets[0] % KINDS < len(CLIENTS) and chance.random() < 0.7:
+        with contextlib.suppress(struct.error, IndexError):  # it is no stream of frames any more
+            return octets[:1] + replay.with_other_frames(octets[1:], chance)[: max_size - 1]
+    return atheris.Mutate(octets, max_size)
 
 
 def write_seeds(folder):
@@ -58,7 +71,8 @@ def main():
         write_seeds(folder)
         options = ['-timeout=20', '-max_len=6000', '-rss_limit_mb=1000', '-close_fd_mask=0']
         inputs = [] if any(os.path.isfile(name) for name in sys.argv[1:]) else [folder]
-        atheris.Setup([sys.argv[0], *options, *sys.argv[1:], *inputs], fuzz)
+        arguments = [sys.argv[0], *options, *sys.argv[1:], *inputs]
+        atheris.Setup(arguments, fuzz, custom_mutator=mutate)
         atheris.Fuzz()
 
 

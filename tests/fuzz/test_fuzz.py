@@ -15,7 +15,7 @@ from targets import TARGETS
 SPOIL = [replay.mutated, replay.with_other_frames]
 
 #: Seconds that a soak of each kind runs.
-SOAK = float(os.environ.get('AMQPLIB_SOAK_SECONDS', '120'))
+SOAK = float(os.environ.get('AMQPLIB_SOAK_SECONDS', '60'))
 
 
 def spoil_and_feed(recorded, spoil, seed):

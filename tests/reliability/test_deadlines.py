@@ -288,10 +288,10 @@ def test_timeout_of_the_socket_beside_one_of_the_call(session, own, beside):
     assert ours.channel.is_open
 
 
-@pytest.mark.parametrize('write_timeout', [None, 30])
-def test_timeout_of_the_socket_limits_a_write(session, write_timeout):
+@pytest.mark.parametrize(('own', 'write_timeout'), [(0.3, None), (0.3, 30), (30, 0.3)])
+def test_timeout_of_the_socket_limits_a_write(session, own, write_timeout):
     ours = session(stall, write_timeout=write_timeout)
-    ours.sock.settimeout(0.3)
+    ours.sock.settimeout(own)
     with lasting(least=0.28, most=0.6 + SLACK), pytest.raises(amqp.WriteTimeout):
         ours.channel.basic_publish(amqp.Message(bytes(30_000_000)), routing_key='q')
     assert ours.connection.transport is None
@@ -480,6 +480,90 @@ def test_number_of_a_closed_channel_is_its_successors(session):
     assert new.basic_get('q') is None
     assert ours.connection.channels[1] is new
     ours.connection.close()
+
+
+# --- Channels that the broker has paused --------------------------------------------------------
+
+
+def paused(then):
+    """Return a script that pauses channel 1, and goes on when the test has read that."""
+
+    def script(peer):
+        peer.send_method(1, 'channel.flow', False)
+        assert not peer.expect_method(1, 'channel.flow_ok').active
+        then(peer)
+
+    return script
+
+
+def read_the_pause(ours):
+    ours.channel.wait(timeout=10)
+    assert not ours.channel.active
+
+
+def test_publish_on_a_paused_channel_waits_until_it_goes_on(session):
+    @paused
+    def script(peer):
+        peer.await_cue()
+        peer.send_method(1, 'channel.flow', True)
+        assert peer.expect_method(1, 'channel.flow_ok').active
+        peer.expect_method(1, 'basic.publish')
+        assert peer.expect_content(1)[1] == b'patient'
+        peer.expect_close()
+
+    ours = session(script)
+    read_the_pause(ours)
+    publishing = Worker(
+        lambda: ours.channel.basic_publish(amqp.Message(b'patient'), routing_key='q')
+    )
+    publishing.join(0.2)
+    assert publishing.is_alive()
+    ours.broker.cue()
+    publishing.result()
+    ours.connection.close()
+
+
+def test_publish_on_a_paused_channel_ends_by_write_timeout_and_sends_nothing(session):
+    @paused
+    def script(peer):
+        peer.await_cue()
+        peer.send_method(1, 'channel.flow', True)
+        peer.expect_method(1, 'channel.flow_ok')
+        peer.expect_method(1, 'basic.publish')
+        assert peer.expect_content(1)[1] == b'second'
+        peer.expect_close()
+
+    ours = session(script, write_timeout=0.3)
+    read_the_pause(ours)
+    with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout, match='paused'):
+        ours.channel.basic_publish(amqp.Message(b'first'), routing_key='q')
+    assert ours.channel.is_open
+    ours.broker.cue()
+    ours.channel.wait(timeout=10)
+    ours.channel.basic_publish(amqp.Message(b'second'), routing_key='q')
+    ours.connection.close()
+
+
+@pytest.mark.parametrize('end', ['reset', 'channel.close'])
+def test_publish_on_a_paused_channel_ends_with_it(session, end):
+    @paused
+    def script(peer):
+        peer.await_cue()
+        if end == 'reset':
+            peer.reset()
+        else:
+            peer.send_method(1, 'channel.close', 404, 'gone', 60, 40)
+            peer.expect_method(1, 'channel.close_ok')
+            peer.expect_close()
+
+    ours = session(script)
+    read_the_pause(ours)
+    publishing = Worker(lambda: ours.channel.basic_publish(amqp.Message(b'x'), routing_key='q'))
+    ours.broker.cue()
+    kind = amqp.ConnectionLost if end == 'reset' else amqp.NotFound
+    assert type(publishing.ended()) is kind
+    if end != 'reset':
+        ours.connection.close()
 
 
 # --- Connecting ---------------------------------------------------------------------------------

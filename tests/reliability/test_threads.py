@@ -8,6 +8,7 @@ import threading
 import time
 import zlib
 
+import broker as brokers
 import pytest
 from scripted.checks import check_closed, lasting
 from scripted_broker import delivery
@@ -120,6 +121,15 @@ def test_sixteen_threads_publish_call_and_consume_at_once(dial):
 
 def test_sixteen_threads_that_take_turns_all_the_time(dial, hasty_switches):
     check_progress(work_together(dial(), 2), 1)
+
+
+def test_sixteen_threads_over_tls(authority, new_node):
+    """Where reading and writing must not happen at the same time."""
+    certificate, key = authority.files('127.0.0.1', 'localhost')
+    node = new_node(tls=brokers.TLS(certificate, key, authority.file))
+    options = {'ca_certs': authority.file}
+    with amqp.Connection(host=node.tls_address, ssl=options, heartbeat=1) as connection:
+        check_progress(work_together(connection, 3), 1)
 
 
 @pytest.mark.soak

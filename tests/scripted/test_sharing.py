@@ -198,6 +198,42 @@ def test_close_by_one_thread_wakes_the_others(channels):
     assert sock.fileno() == -1
 
 
+def until_held(lock):
+    """Wait until another thread holds a lock."""
+    with lasting(most=5):
+        while lock.acquire(blocking=False):
+            lock.release()
+            threading.Event().wait(0.001)
+
+
+def test_reader_is_not_kept_waiting_by_a_write_that_is_stuck(channels):
+    count = 50
+
+    def script(peer):
+        for number in range(count):
+            peer.await_cue()
+            peer.send_raw(delivery(2, 'tag', number))
+        peer.await_cue()
+        peer.rest()
+
+    broker, connection, (writing, waiting) = channels(2, script)
+    got = []
+    waiting.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
+    body = bytes(24 << 20)
+    writer = Caller(lambda: writing.basic_publish(amqp.Message(body), routing_key='q'))
+    until_held(connection.method_writer.lock)
+    until_held(connection._reading)
+    with lasting(most=8):
+        for _ in range(count):
+            broker.cue()
+            waiting.wait(timeout=5)
+    assert got == list(range(count))
+    assert writer.is_alive()
+    connection.transport.close()
+    assert isinstance(writer.outcome()[1], amqp.ConnectionLost)
+    broker.cue()
+
+
 def test_reader_that_cannot_answer_a_close_at_once_goes_on(channels):
     """Another thread is in the middle of a write that the broker does not take."""
     body = bytes(24 << 20)
@@ -218,9 +254,9 @@ def test_reader_that_cannot_answer_a_close_at_once_goes_on(channels):
     got = []
     waiting.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
     writer = Caller(lambda: writing.basic_publish(amqp.Message(body), routing_key='q'))
-    with lasting(most=5):
-        while connection.method_writer.lock.acquire(blocking=False):
-            connection.method_writer.lock.release()
+    until_held(connection.method_writer.lock)
+    # Who waits for room to write reads meanwhile; it must not keep that from who waits to read.
+    until_held(connection._reading)
     broker.cue()
     with lasting(most=2):
         waiting.wait(timeout=8)
@@ -232,6 +268,22 @@ def test_reader_that_cannot_answer_a_close_at_once_goes_on(channels):
     assert writer.outcome() == (None, None)
     assert connection.channel(3).is_open
     connection.close()
+
+
+def test_close_does_not_wait_longer_than_asked_for_that_of_another_thread(channels):
+    def script(peer):
+        peer.expect_method(0, 'connection.close')
+        peer.mark()
+        peer.expect_end()
+
+    broker, connection, ours = channels(1, script)
+    sock = connection.transport.sock
+    patient = Caller(lambda: connection.close(timeout=None))
+    broker.await_mark()
+    with lasting(0.25, 2), pytest.raises(amqp.AMQPTimeout, match='another thread') as caught:
+        connection.close(timeout=0.3)
+    assert isinstance(patient.outcome()[1], amqp.AMQPException)
+    check_closed(connection, sock, caught.value, ours)
 
 
 def test_close_of_a_channel_by_the_broker_ends_only_its_wait(channels):
