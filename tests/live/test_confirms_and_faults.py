@@ -133,7 +133,7 @@ def publishers(amqp, dial):
 def test_what_was_confirmed_is_there_after_a_kill_while_publishing(
     amqp, own_node, dial, publishers, confirmed
 ):
-    """The broker is killed while the window is never empty, after so many confirms."""
+    """The broker is killed after so many confirms, while more are outstanding."""
     for publisher in publishers:
         publisher.channel.confirm_select(outstanding_limit=200)
 
@@ -151,9 +151,9 @@ def test_what_was_confirmed_is_there_after_a_kill_while_publishing(
     with pytest.raises(amqp.ConnectionLost):
         publish_until_lost()
     check_after_restart(amqp, own_node, dial, publishers)
-    for publisher in publishers:
-        # It was in the middle of it.
-        assert confirmed <= len(publisher.confirmed) < publisher.sent
+    assert all(len(publisher.confirmed) >= confirmed for publisher in publishers)
+    # It was in the middle of it.
+    assert any(len(publisher.confirmed) < publisher.sent for publisher in publishers)
 
 
 @pytest.mark.parametrize('confirmed', [1, 3000])
