@@ -17,13 +17,13 @@ class Recorder:
     def __getattr__(self, name):
         return getattr(self.sock, name)
 
-    def send(self, octets):
-        count = self.sock.send(octets)
+    def send(self, octets, *flags):
+        count = self.sock.send(octets, *flags)
         self.sent += bytes(octets[:count])
         return count
 
-    def recv(self, size):
-        octets = self.sock.recv(size)
+    def recv(self, size, *flags):
+        octets = self.sock.recv(size, *flags)
         self.received += octets
         return octets
 
@@ -47,38 +47,59 @@ class BareSocket:
         return octets
 
 
-def measure(host, port, queue, blocks, count):
-    """Return the seconds of round trips: {'amqplib': ..., 'bare socket': ...}.
+def measure(host, port, queue, sessions, pairs, count):
+    """Return the seconds of round trips: {'amqplib': ..., 'bare socket': ..., 'ratios': [...]}.
 
-    Blocks of amqplib's and of the socket's take turns.
+    Short blocks of amqplib's and of the socket's take turns, each pair of blocks the other way
+    round than the one before. The ratio is taken of each pair, as whatever the machine does
+    meanwhile meets both; each session has new connections, as brokers do not treat all alike.
+
+    sessions, pairs of blocks in each, count: of round trips in a block.
     """
+    measured = []
+    for _ in range(sessions):
+        measured += measure_session(host, port, queue, pairs, count)
+    return {
+        **{name: median(pair[name] for pair in measured) for name in measured[0]},
+        'ratios': [pair['amqplib'] / pair['bare socket'] for pair in measured],
+    }
+
+
+def measure_session(host, port, queue, pairs, count):
+    """Return the medians of each pair of blocks."""
     # Not at the top: other workers import this module and not amqplib.
-    from clients.amqplib_client import Client  # noqa: PLC0415
+    import amqplib.client_0_8 as amqp  # noqa: PLC0415
 
-    ours, other = Client(host, port), Client(host, port)
+    # Without heartbeats, nothing but the answers arrives.
+    ours, other = (amqp.Connection(f'{host}:{port}', heartbeat=0) for _ in range(2))
+    channel = ours.channel()
     request, response = record(other, queue)
-    bare = BareSocket(other.connection.transport.sock, request, response)
+    bare = BareSocket(other.transport.sock, request, response)
     assert bare.round_trip() == response
-    times = {'amqplib': [], 'bare socket': []}
-    for block in range(blocks + 1):
-        own = time_each(lambda: ours.declare(queue), count)
-        plain = time_each(bare.round_trip, count)
-        if block:  # the first is to warm up
-            times['amqplib'].extend(own)
-            times['bare socket'].extend(plain)
-    for client in (ours, other):
-        client.close()
-    result = {name: median(seconds) for name, seconds in times.items()}
-    return {**result, 'octets': [len(request), len(response)]}
+    functions = {
+        'amqplib': lambda: channel.queue_declare(queue, passive=True),
+        'bare socket': bare.round_trip,
+    }
+    measured = [time_pair(functions, count, number % 2) for number in range(pairs + 1)]
+    for connection in (ours, other):
+        connection.close()
+    return measured[1:]  # the first was to warm up
 
 
-def record(client, queue):
+def record(connection, queue):
     """Return the octets of a round trip: (request, response)."""
-    transport = client.connection.transport
+    channel = connection.channel()
+    transport = connection.transport
     recorder = transport.sock = Recorder(transport.sock)
-    client.declare(queue)
+    channel.queue_declare(queue, passive=True)
     transport.sock = recorder.sock
     return recorder.sent, recorder.received
+
+
+def time_pair(functions, count, backwards):
+    """Call each of the functions so many times: {name: median of the seconds}."""
+    names = sorted(functions, reverse=backwards)
+    return {name: median(time_each(functions[name], count)) for name in names}
 
 
 def time_each(function, count):

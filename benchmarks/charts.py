@@ -10,7 +10,19 @@ from works import MAIN_WORKS, SIZES, name_of
 
 #: The same colour for a client in every chart.
 COLOURS = dict(
-    zip(CLIENTS, ('#d62728', '#ff9896', '#1f77b4', '#2ca02c', '#9467bd', '#8c564b', '#7f7f7f'))
+    zip(
+        CLIENTS,
+        (
+            '#d62728',
+            '#ff9896',
+            '#1f77b4',
+            '#2ca02c',
+            '#9467bd',
+            '#8c564b',
+            '#7f7f7f',
+            '#bdbdbd',
+        ),
+    )
 )
 CPU = 'CPU microseconds per message'
 

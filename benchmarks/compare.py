@@ -18,7 +18,7 @@ from pathlib import Path
 
 import charts
 import report
-from clients import C_CLIENT, CLIENTS, ORIGINAL
+from clients import BINDING, BINDING_FOLDER, CLIENTS, LOOPS, ORIGINAL
 from feeder import Feeder
 from measuring import Measuring
 from works import EXTRAS, WORKS
@@ -27,8 +27,8 @@ HERE = Path(__file__).resolve().parent
 FULL_OUTPUT = HERE.parent / 'docs' / 'performance'
 PARTIAL_OUTPUT = HERE / 'results'
 
-FULL = {'rounds': 5, 'messages': 10000, 'imports': 15, 'huge_rounds': 3, 'blocks': 30}
-QUICK = {'rounds': 3, 'messages': 2000, 'imports': 5, 'huge_rounds': 1, 'blocks': 10}
+FULL = {'rounds': 5, 'messages': 10000, 'imports': 15, 'huge_rounds': 3, 'sessions': 10}
+QUICK = {'rounds': 3, 'messages': 2000, 'imports': 5, 'huge_rounds': 1, 'sessions': 3}
 
 
 def parse_args(args):
@@ -83,11 +83,15 @@ def choose_clients(names):
 def versions(clients):
     """Return the versions of the clients that are installed as packages."""
     packages = {'py-amqp': 'amqp'}
-    return {
+    found = {
         name: metadata.version(packages.get(name, name))
         for name in clients
-        if name not in {C_CLIENT, ORIGINAL}
+        if name not in {BINDING, LOOPS, ORIGINAL}
     }
+    for installed in metadata.distributions(path=[str(BINDING_FOLDER)]):
+        if BINDING in clients:
+            found[BINDING] = installed.version
+    return found
 
 
 def facts(feeder, clients, options):

@@ -21,7 +21,7 @@ class Measuring:
 
     results: works: {work: {client: {cpu, wall, system: microseconds a message, by round}}};
     imports: {client: CPU seconds by round}; channels: {client: octets}; huge: {client: {size:
-    {cpu, wall: seconds, peak: multiple of the size, by round}}}; bare: {what: seconds};
+    {cpu, wall: seconds, peak: multiple of the size, by round}}}; bare: see bare.measure;
     failures: [{client, work, error}].
     """
 
@@ -167,8 +167,9 @@ class Measuring:
                 self.results['bare'] = found
 
     def _bare(self, client):
-        blocks = self.options.blocks
-        return self._workers[client].ask('bare', STEP_SECONDS, blocks=blocks, count=100)
+        return self._workers[client].ask(
+            'bare', STEP_SECONDS, sessions=self.options.sessions, pairs=100, count=20
+        )
 
 
 def in_turn(clients, number):

@@ -7,12 +7,15 @@ import os
 import select
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
 from clients import CLIENTS
 
 WORKER = Path(__file__).with_name('worker.py')
+ROOT = WORKER.parent.parent
+PACKAGES = sysconfig.get_path('purelib')
 
 #: Times a statement in a fresh interpreter: CPU seconds.
 TIME_IMPORT = """\
@@ -90,12 +93,14 @@ class WorkerProcess:
 def import_time(client, cache):
     """Return the CPU seconds of importing a client in a new interpreter.
 
+    The interpreter starts without what packages of this environment import at its start (-S).
+
     cache: folder for the compiled modules, which makes it the same for all from the second time.
     """
     info = CLIENTS[client]
     code = TIME_IMPORT.format(info.import_statement)
-    folders = [str(info.folder)] if info.folder else []
-    command = [sys.executable, '-W', 'ignore', '-c', code, *folders]
+    folders = [str(info.folder or ROOT), PACKAGES]
+    command = [sys.executable, '-S', '-W', 'ignore', '-c', code, *folders]
     environ = {**os.environ, 'PYTHONPYCACHEPREFIX': cache}
     environ.pop('PYTHONDONTWRITEBYTECODE', None)
     done = subprocess.run(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from statistics import median
+from statistics import median, quantiles
 
-from clients import C_CLIENT, CLIENTS, OURS, PEERS
+from clients import C_CLIENTS, CLIENTS, OURS, PEERS
 from works import (
     BARE_LIMIT,
     DOUBLE_LIMIT,
@@ -25,6 +25,19 @@ def figures(results, work, clock):
     return {client: median(times[clock]) for client, times in found.items()}
 
 
+def system_shares(results, work):
+    """Return {client: percentage of the CPU time that is the system's}.
+
+    Systems tell the two apart by looking now and then which of the two it is: so it is what all
+    rounds together say.
+    """
+    found = results['works'].get(work, {})
+    return {
+        client: 100 * min(1.0, sum(times['system']) / sum(times['cpu']))
+        for client, times in found.items()
+    }
+
+
 def best_peer(times):
     """Return the pure-Python peer that needs least; None if there is none."""
     return min((peer for peer in PEERS if peer in times), key=times.get, default=None)
@@ -43,17 +56,18 @@ def huge_figures(results, size, name):
 # --- Limits ------------------------------------------------------------------
 
 
-def limit(what, ours, other, against, most, unit='us'):
+def limit(what, ours, other, against, most, unit='us', ratio=None):
     """Return one row of the table of limits."""
+    ratio = ours / other if ratio is None else ratio
     return {
         'what': what,
         'ours': ours,
         'other': other,
         'against': against,
         'unit': unit,
-        'ratio': ours / other,
+        'ratio': ratio,
         'at_most': most,
-        'holds': ours / other <= most,
+        'holds': ratio <= most,
     }
 
 
@@ -80,21 +94,24 @@ def work_limits(results):
 def c_limits(results):
     for work in MAIN_WORKS:
         times = figures(results, work.name, 'cpu')
-        if work.c_limit and OURS in times and C_CLIENT in times:
-            yield limit(work.name, times[OURS], times[C_CLIENT], C_CLIENT, work.c_limit)
+        for client in C_CLIENTS:
+            if work.c_limit and OURS in times and client in times:
+                yield limit(work.name, times[OURS], times[client], client, work.c_limit)
 
 
 def wall_limits(results):
     times = figures(results, 'consume', 'wall')
-    if OURS in times and C_CLIENT in times:
-        yield limit('consume, wall time', times[OURS], times[C_CLIENT], C_CLIENT, WALL_LIMIT)
+    for client in C_CLIENTS:
+        if OURS in times and client in times:
+            yield limit('consume, wall time', times[OURS], times[client], client, WALL_LIMIT)
 
 
 def bare_limits(results):
     bare = results.get('bare')
     if bare:
         ours, other = bare[OURS] * 1e6, bare['bare socket'] * 1e6
-        yield limit('round trip, wall time', ours, other, 'bare socket', BARE_LIMIT)
+        ratio = median(bare['ratios'])
+        yield limit('round trip, wall time', ours, other, 'bare socket', BARE_LIMIT, ratio=ratio)
 
 
 def import_limits(results):
@@ -123,6 +140,7 @@ def as_text(results):
     parts = [
         heading(results['facts']),
         work_table(results, 'CPU', 'cpu', 'user and system time of the client process'),
+        share_table(results),
         work_table(results, 'Wall', 'wall', 'from the first message to the last'),
         other_table(results),
         limit_table(results),
@@ -142,14 +160,28 @@ def heading(facts):
 
 def work_table(results, title, clock, explanation):
     """Return a table of microseconds a message."""
-    measured = [work.name for work in WORKS if results['works'].get(work.name)]
-    if not measured:
+    found = {work.name: figures(results, work.name, clock) for work in WORKS}
+    return client_table(f'{title} microseconds a message ({explanation})', found)
+
+
+def share_table(results):
+    """Return a table of what the operating system did of the work."""
+    found = {work.name: system_shares(results, work.name) for work in MAIN_WORKS}
+    title = 'Share of the operating system in the CPU time, percent'
+    return client_table(title, found, '{:.0f}'.format)
+
+
+def client_table(title, found, text=None):
+    """Return a table of {what: {client: value}}; '' if nothing was measured."""
+    found = {name: values for name, values in found.items() if values}
+    if not found:
         return ''
-    found = {name: figures(results, name, clock) for name in measured}
     clients = clients_of(list(found.values()))
     rows = [['', *clients]]
-    rows += [[name, *(number(found[name].get(client)) for client in clients)] for name in measured]
-    return f'{title} microseconds a message ({explanation})\n\n{table(rows)}'
+    for name, values in found.items():
+        cells = (values.get(client) for client in clients)
+        rows.append([name, *('-' if cell is None else (text or number)(cell) for cell in cells)])
+    return f'{title}\n\n{table(rows)}'
 
 
 def other_table(results):
@@ -163,13 +195,7 @@ def other_table(results):
         '100 MB body, wall ms': scaled(huge_figures(results, HUGE, 'wall'), 1e3),
         '100 MB body, memory in bodies': huge_figures(results, HUGE, 'peak'),
     }
-    lines = {name: found for name, found in lines.items() if found}
-    if not lines:
-        return ''
-    clients = clients_of(list(lines.values()))
-    rows = [['', *clients]]
-    rows += [[name, *(number(found.get(c)) for c in clients)] for name, found in lines.items()]
-    return f'Other costs\n\n{table(rows)}'
+    return client_table('Other costs', lines)
 
 
 def scaled(found, factor):
@@ -191,8 +217,17 @@ def limit_table(results):
         ])  # fmt: skip
     if len(rows) == 1:
         return ''
-    title = f'{OURS} beside the best pure-Python peer, {C_CLIENT}, and others'
-    return f'{title}\n\n{table(rows)}'
+    title = f'{OURS} beside the best client in pure Python, those in C, and others'
+    return f'{title}\n\n{table(rows)}{bare_note(results)}'
+
+
+def bare_note(results):
+    """Return how sure the ratio to the bare socket is."""
+    if 'bare' not in results:
+        return ''
+    lower, _, upper = quantiles(results['bare']['ratios'])
+    text = 'round trip: the median of {} pairs of blocks; half of them are from {:.3f} to {:.3f}'
+    return '\n\n' + text.format(len(results['bare']['ratios']), lower, upper)
 
 
 def notes(results):
@@ -211,8 +246,6 @@ def clients_of(rows):
 
 
 def number(value):
-    if value is None:
-        return '-'
     return f'{value:.0f}' if value >= 1000 else f'{value:.1f}' if value >= 10 else f'{value:.2f}'
 
 

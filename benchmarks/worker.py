@@ -121,8 +121,8 @@ class Worker:
         client.close()
         return {**seconds, 'peak': peak}
 
-    def do_bare(self, blocks, count):
-        return bare.measure(self.host, self.port, self.queue, blocks, count)
+    def do_bare(self, sessions, pairs, count):
+        return bare.measure(self.host, self.port, self.queue, sessions, pairs, count)
 
 
 class Stopwatch:

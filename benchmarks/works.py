@@ -29,7 +29,7 @@ class Work:
     kind: what a worker does for it.
     share: the part of the messages of a round that it is done with.
     limit: what amqplib may cost, as a fraction of the best pure-Python peer.
-    c_limit: what it may cost as a multiple of librabbitmq.
+    c_limit: what it may cost as a multiple of librabbitmq, from Python and in C.
     """
 
     name: str

@@ -6,6 +6,7 @@ nothing else is changed. Each section is run by itself, with a connection `conn`
 channel `ch`, as the guide says.
 """
 
+import ast
 import contextlib
 import re
 from pathlib import Path
@@ -33,8 +34,8 @@ PAGES = sorted((ROOT / 'docs').glob('*.rst'))
 TITLE = re.compile(r'^(?P<title>\S.*)\n(?P<line>[=-])(?P=line){2,}$', re.MULTILINE)
 # An indented block behind a line that ends in '::', and what that line says.
 BLOCK = re.compile(
-    r'^(?P<intro>[^\n]*)::(?P<argument>[^\n]*)\n(?P<options>(?: +:[^\n]*\n)*)\n'
-    r'(?P<text>(?:(?: +[^\n]*)?\n)+)',
+    r'^(?P<intro>[^\n]*)::(?P<argument>[^\n]*)\n(?P<options>(?: +:[^\n]*\n)*)\n+'
+    r'(?P<text> +[^\n]*\n(?:(?: +[^\n]*)?\n)*)',
     re.MULTILINE,
 )
 
@@ -174,6 +175,36 @@ def test_the_internals_name_every_module():
     folders = [Path(client.__file__).parent for client in (amqp, client_0_9_1)]
     there = {path.name for folder in folders for path in folder.glob('*.py')}
     assert named == there
+
+
+# A test as the page on reliability names it, and a row of its tables.
+NAMED_TEST = re.compile(r'``([\w/]+\.py)::(\w+)``')
+ROW = re.compile(r'^   \* - (?P<row>.*(?:\n     .*)*)', re.MULTILINE)
+
+
+def functions_of(path):
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_tests_that_are_named_are_there():
+    text = (ROOT / 'docs' / 'reliability.rst').read_text(encoding='utf-8')
+    named = {}
+    for module, name in NAMED_TEST.findall(text):
+        named.setdefault(module, set()).add(name)
+    for module, names in named.items():
+        assert names <= functions_of(ROOT / 'tests' / module), module
+    # None is written in another way, and so overlooked.
+    assert text.count('test_') - text.count('/test_') == len(NAMED_TEST.findall(text))
+
+
+def test_every_fault_has_a_test():
+    text = (ROOT / 'docs' / 'reliability.rst').read_text(encoding='utf-8')
+    rows = [match['row'] for match in ROW.finditer(text)]
+    faults = [row for row in rows if not row.startswith('Fault\n')]
+    assert len(faults) > 130
+    for row in faults:
+        assert NAMED_TEST.search(row), row
 
 
 def readme_blocks():

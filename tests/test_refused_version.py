@@ -104,8 +104,8 @@ def test_all_clients_of_0_8_are_left_out_and_nothing_else(relay):
 def test_nothing_is_left_out_of_a_broker_that_speaks_0_8(broker):
     if broker.refusal:
         pytest.skip(f'this one does not: {broker.refusal}')
-    status, numbers, _ = run_tests(broker.address, FEW)
-    assert status == 0
+    status, numbers, output = run_tests(broker.address, FEW)
+    assert status == 0, output
     assert numbers['passed'] == 20
     assert 'skipped' not in numbers
 

@@ -20,6 +20,7 @@ from amqplib.client_0_8.abstract_channel import (
 )
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import NEVER, Deadline
+from amqplib.client_0_8.deliveries import delivery_info
 from amqplib.client_0_8.exceptions import (
     NO_METHOD,
     AMQPChannelException,
@@ -27,12 +28,10 @@ from amqplib.client_0_8.exceptions import (
     AMQPException,
     AMQPTimeout,
     ConsumerCancelled,
-    ProtocolError,
     channel_exception,
 )
 from amqplib.client_0_8.serialization import (
     AMQPReader,
-    DeliveryDecoder,
     encode_acknowledgement,
     encode_method,
 )
@@ -44,9 +43,27 @@ if TYPE_CHECKING:
 __all__ = ['Channel']
 
 Table = dict[str, Any]
+ReturnedMessage = tuple[int, str, str, str, Message]
+Alert = tuple[int, str, Table]
 
 #: Seconds that close() waits to be confirmed when the broker has closed the channel itself.
 CONFIRM_TIMEOUT = 1.0
+
+
+class _LateQueue:
+    """An attribute that becomes a Queue when it is first looked at.
+
+    A Queue has four locks, most channels need none, and a thousand channels notice.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, channel: Optional[Channel], owner: type) -> Any:
+        if channel is None:
+            return self
+        # Of two threads that come here at once, both get the same one.
+        return channel.__dict__.setdefault(self._name, Queue())
 
 
 class Channel(AbstractChannel):
@@ -73,14 +90,15 @@ class Channel(AbstractChannel):
     alerts: Queue of (reply_code, reply_text, details).
     """
 
+    returned_messages: Queue[ReturnedMessage] = _LateQueue()  # type: ignore[assignment]
+    alerts: Queue[Alert] = _LateQueue()  # type: ignore[assignment]
+
     def __init__(
         self, connection: Connection, channel_id: Optional[int] = None, auto_decode: bool = True
     ) -> None:
         self.default_ticket = 0
         self.is_open = False
         self.active = True
-        self.alerts: Queue[tuple[int, str, Table]] = Queue()
-        self.returned_messages: Queue[tuple[int, str, str, str, Message]] = Queue()
         self.callbacks: dict[str, Optional[Callable[[Message], Any]]] = {}
         self._on_cancel: dict[str, Callable[[str], Any]] = {}
         self._closing = False
@@ -88,7 +106,6 @@ class Channel(AbstractChannel):
         self._crossed: Optional[AMQPException] = None
         # How long close() waits for the broker.
         self._close_deadline = Deadline(None)
-        self._deliveries = DeliveryDecoder(self._methods['basic.deliver'])
         # Held until the number is registered, so that no other thread chooses it too.
         with connection._numbering:
             super().__init__(connection, connection._choose_channel_id(channel_id))
@@ -252,6 +269,8 @@ class Channel(AbstractChannel):
         self._forget()
         self.channel_id = None
         self.connection = None
+        # Without the callbacks, what is left could only be dropped.
+        self.method_queue.clear()
         self.callbacks = {}
         self._on_cancel = {}
 
@@ -527,25 +546,19 @@ class Channel(AbstractChannel):
         raise ConsumerCancelled(0, text, _BASIC_CONSUME, consumer_tag=consumer_tag)
 
     def _basic_deliver(self, args: AMQPReader, msg: Message) -> None:
-        try:
-            values = self._deliveries.decode(args)
-        except ProtocolError as error:
-            self._break(error)
-        consumer_tag, delivery_tag, redelivered, exchange, routing_key = values
-        msg.delivery_info = {
-            'channel': self,
-            'consumer_tag': consumer_tag,
-            'delivery_tag': delivery_tag,
-            'redelivered': redelivered,
-            'exchange': exchange,
-            'routing_key': routing_key,
-        }
+        if not args.decoded:
+            msg.delivery_info = delivery_info(self._decode('basic.deliver', args))
+        info = msg.delivery_info
+        info['channel'] = self
+        consumer_tag = info['consumer_tag']
         callback = self.callbacks.get(consumer_tag)
         if callback is not None:
             callback(msg)
         elif consumer_tag not in self.callbacks:
             AMQP_LOGGER.warning(
-                'message %s dropped: there is no consumer %r any more', delivery_tag, consumer_tag
+                'message %s dropped: there is no consumer %r any more',
+                info['delivery_tag'],
+                consumer_tag,
             )
 
     def basic_get(

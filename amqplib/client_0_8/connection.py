@@ -243,8 +243,7 @@ class Connection(AbstractChannel):
 
     def _use(self, transport: transport_module._AbstractTransport) -> None:
         self.transport: Optional[transport_module._AbstractTransport] = transport
-        self.method_reader = MethodReader(transport)
-        self.method_reader.message_class = self._message_class
+        self.method_reader = MethodReader(transport, self._message_class)
         self.method_reader.version_advice = self._version_advice
         self.method_writer = MethodWriter(transport, self.frame_max)
         self.method_writer.write_timeout = self.write_timeout

@@ -23,7 +23,6 @@ A wrong argument is a ValueError or TypeError, raised before anything is sent.
 
 from __future__ import annotations
 
-import copy
 import socket
 import sys
 from typing import Any, Optional
@@ -96,6 +95,8 @@ class AMQPException(Exception):
 
     def again(self) -> AMQPException:
         """Return this error as a new object, to be raised by a later call on what is closed."""
+        import copy  # noqa: PLC0415 - most programs never need it
+
         repeated = copy.copy(self)
         repeated.__cause__ = self.__cause__
         return repeated

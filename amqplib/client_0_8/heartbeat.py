@@ -15,7 +15,7 @@ import logging
 import threading
 import weakref
 from time import monotonic
-from typing import Optional, Protocol
+from typing import TYPE_CHECKING, Optional
 
 from amqplib.client_0_8.transport import _AbstractTransport, wait_for
 
@@ -29,14 +29,17 @@ _IDLE_LOOKS = LOOKS_PER_INTERVAL // 2
 SILENT_INTERVALS = 2
 
 
-class Watched(Protocol):
-    """What the thread needs of a connection."""
+if TYPE_CHECKING:
+    from typing import Protocol
 
-    transport: Optional[_AbstractTransport]
+    class Watched(Protocol):
+        """What the thread needs of a connection."""
 
-    def _send_heartbeat(self) -> None: ...
+        transport: Optional[_AbstractTransport]
 
-    def _went_silent(self, seconds: float) -> None: ...
+        def _send_heartbeat(self) -> None: ...
+
+        def _went_silent(self, seconds: float) -> None: ...
 
 
 class _Pulse:

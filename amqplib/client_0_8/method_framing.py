@@ -27,6 +27,7 @@ from typing import Any, Callable, Optional, Union
 
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import AT_ONCE, NEVER, Deadline
+from amqplib.client_0_8.deliveries import LARGEST_HEADER, Deliveries, ReadMethod
 from amqplib.client_0_8.exceptions import (
     AMQPException,
     AMQPTimeout,
@@ -38,7 +39,6 @@ from amqplib.client_0_8.exceptions import (
 from amqplib.client_0_8.serialization import AMQPReader, AMQPWriter
 from amqplib.client_0_8.spec import (
     CHANNEL_ERROR,
-    DEFAULT_FRAME_MAX,
     FRAME_BODY,
     FRAME_END,
     FRAME_ERROR,
@@ -53,15 +53,16 @@ from amqplib.client_0_8.spec import (
     UNEXPECTED_FRAME,
     Signature,
 )
-from amqplib.client_0_8.transport import Octets, _AbstractTransport
+from amqplib.client_0_8.transport import RECEIVE_SIZE, Octets, _AbstractTransport
 
 __all__ = ['MethodReader', 'MethodWriter']
 
-#: The largest method or header frame that is read. Brokers send headers beyond frame_max: a
-#: message keeps the headers it was published with, and dead-lettering adds to them.
-LARGEST_HEADER = 8 * DEFAULT_FRAME_MAX
 #: Up to this many octets of arguments, properties and body, a method takes the shortest way.
 SMALL = FRAME_MIN_SIZE - FRAME_OVERHEAD - 12  # which a content header has beside properties
+#: The memory of bodies up to this size is used again.
+LARGEST_REUSED = 2 * 1024 * 1024
+#: At least so many octets of a body have to be missing to be received without a copy.
+LEAST_DIRECT = 16384
 #: Up to this many octets, a method and its content are joined; beyond, they are sent as pieces.
 LARGEST_JOINED = 32768
 
@@ -75,6 +76,7 @@ _HEADER = Struct('>BHI2sHQ')
 _END_AND_HEADER = Struct('>BBHI2sHQ')
 _END_AND_BODY = Struct('>BBHI')
 _END = bytes((FRAME_END,))
+_DELIVER = METHODS['basic.deliver'].signature
 HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + _END
 
 #: Those that brokers send.
@@ -84,8 +86,53 @@ _CONTENT_METHODS = [
 #: The octets that begin the methods with content -> their signature.
 _CONTENT_PREFIXES = {row.prefix: row.signature for row in ROWS if row.content}
 
-#: (channel, signature, arguments, content)
-ReadMethod = tuple[int, Signature, AMQPReader, Optional[Message]]
+
+class _Body:
+    """The octets of a body, as they arrive."""
+
+    def __init__(self) -> None:
+        self._buffer = BytesIO()
+        self._size = 0
+        # How far the buffer may be filled without growing.
+        self._capacity = 0
+
+    def add(self, octets: Octets) -> None:
+        """Take the next octets."""
+        self._buffer.write(octets)
+        self._size += len(octets)
+
+    def receive(self, most: int, source: _AbstractTransport, deadline: Deadline) -> int:
+        """Receive up to so many octets to where they belong; return how many that were.
+
+        The buffer never grows by more than what it holds, or one receive.
+        """
+        start = self._size
+        end = start + min(most, max(start, RECEIVE_SIZE))
+        if end > self._capacity:
+            self._buffer.seek(end - 1)
+            self._buffer.write(b'\0')
+            self._capacity = end
+        with self._buffer.getbuffer() as whole, whole[start:end] as room:
+            count = source.receive_into(room, deadline)
+        self._size += count
+        self._buffer.seek(self._size)
+        return count
+
+    @property
+    def reusable(self) -> bool:
+        """Whether its memory should be kept for the next body, as new memory costs more."""
+        return self._capacity <= LARGEST_REUSED
+
+    def take(self) -> bytes:
+        """Return the octets, and begin anew; large ones are not copied for that."""
+        if self.reusable:
+            with self._buffer.getbuffer() as whole:
+                octets = bytes(whole[: self._size])
+            self._buffer.seek(0)
+            self._size = 0
+            return octets
+        self._buffer.truncate(self._size)
+        return self._buffer.getvalue()
 
 
 class _PartialMessage:
@@ -93,14 +140,14 @@ class _PartialMessage:
 
     __slots__ = ('args', 'body', 'missing', 'properties', 'signature')
 
-    def __init__(self, signature: Signature, args: AMQPReader) -> None:
+    def __init__(self, signature: Signature, args: AMQPReader, body: _Body) -> None:
         self.signature = signature
         self.args = args
         # None until the content header has come.
         self.properties: Optional[bytes] = None
         # Octets of the body that are still to come.
         self.missing = 0
-        self.body = BytesIO()
+        self.body = body
 
     def add_header(self, payload: bytes) -> None:
         """Take the content header."""
@@ -114,13 +161,14 @@ class _PartialMessage:
 
     def add_body(self, octets: Octets) -> None:
         """Take the next octets of the body."""
-        self.body.write(octets)
+        self.body.add(octets)
         self.missing -= len(octets)
 
-    def message(self, message_class: type[Message]) -> Message:
-        """Return the message, once it is complete."""
-        assert self.properties is not None
-        return message_class.received(self.properties, self.body.getvalue())
+    def receive_body(self, most: int, source: _AbstractTransport, deadline: Deadline) -> int:
+        """Receive some of the next octets of the body; return how many that were."""
+        count = self.body.receive(most, source, deadline)
+        self.missing -= count
+        return count
 
 
 class MethodReader:
@@ -129,12 +177,15 @@ class MethodReader:
     queue: the methods that are complete: (channel, signature, arguments, content).
     """
 
-    def __init__(self, source: _AbstractTransport) -> None:
+    def __init__(self, source: _AbstractTransport, message_class: type[Message] = Message) -> None:
         self.source = source
+        #: What contents are made.
+        self.message_class = message_class
         self.queue: deque[ReadMethod] = deque()
         self.running = True
-        #: What contents are made.
-        self.message_class: type[Message] = Message
+        self._deliveries = Deliveries(message_class)
+        # The one that was used last, for the next content that comes in parts.
+        self._spare_body: Optional[_Body] = None
         #: What to do with a broker that does not speak this version of AMQP.
         self.version_advice = ''
         self.partial_messages: dict[int, _PartialMessage] = {}
@@ -170,8 +221,23 @@ class MethodReader:
         Raises AMQPTimeout, ConnectionLost, ProtocolError, ProtocolVersionRefused. Methods that
         were complete before the error are on the queue.
         """
-        self.source.receive(deadline)
-        self.parse()
+        partial = self._open_body()
+        if partial is None or not self.source.receives_into:
+            self.source.receive(deadline)
+        else:
+            assert self._open_frame is not None
+            channel, missing = self._open_frame
+            count = partial.receive_body(missing, self.source, deadline)
+            self._open_frame = channel, missing - count
+        if self.source._read_buffer:
+            self.parse()
+
+    def _open_body(self) -> Optional[_PartialMessage]:
+        """Return the message whose body comes next, if a lot of it is still to come."""
+        if self._open_frame is None:
+            return None
+        partial = self.partial_messages[self._open_frame[0]]
+        return partial if partial.missing >= LEAST_DIRECT else None
 
     def parse(self) -> None:
         """Put the methods that are complete in the read buffer on the queue."""
@@ -192,32 +258,44 @@ class MethodReader:
         offset, end = 0, len(data)
         if self._open_frame is not None:
             offset = self._continue_frame(data, 0)
-        while end - offset >= _FRAME.size:
-            frame_type, channel, size = _FRAME.unpack_from(data, offset)
-            if size > self.body_limit or size > LARGEST_HEADER:
-                self._check_size(frame_type, size)
-            start = offset + _FRAME.size
-            frame_end = start + size
-            if frame_end < end:
-                if data[frame_end] != FRAME_END:
-                    if frame_type == FRAME_BODY:
-                        # Checked first, as it is where the frame comes in parts.
-                        self._partial_for_body(channel, size)
-                    raise _wrong_end(data[frame_end])
-                offset = frame_end + 1
-                if frame_type == FRAME_METHOD and data[start : start + 4] in _CONTENT_PREFIXES:
-                    whole = self._take_whole(channel, data, start, frame_end)
-                    if whole:
-                        offset = whole
-                        continue
-                self._take_frame(frame_type, channel, data, start, frame_end)
-            elif frame_type == FRAME_BODY:
+        while True:
+            if not self.partial_messages:
+                offset = self._deliveries.take(data, offset, self.body_limit, self.queue)
+            if end - offset < _FRAME.size:
+                return offset
+            following = self._take_next(data, offset)
+            if following == offset:
+                return offset
+            offset = following
+
+    def _take_next(self, data: bytes, offset: int) -> int:
+        """Take the frame at the offset, and its content if that is all here.
+
+        Return where that ends; of a body frame, what is here of it. It is the offset again, if
+        too little is here.
+        """
+        frame_type, channel, size = _FRAME.unpack_from(data, offset)
+        start: int = offset + _FRAME.size
+        end: int = start + size
+        if size > self.body_limit or size > LARGEST_HEADER:
+            self._check_size(frame_type, size)
+        if end >= len(data):
+            if frame_type != FRAME_BODY:
+                return offset
+            self._partial_for_body(channel, size)
+            self._open_frame = channel, size
+            return self._continue_frame(data, start)
+        if data[end] != FRAME_END:
+            if frame_type == FRAME_BODY:
+                # Checked first, as it is where the frame comes in parts.
                 self._partial_for_body(channel, size)
-                self._open_frame = channel, size
-                return self._continue_frame(data, start)
-            else:
-                break
-        return offset
+            raise _wrong_end(data[end])
+        if frame_type == FRAME_METHOD and data[start : start + 4] in _CONTENT_PREFIXES:
+            whole = self._take_whole(channel, data, start, end)
+            if whole:
+                return whole
+        self._take_frame(frame_type, channel, data, start, end)
+        return end + 1
 
     def _take_whole(self, channel: int, data: bytes, start: int, end: int) -> int:
         """Take a method with its content, if that is the next thing and all of it is here.
@@ -253,7 +331,11 @@ class MethodReader:
             data[header_start + _HEADER.size : header_end], data[body_start:body_end]
         )
         signature = _CONTENT_PREFIXES[data[start : start + 4]]
-        self.queue.append((channel, signature, AMQPReader(data[start + 4 : end]), content))
+        if signature == _DELIVER:
+            arguments = self._deliveries.learn(data, start - _FRAME.size, content)
+        else:
+            arguments = AMQPReader(data[start + 4 : end])
+        self.queue.append((channel, signature, arguments, content))
         return body_end + 1
 
     def _continue_frame(self, data: bytes, start: int) -> int:
@@ -303,7 +385,8 @@ class MethodReader:
         if payload[: _SIGNATURE.size] in _CONTENT_PREFIXES:
             if channel == 0:
                 raise ProtocolError(CHANNEL_ERROR, 'a content on channel 0', signature)
-            self.partial_messages[channel] = _PartialMessage(signature, args)
+            body, self._spare_body = self._spare_body or _Body(), None
+            self.partial_messages[channel] = _PartialMessage(signature, args, body)
         else:
             self.queue.append((channel, signature, args, None))
 
@@ -327,7 +410,10 @@ class MethodReader:
         """Queue the method if its content is all there."""
         if not partial.missing:
             del self.partial_messages[channel]
-            message = partial.message(self.message_class)
+            assert partial.properties is not None
+            message = self.message_class.received(partial.properties, partial.body.take())
+            if partial.body.reusable:
+                self._spare_body = partial.body
             self.queue.append((channel, partial.signature, partial.args, message))
 
 

@@ -25,8 +25,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from datetime import datetime
-from decimal import Decimal
 from functools import lru_cache, partial
 from io import BytesIO
 from math import floor, isfinite
@@ -34,10 +32,16 @@ from operator import index
 from struct import Struct
 from struct import error as StructError
 from types import MappingProxyType
-from typing import Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from amqplib.client_0_8.exceptions import ProtocolError
 from amqplib.client_0_8.spec import SYNTAX_ERROR, Method
+
+# The modules of rare types are imported when there is a value of them: a program that has none
+# starts sooner.
+if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
 
 #: Kept for programs that ask; there has been no other kind for long.
 IS_PY3K = True
@@ -99,6 +103,8 @@ def encode_longstr(value: Union[str, bytes, bytearray]) -> bytes:
 
 def encode_timestamp(value: Union[datetime, int]) -> bytes:
     """Encode a time as whole seconds since 1970 (UTC); a naive datetime is local time."""
+    from datetime import datetime  # noqa: PLC0415
+
     if isinstance(value, datetime):
         try:
             value = floor(value.timestamp())
@@ -164,16 +170,18 @@ def _encode_list(value: Union[list[Any], tuple[Any, ...]], types: FieldTypes, de
     return b'A' + encode_long(len(items)) + items
 
 
-FieldTypes = Mapping[type, Callable[[Any, 'FieldTypes', int], bytes]]
+#: (value, types, depth) -> octets. The second Any is FieldTypes: its name in quotes would have to
+#: be compiled, which takes longer than to import this module.
+Encoder = Callable[[Any, Any, int], bytes]
+FieldTypes = Mapping[type, Encoder]
 
 #: Python type -> how it is written; a subclass is written as the first of these that it is.
+#: The rare types are not among them: see _encoder_of.
 FIELD_TYPES: FieldTypes = {
     str: _encode_str,
     bool: _encode_bool,
     int: _encode_int,
     float: _encode_float,
-    Decimal: _encode_decimal,
-    datetime: _encode_datetime,
     bytes: _encode_bytes,
     bytearray: _encode_bytes,
     dict: _encode_dict,
@@ -188,12 +196,23 @@ def _check_depth(depth: int) -> None:
 
 
 def _encode_value(value: Any, types: FieldTypes, depth: int) -> bytes:
-    encode = types.get(type(value))
-    if encode is None:
-        encode = next((types[known] for known in types if isinstance(value, known)), None)
-        if encode is None:
-            raise ValueError(f'{type(value).__name__!r} is not serializable in AMQP')
+    encode = types.get(type(value)) or _encoder_of(value, types)
     return encode(value, types, depth)
+
+
+def _encoder_of(value: Any, types: FieldTypes) -> Encoder:
+    """Return how a value is written whose own type is not among these; else raise ValueError."""
+    for known, encode in types.items():
+        if isinstance(value, known):
+            return encode
+    from datetime import datetime  # noqa: PLC0415
+    from decimal import Decimal  # noqa: PLC0415
+
+    if isinstance(value, datetime):
+        return _encode_datetime
+    if isinstance(value, Decimal):
+        return _encode_decimal
+    raise ValueError(f'{type(value).__name__!r} is not serializable in AMQP')
 
 
 def encode_table(
@@ -275,6 +294,8 @@ _END_OF_TIME = 253_402_128_000
 
 def decode_timestamp(data: bytes, offset: int, end: int) -> Decoded:
     """Decode a naive datetime in local time; an int where that has no such time."""
+    from datetime import datetime  # noqa: PLC0415
+
     seconds, following = decode_longlong(data, offset, end)
     if seconds < _END_OF_TIME:
         try:
@@ -307,6 +328,8 @@ _FIXED_FIELDS: dict[int, Struct] = {
 
 
 def _decode_decimal(data: bytes, offset: int, end: int) -> Decoded:
+    from decimal import Decimal  # noqa: PLC0415
+
     following = _check_end(offset, _DECIMAL.size, end)
     scale, unscaled = _DECIMAL.unpack_from(data, offset)
     # Built from its parts, it is exact under every decimal context.
@@ -376,6 +399,8 @@ class AMQPReader:
 
     # Here, as a reader is made for every method that arrives.
     _offset = bits = bitcount = 0
+    #: Whether what there is to read was decoded already, and is elsewhere.
+    decoded = False
 
     def __init__(self, source: Any) -> None:
         self.input = source
@@ -658,45 +683,6 @@ def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:
         text = f'the arguments of {method.name} cannot be read: {error}'
         raise ProtocolError(SYNTAX_ERROR, text, method.signature, method.python_name) from error
     return values
-
-
-class DeliveryDecoder:
-    """Decodes the arguments of basic.deliver, as decode_arguments does, but cheaply.
-
-    The deliveries of a consumer have its tag in common, and often exchange and routing key: the
-    octets of these are remembered, and with them that they were right.
-    """
-
-    _NUMBERS = Struct('>QB')
-    #: More than this many are not remembered, as routing keys may all be different.
-    _MOST = 1024
-
-    def __init__(self, method: Method) -> None:
-        self._method = method
-        self._tags: dict[bytes, str] = {}
-        self._sources: dict[bytes, tuple[str, str]] = {}
-
-    def decode(self, args: AMQPReader) -> tuple[str, int, bool, str, str]:
-        """Return consumer tag, delivery tag, redelivered, exchange and routing key."""
-        data = args._data
-        tag_end = 1 + data[0] if data else 0
-        tag = self._tags.get(data[:tag_end])
-        source = self._sources.get(data[tag_end + 9 :])
-        if tag is None or source is None:
-            return self._decode_new(args, tag_end)
-        delivery_tag, bits = self._NUMBERS.unpack_from(data, tag_end)
-        return (tag, delivery_tag, bits & 1 == 1, *source)
-
-    def _decode_new(self, args: AMQPReader, tag_end: int) -> tuple[str, int, bool, str, str]:
-        data = args._data
-        values = decode_arguments(self._method, args)
-        tag, delivery_tag, redelivered, exchange, routing_key = values
-        for remembered in (self._tags, self._sources):
-            if len(remembered) >= self._MOST:
-                remembered.clear()
-        self._tags[data[:tag_end]] = tag
-        self._sources[data[tag_end + 9 :]] = exchange, routing_key
-        return tag, delivery_tag, redelivered, exchange, routing_key
 
 
 # --- Properties ---------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """Octets in and out of a socket, with deadlines; nothing above a frame is known here.
 
-The socket does not block: each wait is a poll with what remains of the caller's deadline.
-Received octets are kept in a buffer until whole frames are taken from it, so that a deadline
-that passes in the middle of a frame loses nothing. One thread at a time may receive and one
-may send; who may is decided by those who use a transport.
+Each wait is a poll with what remains of the caller's deadline, and then a call that does not
+block; only where there is no deadline, and the system can do so, is one call made to wait and to
+receive. Received octets are kept in a buffer until whole frames are taken from it, so that a
+deadline that passes in the middle of a frame loses nothing. One thread at a time may receive and
+one may send; who may is decided by those who use a transport.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import errno
 import os
 import select
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -50,10 +52,19 @@ HAVE_PY26_SSL = True
 
 #: The most octets that one system call asks for.
 RECEIVE_SIZE = 131072
+#: Whether single calls can be kept from blocking on a socket that blocks, by MSG_DONTWAIT.
+#: Other systems do not have it, or heed it for receiving only.
+_CAN_CHOOSE_TO_BLOCK = sys.platform == 'linux'
+_DONTWAIT: int = socket.MSG_DONTWAIT if _CAN_CHOOSE_TO_BLOCK else 0
 #: The most pieces that one system call is given (a limit of the operating systems).
 _MOST_PIECES = 512
 #: TLS has no gathered write: smaller pieces than this are joined with those that follow.
 _TLS_PIECE = 16384
+
+# Arguments of recv() for map().
+_RECEIVE_SIZES = (RECEIVE_SIZE,)
+_NO_ANCILLARY_DATA = (0,)
+_BLOCKING, _NOT_BLOCKING = (0,), (_DONTWAIT,)
 
 _FRAME_HEADER = Struct('>BHI')
 
@@ -74,6 +85,11 @@ class _AbstractTransport:
     _would_block: tuple[type[OSError], ...] = (BlockingIOError, socket.timeout)
     # Whether octets of a write that would block are kept, and may be sent all the same.
     _keeps_octets = False
+    #: Whether there is receive_into(), which saves copying large bodies.
+    receives_into = False
+    # Whether the socket blocks, except in calls that are told not to by these flags.
+    _blocks = False
+    _flags = 0
 
     sock: Any = None
 
@@ -81,6 +97,8 @@ class _AbstractTransport:
         self.deadline = Deadline(connect_timeout)
         self.host, self.port = parse_address(host, self.default_port)
         self._read_buffer = b''
+        # What a receive has brought, on its way to the read buffer.
+        self._arrived: list[bytes] = []
         # Whether the last receive may have left something in the socket.
         self._more = False
         #: Octets received and writes done so far, by which silence is noticed.
@@ -96,7 +114,7 @@ class _AbstractTransport:
         self.sock = _connect(self.host, self.port, self.deadline)
         try:
             self._setup_transport()
-            self.sock.setblocking(False)
+            self.sock.setblocking(self._blocks)
         except BaseException:
             self.close()
             raise
@@ -148,26 +166,27 @@ class _AbstractTransport:
         Raises ConnectionLost at the end of the stream or on an error, AMQPTimeout. `torn` stays
         set until the caller has dealt with the octets: interrupted before, they may be lost.
         """
-        octets = self._receive_some(deadline)
+        arrived = self._arrived
+        if not arrived:  # else an interrupt came right behind them
+            self._receive_some(deadline)
+        self.torn = True
+        octets = arrived.pop()
         if not octets:
-            raise ConnectionLost(0, 'the broker closed the socket')
+            raise _end_of_stream()
         self.received += len(octets)
         self._read_buffer = self._read_buffer + octets if self._read_buffer else octets
 
-    def _receive_some(self, deadline: Deadline) -> bytes:
-        while True:
-            if not self._more or self.sock.gettimeout() != 0:
-                self.wait_until_readable(deadline)
-            self.torn = True
-            try:
-                octets: bytes = self.sock.recv(RECEIVE_SIZE)
-            except self._would_block:
-                self._more = self.torn = False
-                continue
-            except OSError as error:
-                raise ConnectionLost.from_error(error, 'the connection broke') from error
-            self._more = len(octets) == RECEIVE_SIZE
-            return octets
+    def _receive_some(self, deadline: Deadline) -> None:
+        """Wait for octets and put them into the list of what has arrived."""
+        raise NotImplementedError
+
+    def receive_into(self, room: memoryview, deadline: Deadline) -> int:
+        """Wait for octets and put them where they belong; return how many that were.
+
+        The read buffer has to be empty. Where there is more than room for, the octets up to the
+        next payload are put there. Otherwise as receive().
+        """
+        raise NotImplementedError
 
     def _read(self, n: int) -> bytes:
         """Take n octets, as soon as they are there."""
@@ -194,7 +213,7 @@ class _AbstractTransport:
         """
         self.cut = True
         try:
-            sent = self.sock.send(octets)
+            sent = self.sock.send(octets, self._flags)
         except self._would_block:
             sent = 0
         except OSError as error:
@@ -217,6 +236,9 @@ class _AbstractTransport:
                 sent = self._send_some(pieces)
             except self._would_block:
                 begun = begun or self._keeps_octets
+                own = self.sock.gettimeout()
+                if own:  # set by the program itself, which is how old ones limited a write
+                    deadline = deadline.earlier(Deadline(own))
                 try:
                     (self.wait_writable or self.wait_until_writable)(deadline)
                 except AMQPTimeout:
@@ -237,7 +259,7 @@ class _AbstractTransport:
             return False
         self.cut = True
         try:
-            sent = self.sock.send(octets)
+            sent = self._send_some(deque((memoryview(octets),)))
         except self._would_block:
             sent = 0
         except OSError as error:
@@ -286,12 +308,71 @@ class _AbstractTransport:
 class TCPTransport(_AbstractTransport):
     """A transport over plain TCP."""
 
+    receives_into = hasattr(socket.socket, 'recvmsg_into')
+    _blocks = _CAN_CHOOSE_TO_BLOCK
+    _flags = _DONTWAIT
+
+    def __init__(self, host: str, connect_timeout: Optional[float]) -> None:
+        # The results of recvmsg_into(), and what is between the payloads of two frames.
+        self._counts: list[tuple[Any, ...]] = []
+        self._overflow = bytearray(1 + _FRAME_HEADER.size)
+        super().__init__(host, connect_timeout)
+
+    def _receive_some(self, deadline: Deadline) -> None:
+        self._fetch(self._arrived, deadline, self.sock.recv, _RECEIVE_SIZES)
+        self._more = len(self._arrived[0]) == RECEIVE_SIZE
+
+    def receive_into(self, room: memoryview, deadline: Deadline) -> int:
+        counts = self._counts
+        if not counts:
+            buffers = ((room, self._overflow),)
+            self._fetch(counts, deadline, self.sock.recvmsg_into, buffers, _NO_ANCILLARY_DATA)
+        self.torn = True
+        count: int = counts.pop()[0]
+        if not count:
+            raise _end_of_stream()
+        self.received += count
+        beyond = count - len(room)
+        self._more = beyond == len(self._overflow)
+        if beyond <= 0:
+            return count
+        self._read_buffer = bytes(self._overflow[:beyond])
+        return len(room)
+
+    def _fetch(
+        self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
+    ) -> None:
+        """Do a call that receives, which takes flags as its last argument, and keep its result.
+
+        args: a tuple of one value each, as for map().
+        """
+        waits = self._blocks and deadline.remaining() is None
+        flags = _BLOCKING if waits else _NOT_BLOCKING
+        while not results:
+            if not (waits or self._may_have_more()):
+                self.wait_until_readable(deadline)
+            try:
+                # One call, and none that a signal handler could interrupt in the middle: either
+                # nothing was taken from the socket, or the result is in the list.
+                results.extend(map(call, *args, flags))
+            except self._would_block:
+                self._more = False
+                if waits:
+                    text = f'nothing arrived within {self.sock.gettimeout()} s'
+                    raise AMQPTimeout(0, text) from None
+            except OSError as error:
+                raise ConnectionLost.from_error(error, 'the connection broke') from error
+
+    def _may_have_more(self) -> bool:
+        """Return whether to try without waiting, which a timeout of the program's would prolong."""
+        return self._more and self.sock.gettimeout() == (None if self._blocks else 0)
+
     def _send_some(self, pieces: deque[memoryview]) -> int:
         sent: int
         if hasattr(socket.socket, 'sendmsg'):
-            sent = self.sock.sendmsg(islice(pieces, _MOST_PIECES))
+            sent = self.sock.sendmsg(islice(pieces, _MOST_PIECES), (), self._flags)
         else:
-            sent = self.sock.send(_join_small(pieces))
+            sent = self.sock.send(_join_small(pieces), self._flags)
         return sent
 
 
@@ -350,21 +431,31 @@ class SSLTransport(_AbstractTransport):
             try:
                 with self._tls_lock:
                     self.torn = True
-                    return operation(*args)
+                    return self._now(operation, *args)
             except self._would_block as error:
                 self.torn = False
                 write = isinstance(error, self._want_write)
                 self._wait(deadline, read=not write, write=write)
 
-    def _receive_some(self, deadline: Deadline) -> bytes:
+    def _now(self, operation: Callable[..., Any], *args: Any) -> Any:
+        """Do it without waiting, whatever timeout the program has given the socket."""
+        own = self.sock.gettimeout()
+        if own == 0:
+            return operation(*args)
+        self.sock.setblocking(False)
+        try:
+            return operation(*args)
+        finally:
+            self.sock.settimeout(own)
+
+    def _receive_some(self, deadline: Deadline) -> None:
         # TLS keeps decrypted octets of its own: try before waiting for the socket.
         try:
-            octets: bytes = self._repeat(self.sock.recv, deadline, RECEIVE_SIZE)
+            self._arrived.append(self._repeat(self.sock.recv, deadline, RECEIVE_SIZE))
         except AMQPTimeout:
             raise
         except OSError as error:
             raise ConnectionLost.from_error(error, 'the connection broke') from error
-        return octets
 
     def send(self, octets: Octets, deadline: Deadline = NEVER) -> None:
         """Send all of it; otherwise as send() of plain TCP."""
@@ -373,7 +464,7 @@ class SSLTransport(_AbstractTransport):
     def _send_some(self, pieces: deque[memoryview]) -> int:
         octets = _join_small(pieces)
         with self._tls_lock:
-            sent: int = self.sock.send(octets)
+            sent: int = self._now(self.sock.send, octets)
         return sent
 
 
@@ -457,6 +548,10 @@ def _connect_to(address: AddressInfo, seconds: Optional[float]) -> socket.socket
     except BaseException:
         sock.close()
         raise
+
+
+def _end_of_stream() -> ConnectionLost:
+    return ConnectionLost(0, 'the broker closed the socket')
 
 
 def _drop(pieces: deque[memoryview], count: int) -> None:

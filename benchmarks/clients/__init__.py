@@ -28,11 +28,15 @@ PREFETCH = 1000
 
 OURS = 'amqplib'
 ORIGINAL = 'amqplib 1.0.2'
-C_CLIENT = 'librabbitmq'
+#: The client in C: as a Python program uses it, and as one in C does.
+BINDING = 'librabbitmq'
+LOOPS = 'loops in C'
+C_CLIENTS = [BINDING, LOOPS]
 
 ENVIRONMENT = Path(sys.prefix)
-ORIGINAL_FOLDER = ENVIRONMENT / 'original'
-C_LIBRARY = ENVIRONMENT / 'librabbitmq_loops.so'
+ORIGINAL_FOLDER = ENVIRONMENT / 'amqplib-1.0.2'
+C_LIBRARY = ENVIRONMENT / 'c_loops.so'
+BINDING_FOLDER = ENVIRONMENT / 'librabbitmq'
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,18 @@ CLIENTS = {
         ClientInfo('amqpstorm', 'amqpstorm_client', 'from amqpstorm import Connection'),
         ClientInfo('rabbitpy', 'rabbitpy_client', 'from rabbitpy import Connection'),
         ClientInfo(
-            C_CLIENT,
+            BINDING,
             'librabbitmq_client',
+            'from librabbitmq import Connection',
+            folder=BINDING_FOLDER,
+            needs=(BINDING_FOLDER / 'librabbitmq', 'there is none for this Python or system'),
+            pure=False,
+        ),
+        ClientInfo(
+            LOOPS,
+            'c_client',
             '',
-            needs=(C_LIBRARY, 'it takes a C compiler and the package librabbitmq-dev'),
+            needs=(C_LIBRARY, 'they take a C compiler and the package librabbitmq-dev'),
             pure=False,
         ),
     )

@@ -1,65 +1,64 @@
-"""librabbitmq, the client in C: each loop is one call of librabbitmq_loops.c."""
+"""librabbitmq for Python: a module in C around the client in C."""
 
-import ctypes
+import librabbitmq
 
-from clients import C_LIBRARY, PREFETCH
-
-
-def _load():
-    library = ctypes.CDLL(str(C_LIBRARY))
-    pointer, text, octets = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p
-    integer, size = ctypes.c_int, ctypes.c_size_t
-    prototypes = {
-        'loops_open': (pointer, [text, integer]),
-        'loops_declare': (integer, [pointer, text]),
-        'loops_publish': (integer, [pointer, integer, octets, size]),
-        'loops_consume': (integer, [pointer, integer, integer]),
-        'loops_get': (integer, [pointer, integer]),
-        'loops_open_channels': (integer, [pointer, integer]),
-        'loops_last_body': (pointer, [pointer, ctypes.POINTER(size)]),
-        'loops_error': (text, [pointer]),
-        'loops_close': (None, [pointer]),
-    }
-    for name, (result, arguments) in prototypes.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
+from clients import PREFETCH, PROPERTIES, as_bytes
 
 
 class Client:
     def __init__(self, host, port):
-        self.library = _load()
-        self.state = self.library.loops_open(host.encode(), port)
-        if not self.state:
-            raise ConnectionError('librabbitmq could not connect')
-
-    def _checked(self, result):
-        if result < 0:
-            raise RuntimeError(self.library.loops_error(self.state).decode())
-        return result
+        self.connection = librabbitmq.Connection(
+            host=host, port=port, userid='guest', password='guest', virtual_host='/'
+        )
+        self.channel = self.connection.channel()
+        self.queue = ''
+        self.count = 0
+        self.message = None
 
     def declare(self, queue):
-        return self._checked(self.library.loops_declare(self.state, queue.encode()))
+        self.queue = queue
+        return self.channel.queue_declare(queue, passive=True).message_count
 
     def publish_many(self, count, body):
-        self._checked(self.library.loops_publish(self.state, count, body, len(body)))
+        channel, queue = self.channel, self.queue
+        for _ in range(count):
+            channel.basic_publish(body, '', queue, **PROPERTIES)
 
     def consume_many(self, count):
-        self._checked(self.library.loops_consume(self.state, count, 0))
+        self.channel.basic_consume(self.queue, no_ack=True, callback=self.on_message)
+        self._wait_for(count)
 
     def consume_ack_many(self, count):
-        self._checked(self.library.loops_consume(self.state, count, PREFETCH))
+        self.channel.basic_qos(prefetch_count=PREFETCH)
+        self.channel.basic_consume(self.queue, callback=self.on_message_to_ack)
+        self._wait_for(count)
+
+    def _wait_for(self, count):
+        self.count = 0
+        connection = self.connection
+        while self.count < count:
+            connection.drain_events()
+
+    def on_message(self, message):
+        self.count += 1
+        self.message = message
+
+    def on_message_to_ack(self, message):
+        message.ack()
+        self.count += 1
+        self.message = message
 
     def get_many(self, count):
-        self._checked(self.library.loops_get(self.state, count))
+        channel, queue = self.channel, self.queue
+        for _ in range(count):
+            self.message = channel.basic_get(queue, no_ack=True)
 
     def last_body(self):
-        size = ctypes.c_size_t()
-        start = self.library.loops_last_body(self.state, ctypes.byref(size))
-        return ctypes.string_at(start, size.value)
+        return as_bytes(self.message.body)
 
     def open_channels(self, count):
-        self._checked(self.library.loops_open_channels(self.state, count))
+        for _ in range(count):
+            self.connection.channel()
 
     def close(self):
-        self.library.loops_close(self.state)
+        self.connection.close()

@@ -24,6 +24,7 @@ ORDER = [
     'tls',
     'login',
     'transport',
+    'deliveries',
     'method_framing',
     'heartbeat',
     'abstract_channel',
@@ -91,3 +92,20 @@ def test_nothing_but_the_standard_library_is_needed():
         command, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, '')
+
+
+#: Modules that take long to import, and that a program may never need.
+RARE = {'datetime', 'decimal', 'ssl', f'{PACKAGE}.tls'}
+
+
+def test_what_is_rarely_needed_is_not_imported_at_first():
+    code = f'import sys; import {PACKAGE}; print(*sys.modules)'
+    environment = {**os.environ, 'PYTHONPATH': str(FOLDER.parent.parent)}
+    # -S, as what other packages have in their folder may be imported at the start.
+    command = [sys.executable, '-S', '-c', code]
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, text=True, timeout=60, check=True
+    )
+    imported = set(done.stdout.split())
+    assert f'{PACKAGE}.connection' in imported
+    assert not imported & RARE

@@ -1,5 +1,6 @@
 """Frames to methods and back, without a socket: octets in whatever portions, and hostile ones."""
 
+import random
 import struct
 import threading
 import time
@@ -76,9 +77,10 @@ def test_golden_octets_of_frames():
 class Source:
     """In place of a transport: a read buffer, and portions that arrive."""
 
-    def __init__(self, portions=()):
+    def __init__(self, portions=(), receives_into=False):
         self._read_buffer = b''
-        self.portions = list(portions)
+        self.portions = [bytes(portion) for portion in portions]
+        self.receives_into = receives_into
         self.deadlines = []
 
     def receive(self, deadline):
@@ -86,6 +88,16 @@ class Source:
         if not self.portions:
             raise AMQPTimeout(0, 'nothing arrived')
         self._read_buffer += self.portions.pop(0)
+
+    def receive_into(self, room, deadline):
+        assert not self._read_buffer
+        portion = self.portions.pop(0)
+        count, following = min(len(portion), len(room)), len(room) + 8
+        room[:count] = portion[:count]
+        self._read_buffer = portion[count:following]
+        if len(portion) > following:
+            self.portions.insert(0, portion[following:])
+        return count
 
 
 def plain(method):
@@ -98,7 +110,13 @@ def plain(method):
 
 def outcome(portions, limit=None):
     """Return the methods that are read from portions of a stream, and the error that ends it."""
-    source = Source(portions)
+    portions = list(portions)
+    one, other = (outcome_of(Source(portions, into), limit) for into in (False, True))
+    assert one == other
+    return one
+
+
+def outcome_of(source, limit):
     reader = MethodReader(source)
     if limit is not None:
         reader.body_limit = limit
@@ -306,6 +324,71 @@ def test_header_may_be_larger_than_a_body_frame():
     properties = b'\x20\x00\x00\x01\x86\xa6\x01kS\x00\x01\x86\x9f' + b'h' * 99_999
     (received,) = methods_in(*content(1, DELIVER, b'body', properties))
     assert received[3:] == (properties, b'body')
+
+
+# --- Reading: large bodies, which are received to where they stay ---
+
+SIZES = st.one_of(st.integers(0, 40_000), st.sampled_from([16383, 16384, 131071, 131072, 300_000]))
+
+
+@given(
+    sizes=st.lists(SIZES, min_size=1, max_size=3),
+    frame_size=st.sampled_from([4096, 16384, 40_000, 131064, 131072]),
+    portion=st.one_of(st.integers(1000, 40_000), st.sampled_from([131071, 131072, 131073])),
+)
+@settings(deadline=None, max_examples=60)
+def test_large_bodies_arrive_whole_in_whatever_portions(sizes, frame_size, portion):
+    bodies = [random.Random(size).randbytes(size) for size in sizes]
+    frames = [frame for octets in bodies for frame in content(1, DELIVER, octets, size=frame_size)]
+    methods, error = outcome(split(b''.join([FIRST, *frames, BEAT]), portion), 131072)
+    assert error is None
+    assert [message[-1] for message in methods[1:]] == [octets or '' for octets in bodies]
+
+
+def test_large_bodies_of_two_channels_may_take_turns():
+    one, other = random.Random(1).randbytes(200_000), random.Random(2).randbytes(200_000)
+    pairs = zip(content(1, DELIVER, one, size=50_000), content(2, DELIVER, other, size=50_000))
+    frames = [frame for pair in pairs for frame in pair]
+    for portion in (9_999, 50_008, 131072):
+        methods, error = outcome(split(b''.join([FIRST, *frames]), portion), 131072)
+        assert error is None
+        assert [message[-1] for message in methods[1:]] == [one, other]
+
+
+def test_wrong_end_behind_a_large_body_frame_is_noticed():
+    frames = content(1, DELIVER, bytes(100_000))
+    wrong = b''.join([FIRST, *frames])[:-1] + b'\0'
+    for portion in (1000, 30_000, 100_000):
+        _, error = outcome(split(wrong, portion), 131072)
+        assert error[:2] == (ProtocolError, 501)
+
+
+def test_bodies_that_were_read_stay_as_they_are():
+    source = Source([FIRST], receives_into=True)
+    reader = MethodReader(source)
+    reader.body_limit = 131072
+    for octet in b'abc':
+        source.portions += split(b''.join(content(1, DELIVER, bytes([octet]) * 100_000)), 50_000)
+    while source.portions:
+        reader.receive(NEVER)
+    bodies = [message.body for *_, message in list(reader.queue)[1:]]
+    assert bodies == [bytes([octet]) * 100_000 for octet in b'abc']
+
+
+def test_memory_for_a_large_body_is_taken_as_it_arrives():
+    source = Source([FIRST], receives_into=True)
+    reader = MethodReader(source)
+    reader.body_limit = 1 << 31
+    frame_header = struct.pack('>BHI', BODY, 1, 1 << 30)
+    source.portions += [method(1, DELIVER) + header(1, 1 << 40) + frame_header]
+    tracemalloc.start()
+    try:
+        for arrived in range(20):
+            reader.receive(NEVER)
+            source.portions.append(bytes(50_000))
+            assert tracemalloc.get_traced_memory()[0] < 2 * 50_000 * arrived + 400_000
+    finally:
+        tracemalloc.stop()
 
 
 # --- Reading: cost ---

@@ -3,7 +3,6 @@
 import re
 import struct
 import time
-import tracemalloc
 from collections import OrderedDict
 from contextlib import suppress
 from datetime import date, datetime, timedelta, timezone
@@ -22,7 +21,6 @@ from amqplib.client_0_8.serialization import (
     MAX_NESTING,
     AMQPReader,
     AMQPWriter,
-    DeliveryDecoder,
     GenericContent,
     byte,
     decode_arguments,
@@ -288,7 +286,7 @@ class TimeOfALimitedSystem(datetime):
 def test_time_that_the_system_does_not_know(monkeypatch):
     with pytest.raises(ValueError, match='out of range'):
         write('timestamp', TimeOfALimitedSystem(2001, 9, 9))
-    monkeypatch.setattr(serialization, 'datetime', TimeOfALimitedSystem)
+    monkeypatch.setattr('datetime.datetime', TimeOfALimitedSystem)
     assert read('timestamp', struct.pack('>Q', 1_000_000_000)) == 1_000_000_000
 
 
@@ -1081,95 +1079,6 @@ def test_acknowledgement(name, tag, bit, expected):
 def test_acknowledgement_of_what_is_no_delivery_tag_is_refused(tag, error):
     with pytest.raises(error, match=r'basic\.ack delivery_tag: '):
         encode_acknowledgement(spec.METHODS['basic.ack'], tag, False)
-
-
-# --- The arguments of deliveries ---
-
-BASIC_DELIVER = spec.METHODS['basic.deliver']
-
-
-def delivery(tag='t', number=1, redelivered=False, exchange='e', routing_key='k'):
-    return tag, number, redelivered, exchange, routing_key
-
-
-def decode_delivery(decoder, values):
-    args = encode_method(BASIC_DELIVER, values)[4:]
-    return decoder.decode(AMQPReader(args))
-
-
-@pytest.mark.parametrize(
-    'others',
-    [
-        {'number': 2},
-        {'number': 2**64 - 1},
-        {'redelivered': True},
-        {'tag': 'another'},
-        {'tag': ''},
-        {'exchange': '', 'routing_key': 'ek'},
-        {'exchange': 'ek', 'routing_key': ''},
-        {'routing_key': 'é'},
-        {'tag': 't' * 255, 'exchange': 'e' * 255, 'routing_key': 'k' * 255},
-    ],
-)
-def test_delivery_is_decoded_whatever_came_before(others):
-    decoder = DeliveryDecoder(BASIC_DELIVER)
-    for values in (delivery(), delivery(**others), delivery(), delivery(**others)):
-        assert same(decode_delivery(decoder, values), values)
-
-
-def test_redelivered_is_the_lowest_bit_alone():
-    decoder = DeliveryDecoder(BASIC_DELIVER)
-    data = bytearray(encode_method(BASIC_DELIVER, delivery())[4:])
-    for octet, redelivered in [(0, False), (1, True), (0xFE, False), (0xFF, True)] * 2:
-        data[2 + 8] = octet
-        assert decoder.decode(AMQPReader(data))[2] is redelivered
-
-
-def test_delivery_of_many_routing_keys():
-    decoder = DeliveryDecoder(BASIC_DELIVER)
-    for _ in range(2):
-        for number in range(3000):
-            values = delivery(number=number, routing_key=f'key {number}', tag=f'tag {number % 2}')
-            assert decode_delivery(decoder, values) == values
-
-
-def test_delivery_keys_that_were_seen_are_not_all_kept():
-    decoder = DeliveryDecoder(BASIC_DELIVER)
-    data = encode_method(BASIC_DELIVER, delivery(routing_key='k' * 200))[4:]
-    tracemalloc.start()
-    try:
-        for number in range(6000):
-            decoder.decode(AMQPReader(data[:-8] + b'%08d' % number))
-        assert tracemalloc.get_traced_memory()[0] < 1_500_000
-    finally:
-        tracemalloc.stop()
-
-
-def test_delivery_cut_short_or_too_long_is_the_broker_s_fault():
-    decoder = DeliveryDecoder(BASIC_DELIVER)
-    data = encode_method(BASIC_DELIVER, delivery())[4:]
-    decoder.decode(AMQPReader(data))
-    for wrong in [data[:size] for size in range(len(data))] + [data + b'\0']:
-        for _ in range(2):
-            with pytest.raises(ProtocolError, match=r'arguments of basic\.deliver') as caught:
-                decoder.decode(AMQPReader(wrong))
-            assert caught.value.amqp_reply_code == 502
-    assert decoder.decode(AMQPReader(data)) == delivery()
-
-
-@given(st.lists(st.binary(max_size=16), max_size=6))
-@settings(deadline=None)
-def test_random_deliveries_are_decoded_as_any_method_is(deliveries):
-    decoder = DeliveryDecoder(BASIC_DELIVER)
-    decode_delivery(decoder, delivery())
-    for data in [*deliveries, *deliveries]:
-        try:
-            expected = decode_arguments(BASIC_DELIVER, AMQPReader(data))
-        except ProtocolError:
-            with pytest.raises(ProtocolError):
-                decoder.decode(AMQPReader(data))
-        else:
-            assert decoder.decode(AMQPReader(data)) == expected
 
 
 # --- Property lists ---

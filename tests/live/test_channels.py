@@ -103,6 +103,27 @@ def test_attributes_of_a_closed_channel(connection, channel, queue, by_version):
     assert list(channel.method_queue) == []
 
 
+def test_the_queues_of_a_closed_channel_can_be_looked_at_first_when_it_is_closed(channel):
+    channel.close()
+    for name in ('alerts', 'returned_messages'):
+        queue = getattr(channel, name)
+        assert isinstance(queue, queues.Queue)
+        assert queue.empty()
+        assert getattr(channel, name) is queue
+
+
+def test_each_channel_has_queues_of_its_own(connection):
+    one, other = connection.channel(), connection.channel()
+    found = [one.alerts, other.alerts, one.returned_messages, other.returned_messages]
+    assert len(set(map(id, found))) == 4
+
+
+def test_a_program_may_put_other_queues_there(connection, channel):
+    ours = channel.returned_messages = queues.Queue(maxsize=1)
+    assert channel.returned_messages is ours
+    assert connection.channel().returned_messages is not ours
+
+
 def test_closing_a_channel_twice_is_fine(connection, channel):
     channel.close()
     with sends_nothing(connection):

@@ -125,19 +125,26 @@ def test_what_a_consumer_without_callback_gets_stays_unacknowledged(
     assert get(connection.channel(), queue).redelivered is True
 
 
-def test_an_exception_of_a_callback_reaches_the_caller_of_wait(amqp, channel, queue, received):
-    class Oops(Exception):
-        pass
+class Oops(Exception):
+    """Nothing that the library knows."""
+
+
+@pytest.mark.parametrize('kind', [Oops, AttributeError, KeyError, OSError, TimeoutError])
+def test_an_exception_of_a_callback_reaches_the_caller_of_wait(
+    amqp, channel, queue, received, kind
+):
+    """Also one that the library itself could have raised, or catches somewhere."""
 
     def fail_first(message):
         received.append(message.body)
         if len(received) == 1:
-            raise Oops(message.body)
+            raise kind(message.body)
 
     publish(amqp, channel, queue, *'abc')
     channel.basic_consume(queue, no_ack=True, callback=fail_first)
-    with pytest.raises(Oops, match='a'):
+    with pytest.raises(kind, match='a') as caught:
         channel.wait(timeout=10)
+    assert type(caught.value) is kind
     drain(channel, lambda: len(received) == 3)
     assert received == list('abc')
     assert channel.queue_declare(queue, passive=True) == (queue, 0, 1)
@@ -155,6 +162,15 @@ def test_ctrl_c_in_a_callback_reaches_the_caller_of_wait(amqp, channel, queue, r
         channel.wait(timeout=10)
     drain(channel, lambda: len(received) == 2)
     assert received == list('ab')
+
+
+def test_a_thousand_waiting_messages_all_reach_the_callback(amqp, channel, queue, received):
+    """The broker sends them right behind its reply to basic_consume."""
+    publish(amqp, channel, queue, *map(str, range(1000)))
+    await_ready(channel, queue, 1000)
+    channel.basic_consume(queue, no_ack=True, callback=lambda m: received.append(int(m.body)))
+    drain(channel, lambda: len(received) == 1000)
+    assert received == list(range(1000))
 
 
 def test_two_consumers_of_a_channel_have_their_own_callbacks(amqp, channel, queue):

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from live_tools import (
     await_ready,
     drain,
@@ -194,6 +196,42 @@ def test_none_in_headers_comes_back(amqp, there_and_back):
     headers = {'value': None, 'list': [None, 1], 'table': {'in': None}}
     received = there_and_back(amqp.Message(b'', application_headers=headers))
     assert received.application_headers == headers
+
+
+SIMPLE = st.one_of(
+    st.text(max_size=10),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.binary(max_size=10),
+    st.integers(-(2**31), 2**31 - 1).map(lambda unscaled: Decimal(unscaled).scaleb(-2)),
+)
+TABLES = st.dictionaries(
+    st.text(max_size=10),
+    st.recursive(
+        SIMPLE,
+        lambda values: (
+            st.lists(values, max_size=4) | st.dictionaries(st.text(max_size=10), values, max_size=4)
+        ),
+        max_leaves=12,
+    ),
+    max_size=6,
+)
+
+
+@given(headers=TABLES)
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_headers_come_back_and_the_broker_can_read_them(
+    amqp, channel, queue, there_and_back, headers
+):
+    assert there_and_back(amqp.Message('x', application_headers=headers)).application_headers == (
+        headers
+    )
+    # In a method, the broker has to take them to pieces.
+    channel.queue_bind(queue, 'amq.headers', '', arguments=headers)
+    channel.queue_unbind(queue, 'amq.headers', '', arguments=headers)
 
 
 def test_keys_of_any_text(amqp, there_and_back):

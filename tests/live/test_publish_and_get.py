@@ -1,6 +1,7 @@
 """Publishing, polling for messages, and acknowledging, rejecting and recovering them."""
 
 import os
+import time
 
 import pytest
 from live_tools import await_ready, get, get_bodies, new_name, poll, ready_count, sends_nothing
@@ -93,6 +94,19 @@ def test_a_body_of_20_mb_comes_back_as_it_was(amqp, channel, queue):
     # Not compared by the assert, which would explain the difference of 20 MB at length.
     same = message.body == body
     assert same
+
+
+def test_the_cost_of_a_large_body_grows_with_its_size(amqp, channel, queue):
+    def cost_of(megabytes):
+        message = amqp.Message(bytes(megabytes << 20))
+        begun = time.thread_time()
+        channel.basic_publish(message, '', queue)
+        assert len(get(channel, queue, no_ack=True).body) == megabytes << 20
+        return time.thread_time() - begun
+
+    costs = {size: min(cost_of(size) for _ in range(2)) for size in (8, 32)}
+    # Four times as much would be right; where each part is copied again, it is sixteen times.
+    assert costs[32] < 10 * costs[8] + 0.2
 
 
 @pytest.mark.parametrize('frames', [1, 2])

@@ -13,6 +13,7 @@ from scripted.checks import lasting
 from scripted_broker import FRAME_HEARTBEAT, delivery, frame, method
 
 import amqplib.client_0_8 as amqp
+from amqplib.client_0_8 import transport
 
 from .tools import SLACK, Worker, closed_port, poll, posix_only
 
@@ -230,6 +231,70 @@ def test_large_body_is_complete_after_enough_polls(session):
 
     poll(polled, 'the message')
     assert got[0].body == body
+
+
+def test_large_message_that_has_arrived_takes_one_poll(session, monkeypatch):
+    """However many times the socket has to be asked for its octets."""
+    octets = delivery(1, 'tag', 1, bytes(range(256)) * 100)
+    monkeypatch.setattr(transport, 'RECEIVE_SIZE', len(octets) // 40)
+
+    def script(peer):
+        peer.send_raw(octets)
+        peer.mark()
+        peer.rest()
+
+    ours = session(script)
+    got = []
+    ours.channel.callbacks['tag'] = got.append
+    ours.broker.await_mark()
+    with lasting(most=SLACK):
+        ours.channel.wait(timeout=0)
+    assert got[0].body == bytes(range(256)) * 100
+    with pytest.raises(amqp.AMQPTimeout):
+        ours.channel.wait(timeout=0)
+
+
+# --- Timeouts of the socket, which old programs set ---------------------------------------------
+
+
+@pytest.mark.parametrize('own', [0.3, 30])
+@pytest.mark.parametrize('beside', [-1, 0, 1])
+def test_timeout_of_the_socket_beside_one_of_the_call(session, own, beside):
+    """The one that is over first counts, also where the last receive took all it asked for."""
+    body = bytes(transport.RECEIVE_SIZE - len(delivery(1, 'tag', 1, b'x')) + 1 + beside)
+    octets = delivery(1, 'tag', 1, body)
+    assert len(octets) == transport.RECEIVE_SIZE + beside
+
+    def script(peer):
+        for _ in range(2):
+            peer.send_raw(octets)
+            peer.mark()
+            peer.await_cue()
+        peer.rest()
+
+    ours = session(script)
+    ours.sock.settimeout(own)
+    got = []
+    ours.channel.callbacks['tag'] = lambda message: got.append(len(message.body))
+    for number in (1, 2):
+        ours.broker.await_mark()
+        ours.channel.wait(timeout=10)
+        assert got == [len(body)] * number
+        with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout):
+            ours.channel.wait(timeout=0.3 if own > 1 else 30)
+        with lasting(most=0.2), pytest.raises(amqp.AMQPTimeout):
+            ours.channel.wait(timeout=0)
+        ours.broker.cue()
+    assert ours.channel.is_open
+
+
+@pytest.mark.parametrize('write_timeout', [None, 30])
+def test_timeout_of_the_socket_limits_a_write(session, write_timeout):
+    ours = session(stall, write_timeout=write_timeout)
+    ours.sock.settimeout(0.3)
+    with lasting(least=0.28, most=0.6 + SLACK), pytest.raises(amqp.WriteTimeout):
+        ours.channel.basic_publish(amqp.Message(bytes(30_000_000)), routing_key='q')
+    assert ours.connection.transport is None
 
 
 # --- Nothing is lost ----------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def is_open(descriptor):
 
 
 @pytest.mark.parametrize('client', [None, 0, 1, 600])
-@pytest.mark.parametrize('broker', [0, 1, 60])
+@pytest.mark.parametrize('broker', [0, 1, 60, 65535])
 def test_client_decides_and_none_takes_what_the_broker_proposes(
     no_heartbeat_thread, play, connect, broker, client
 ):

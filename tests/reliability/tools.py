@@ -116,7 +116,11 @@ class Child:
 
     def __init__(self, function, *args, seconds=60):
         call = f'{function.__name__}(*{args!r})'
-        source = f'from {function.__module__} import {function.__name__}\n{call}'
+        # Where Ctrl-C is ignored (in the background of a shell), children would inherit that.
+        source = (
+            'import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n'
+            f'from {function.__module__} import {function.__name__}\n{call}'
+        )
         # Newer Pythons warn of a fork in a process with threads, which is what is tested.
         command = [
             sys.executable, '-u', '-W', 'error', '-W', 'ignore::DeprecationWarning', '-c', source,

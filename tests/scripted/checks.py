@@ -101,11 +101,11 @@ def check_dead_channel(channel, error):
         assert channel.close() is None
 
 
-def check_repeated(error, call):
+def check_repeated(error, call, name=''):
     """Check that a call raises the first cause again, at once."""
     with lasting(most=1), pytest.raises(amqp.AMQPException) as caught:
         call()
-    assert type(caught.value) is type(error)
+    assert type(caught.value) is type(error), name
     assert caught.value.args == error.args
     assert caught.value is not error
 

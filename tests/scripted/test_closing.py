@@ -1,11 +1,27 @@
 """Closing, by either side and by both at once; what is known afterwards; what is still written."""
 
+import contextlib
+import functools
+import inspect
+import select
+import socket
 import threading
+import time
 
 import pytest
-from scripted_broker import content, delivery, frame, method, methods_in, split_frames
+from scripted_broker import (
+    VERSION_0_9_1,
+    content,
+    delivery,
+    frame,
+    method,
+    methods_in,
+    split_frames,
+)
 
 import amqplib.client_0_8 as amqp
+from amqplib import client_0_9_1
+from amqplib.client_0_8 import connection as connection_module
 
 from .checks import (
     check_closed,
@@ -32,6 +48,39 @@ def send_channel_close(peer, channel=1):
 
 def publish(channel):
     channel.basic_publish(amqp.Message(b'x'), routing_key='q')
+
+
+#: What any call of a channel may be called with.
+ARGUMENTS = {
+    'access_request': ('/data',),
+    'basic_ack': (1,),
+    'basic_cancel': ('tag',),
+    'basic_nack': (1,),
+    'basic_publish': (amqp.Message('x'),),
+    'basic_qos': (0, 1, False),
+    'basic_reject': (1, True),
+    'exchange_bind': ('x', 'y'),
+    'exchange_declare': ('x', 'direct'),
+    'exchange_delete': ('x',),
+    'exchange_unbind': ('x', 'y'),
+    'flow': (True,),
+    'queue_bind': ('q', 'x'),
+    'queue_unbind': ('q', 'x'),
+}
+#: Closing twice is fine; handing out what has arrived needs no broker; there may be no confirms.
+OTHERWISE = {'close', 'dispatch_method', 'wait_for_confirms'}
+
+
+def calls_of(channel):
+    """Return all the calls of a channel that need a broker, by name."""
+    names = {name for name in dir(channel) if not name.startswith('_')} - OTHERWISE
+    calls = {
+        name: functools.partial(getattr(channel, name), *ARGUMENTS.get(name, ()))
+        for name in names
+        if inspect.ismethod(getattr(channel, name))
+    }
+    assert calls.keys() >= {'basic_publish', 'basic_get', 'queue_purge', 'tx_commit', 'wait'}
+    return calls
 
 
 CALLS = {
@@ -196,6 +245,152 @@ def test_error_that_no_call_has_raised_is_raised_by_close(session):
     assert caught.value.args == CHANNEL_REASON
     check_dead_channel(ours.channel, caught.value)
     ours.connection.close()
+
+
+@pytest.mark.parametrize('end', ['reset', 'close', 'reason'])
+def test_loop_over_callbacks_ends_by_the_loss_and_not_silently(session, end):
+    """On each of the channels, whichever of them learned of it first."""
+
+    def script(peer):
+        peer.open_channel(2)
+        peer.await_cue()
+        peer.send_raw(delivery(1, 'tag', 1) + delivery(2, 'tag', 2))
+        peer.await_cue()  # as a reset takes along what was not read
+        if end == 'reason':
+            send_close(peer)
+            peer.rest()
+        else:
+            getattr(peer, end)()
+
+    ours = session(script)
+    channels = [ours.channel, ours.connection.channel()]
+    got = []
+    for channel in channels:
+        channel.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
+    ours.broker.cue()
+    channels[0].wait(timeout=5)
+    ours.broker.cue()
+
+    def consume(channel):
+        while channel.callbacks:
+            channel.wait(timeout=5)
+
+    for channel in channels:
+        with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
+            consume(channel)
+    kind = amqp.ConnectionForced if end == 'reason' else amqp.ConnectionLost
+    assert type(caught.value) is kind
+    assert got == [1, 2]
+    check_closed(ours.connection, ours.sock, caught.value, channels)
+
+
+def test_close_that_cannot_be_answered_yet_holds_nothing_up(play, connect):
+    """The socket is full: the answer waits, and goes out before anything else."""
+    beat = frame(8, 0, b'')
+
+    def script(peer):
+        peer.handshake()
+        peer.open_channel(1)
+        peer.open_channel(2)
+        peer.await_cue()
+        send_channel_close(peer)
+        peer.send_raw(delivery(2, 'tag', 7))
+        peer.await_cue()
+        arrived = (8, 0, b'')
+        while arrived == (8, 0, b''):
+            arrived = peer.expect_frame()
+        assert arrived == (1, 1, b'\0\x14\0\x29')  # channel.close_ok
+        peer.expect_method(2, 'basic.get')
+        peer.send_method(2, 'basic.get_empty', '')
+        peer.expect_close()
+
+    broker = play(script, receive_buffer=4096)
+    connection = connect(broker)
+    closed, waiting = connection.channel(), connection.channel()
+    got = []
+    waiting.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
+    sock = connection.transport.sock
+    sent = stuff(sock, beat)
+    broker.cue()
+    with lasting(most=2):
+        waiting.wait(timeout=8)
+    assert got == [7]
+    with lasting(most=1), pytest.raises(amqp.NotFound):
+        closed.queue_declare('q')
+    broker.cue()
+    # What the test has begun to send, it has to end.
+    rest = beat[sent % len(beat) :] if sent % len(beat) else b''
+    while rest:
+        select.select([], [sock], [], 5)
+        rest = rest[sock.send(rest) :]
+    assert waiting.basic_get('q') is None
+    connection.close()
+
+
+def stuff(sock, octets):
+    """Send these octets again and again until not one more is taken; return how many were."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    sent = taken = 0
+    while taken or not sent:
+        time.sleep(0.1)  # the system moves what it has to where there is room
+        taken = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                portion = octets[(sent + taken) % len(octets) :] + octets * 100
+                taken += sock.send(portion, getattr(socket, 'MSG_DONTWAIT', 0))
+        sent += taken
+    return sent
+
+
+def send_and_rest(send):
+    def script(peer):
+        send(peer)
+        peer.rest()
+
+    return script
+
+
+#: How a channel ends, with its connection or alone.
+ENDS = {
+    'close': lambda peer: peer.close(),
+    'reset': lambda peer: peer.reset(),
+    'reason': send_and_rest(send_close),
+    'reason for the channel': send_and_rest(send_channel_close),
+    'our close': lambda peer: peer.expect_close(),
+}
+
+
+@pytest.mark.parametrize(
+    ('cls', 'options'),
+    [(amqp.Connection, {}), (client_0_9_1.Connection, {'version': VERSION_0_9_1})],
+    ids=['0-8', '0-9-1'],
+)
+@pytest.mark.parametrize('end', ENDS)
+def test_every_call_of_what_is_closed_raises_the_cause(play, connect, end, cls, options):
+    """No AttributeError, no KeyError, and no wait."""
+
+    def script(peer):
+        peer.handshake()
+        peer.open_channel()
+        peer.await_cue()
+        ENDS[end](peer)
+
+    broker = play(script, **options)
+    connection = connect(broker, cls, rpc_timeout=5)
+    channel = connection.channel()
+    broker.cue()
+    if end == 'our close':
+        connection.close()
+    with lasting(most=2), pytest.raises(amqp.AMQPException) as caught:
+        channel.wait(timeout=5)
+    for name, call in calls_of(channel).items():
+        check_repeated(caught.value, call, name)
+    assert channel.close() is None
+    if end == 'reason for the channel':
+        return
+    for call in (connection.wait, connection.channel, functools.partial(connection.channel, 1)):
+        check_repeated(caught.value, call)
+    assert connection.close() is None
 
 
 # --- Both close ---------------------------------------------------------------------------------
@@ -695,6 +890,37 @@ def test_nothing_is_written_though_the_broker_reads_again(session, failure):
     whole = whole_publish(body, 131072)
     assert len(seen[0]) < len(whole)
     assert whole.startswith(seen[0])
+
+
+def test_flood_after_a_failed_write_is_not_read_for_ever(session, monkeypatch):
+    """The client looks for the reason in what has arrived, within a limit of time and size."""
+    messages = delivery(1, 'tag', body=bytes(1000)) * 1000
+
+    def script(peer):
+        peer.read(100000)
+        with contextlib.suppress(OSError):
+            while True:
+                peer.send_raw(messages)
+
+    looks = []
+    receive = connection_module.Connection._receive
+
+    def count(connection, deadline):
+        looks.append(time.monotonic())
+        receive(connection, deadline)
+
+    monkeypatch.setattr(connection_module.Connection, '_receive', count)
+    ours = session(script, write_timeout=0.3)
+    del looks[:]
+    transport = ours.connection.transport
+    with lasting(0.3, 5), pytest.raises(amqp.WriteTimeout) as caught:
+        ours.channel.basic_publish(amqp.Message(bytes(LARGE)), routing_key='q')
+    assert looks, 'it did not look for the reason'
+    assert looks[-1] - looks[0] < connection_module.LAST_WORDS + 1
+    largest = connection_module.MOST_READ_AHEAD + connection_module.MOST_LAST_WORDS
+    assert transport.received < largest + (1 << 20)
+    # What it read meanwhile is not handed out any more.
+    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
 
 
 @pytest.mark.parametrize('end', ['close', 'reset'])

@@ -1,12 +1,14 @@
 """Opening a connection, step by step as it is on the wire, and all the ways in which it fails."""
 
 import errno
+import logging
 
 import pytest
 import scripted_broker
 from scripted_broker import MECHANISMS
 
 import amqplib.client_0_8 as amqp
+from amqplib.client_0_8 import transport
 
 from .checks import lasting, open_descriptors, refused
 
@@ -362,6 +364,25 @@ def test_no_common_mechanism_is_a_refused_login(play, offered, arguments):
     assert (offered.replace(' ', ', ') or 'none') in error.amqp_reply_text
 
 
+@pytest.mark.parametrize('offered', ['PLAIN', 'AMQPLAIN'])
+def test_password_is_in_no_log_no_error_and_no_representation(play, caplog, offered):
+    def script(peer):
+        peer.expect_login(mechanisms=offered)
+        peer.send_method(0, 'connection.secure', b'once more')
+        peer.expect_method(0, 'connection.secure_ok')
+        peer.send_method(0, 'connection.close', 403, 'ACCESS_REFUSED', 0, 0)
+        peer.expect_method(0, 'connection.close_ok')
+        peer.expect_end()
+
+    with caplog.at_level(logging.DEBUG, logger='amqplib'):
+        error = refused(play(script), amqp.LoginRefused, password='wrong-secret')
+    assert caplog.records
+    said = caplog.text + repr(error) + str(error) + repr(error.__cause__)
+    assert 'wrong-secret' not in said
+    # Not even in the arguments of the records, which a handler may show.
+    assert not any('wrong-secret' in repr(record.args) for record in caplog.records)
+
+
 # --- Redirects ----------------------------------------------------------------------------------
 
 
@@ -400,6 +421,28 @@ def test_redirect_is_followed_with_the_same_arguments(play, connect):
     second.finish()
     assert heard['start_ok'].response == b'\0me\0secret'
     assert heard['open'].virtual_host == '/there'
+
+
+def test_publish_after_a_redirect_has_frames_of_the_size_of_the_new_host(play, connect):
+    body = bytes(400_000)
+    sizes = []
+
+    def script(peer):
+        peer.handshake(tune=(7, 4096, 0))
+        peer.open_channel()
+        peer.expect_method(1, 'basic.publish')
+        peer.expect_frame()
+        while sum(sizes) < len(body):
+            sizes.append(len(peer.expect_frame()[2]))
+        peer.expect_close()
+
+    second = play(script)
+    connection = connect(play(redirect(second.address, '')))
+    connection.channel().basic_publish(amqp.Message(body), routing_key='q')
+    connection.close()
+    second.finish()
+    assert max(sizes) == 4096 - 8
+    assert sum(sizes) == len(body)
 
 
 def test_sockets_of_left_hosts_are_closed(play, connect):
@@ -792,6 +835,26 @@ def test_whole_handshake_octet_by_octet(play, connect, octet_by_octet):
     assert connection.server_properties == {'product': 'Script', 'x': {'y': 1}}
     assert connection.channel().basic_get('q').body == b'body'
     connection.close()
+
+
+def test_addresses_that_fail_are_closed_and_the_next_one_is_tried(play, monkeypatch):
+    broker = play(StartOk())
+    port = scripted_broker.socket.socket()
+    port.bind(('127.0.0.1', 0))
+    dead = port.getsockname()
+    look_up = transport.look_up
+
+    def three_addresses(host, asked_port, deadline):
+        (alive,) = look_up('127.0.0.1', broker.port, deadline)
+        return [(*alive[:4], dead), (*alive[:4], dead), alive]
+
+    monkeypatch.setattr(transport, 'look_up', three_addresses)
+    before = open_descriptors()
+    connection = amqp.Connection(host='several.example', connect_timeout=10)
+    # The client's one socket, and the scripted broker's.
+    assert len(open_descriptors() - before) <= 2
+    connection.close()
+    port.close()
 
 
 def test_nobody_listens():

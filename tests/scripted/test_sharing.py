@@ -198,6 +198,42 @@ def test_close_by_one_thread_wakes_the_others(channels):
     assert sock.fileno() == -1
 
 
+def test_reader_that_cannot_answer_a_close_at_once_goes_on(channels):
+    """Another thread is in the middle of a write that the broker does not take."""
+    body = bytes(24 << 20)
+
+    def script(peer):
+        peer.await_cue()
+        peer.send_method(3, 'channel.close', 404, 'gone', 60, 20)
+        peer.send_raw(delivery(2, 'tag', 7))
+        peer.await_cue()
+        peer.expect_method(1, 'basic.publish')
+        assert len(peer.expect_content(1)[1]) == len(body)
+        # Behind what was being written, and before anything else.
+        peer.expect_method(3, 'channel.close_ok')
+        peer.open_channel(3)
+        peer.expect_close()
+
+    broker, connection, (writing, waiting, closed) = channels(3, script)
+    got = []
+    waiting.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
+    writer = Caller(lambda: writing.basic_publish(amqp.Message(body), routing_key='q'))
+    with lasting(most=5):
+        while connection.method_writer.lock.acquire(blocking=False):
+            connection.method_writer.lock.release()
+    broker.cue()
+    with lasting(most=2):
+        waiting.wait(timeout=8)
+    assert got == [7]
+    with lasting(most=2), pytest.raises(amqp.NotFound):
+        closed.queue_declare('q')
+    assert writer.is_alive()
+    broker.cue()
+    assert writer.outcome() == (None, None)
+    assert connection.channel(3).is_open
+    connection.close()
+
+
 def test_close_of_a_channel_by_the_broker_ends_only_its_wait(channels):
     def script(peer):
         peer.await_cue()

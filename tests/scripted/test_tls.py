@@ -11,7 +11,7 @@ from scripted_broker import content, delivery, method
 import amqplib.client_0_8 as amqp
 from amqplib.client_0_8 import transport
 
-from .checks import check_closed, check_repeated, lasting, refused
+from .checks import check_closed, check_repeated, lasting, refused, until_raised
 
 # The lowest port number there is; a connection to it is refused.
 NOBODY_LISTENS = '127.0.0.1:1'
@@ -552,6 +552,105 @@ def test_nothing_is_written_after_a_write_that_took_too_long(secure_session):
     whole = method(1, 'basic.publish', 0, '', 'q', False, False) + content(1, body)
     assert len(seen[0]) < len(whole)
     assert whole.startswith(seen[0])
+
+
+def test_timeout_of_the_socket_ends_a_wait_and_not_the_connection(secure_session):
+    """Which is how old programs limited a wait."""
+
+    def script(peer):
+        peer.await_cue()
+        peer.send_raw(delivery(1, 'tag'))
+        peer.expect_close()
+
+    broker, connection, channel, sock = secure_session(script)
+    sock.settimeout(0.3)
+    for _ in range(2):
+        with lasting(0.25, 2), pytest.raises(amqp.AMQPTimeout):
+            channel.wait()
+    sock.settimeout(30)
+    for timeout in (0, 0.1):
+        with lasting(timeout, 2), pytest.raises(amqp.AMQPTimeout):
+            channel.wait(timeout=timeout)
+    assert sock.gettimeout() == 30
+    got = []
+    channel.callbacks['tag'] = got.append
+    broker.cue()
+    channel.wait()
+    assert len(got) == 1
+    connection.close()
+
+
+def test_tls_is_used_by_one_thread_at_a_time(secure_session, monkeypatch):
+    """OpenSSL does not allow otherwise; heartbeats, too, are sent while another thread reads."""
+
+    def script(peer):
+        peer.expect_method(1, 'basic.get')
+        peer.send_method(1, 'basic.get_empty', '')
+        assert peer.expect_frame() == (8, 0, b'')
+        peer.expect_close()
+
+    _, connection, channel, sock = secure_session(script)
+    used = []
+
+    def watched(name):
+        original = getattr(sock, name)
+
+        def use(*args):
+            assert connection.method_writer.dest._tls_lock.locked()
+            used.append(name)
+            return original(*args)
+
+        return use
+
+    for name in ('send', 'recv'):
+        monkeypatch.setattr(sock, name, watched(name))
+    assert channel.basic_get('q') is None
+    connection._send_heartbeat()
+    assert used[0] == 'send'
+    assert used[-1] == 'send'
+    assert 'recv' in used
+    connection.close()
+
+
+def test_publish_for_which_there_was_no_room_counts_as_begun(secure_session):
+    """TLS may have encrypted it by then: what follows would be taken for a forgery."""
+    seen = []
+
+    def script(peer):
+        peer.await_cue()
+        with contextlib.suppress(ssl.SSLError):  # within a record
+            seen.append(peer.rest())
+        seen.append(peer._buffer)
+
+    broker, connection, channel, sock = secure_session(
+        script, receive_buffer=65536, arguments={'write_timeout': 0.3}
+    )
+    sent = 0
+
+    def body_of(number):
+        return b'%09d' % number + bytes(3000)  # one record
+
+    def publish():
+        nonlocal sent
+        channel.basic_publish(amqp.Message(body_of(sent)), routing_key='q')
+        sent += 1
+
+    with lasting(0.3, 15):
+        error = until_raised(publish)
+    assert type(error) is amqp.WriteTimeout
+    check_repeated(error, publish)
+    check_closed(connection, sock, error, [channel])
+    broker.cue()
+    broker.finish()
+    publishes = [
+        method(1, 'basic.publish', 0, '', 'q', False, False) + content(1, body_of(number))
+        for number in range(sent + 1)
+    ]
+    arrived = b''.join(seen)
+    # Not compared by the assert, which would explain the difference of megabytes at length.
+    as_sent = b''.join(publishes).startswith(arrived)
+    assert as_sent
+    assert len(arrived) >= len(b''.join(publishes[:sent]))
 
 
 # --- With a real broker -------------------------------------------------------------------------

@@ -1,0 +1,174 @@
+"""Deliveries the short way: read by what those before them were like.
+
+The deliveries of a consumer have its tag in common, and most have exchange and routing key in
+common with others. So the octets of these are remembered with what they mean, and the places of
+everything else by the size of the method frame. A delivery that is whole in the read buffer, and
+of which all this is known, is taken with a few comparisons. Anything else goes the general way of
+MethodReader, and is learned there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from struct import Struct
+from typing import Any, Optional
+
+from amqplib.client_0_8.basic_message import Message
+from amqplib.client_0_8.exceptions import ProtocolError
+from amqplib.client_0_8.serialization import AMQPReader, decode_arguments
+from amqplib.client_0_8.spec import (
+    DEFAULT_FRAME_MAX,
+    FRAME_BODY,
+    FRAME_END,
+    METHODS,
+    Signature,
+)
+
+#: The largest method or header frame that is read. Brokers send headers beyond frame_max: a
+#: message keeps the headers it was published with, and dead-lettering adds to them.
+LARGEST_HEADER = 8 * DEFAULT_FRAME_MAX
+#: More than this many of a kind are not remembered: routing keys may all be different.
+MOST_REMEMBERED = 1024
+
+_DELIVER = METHODS['basic.deliver']
+_SIGNATURE: Signature = _DELIVER.signature
+_FIELDS = tuple(name for name, _ in _DELIVER.fields)
+
+_FRAME = Struct('>BHI')
+#: Class and weight of a content header.
+_CLASS = _DELIVER.prefix[:2] + b'\0\0'
+#: Class, weight and size of the body, which the size of a content header counts.
+_CONTENT_SIZE = 12
+#: The property flags, which are always there.
+_FLAGS_SIZE = 2
+#: The end of a content header, type, channel and size of a body frame.
+_BODY = Struct('>4sI')
+#: Where the arguments of a method begin, from the header of its frame.
+_ARGUMENTS = _FRAME.size + 4
+_UNKNOWN = (None, None)
+
+#: (channel, signature, arguments, content)
+ReadMethod = tuple[int, Signature, AMQPReader, Optional[Message]]
+
+
+class DeliveryArguments(AMQPReader):
+    """The arguments of a delivery; its message has them as delivery_info already."""
+
+    decoded = True
+
+
+_new_arguments = DeliveryArguments.__new__
+_new_message = Message.__new__
+
+
+def delivery_info(values: tuple[Any, ...]) -> dict[str, Any]:
+    """Return what a message knows of its delivery, of the values of the method's fields."""
+    return dict(zip(_FIELDS, values))
+
+
+class _Shape:
+    """Where things are in a delivery with a certain method frame header and consumer tag."""
+
+    __slots__ = ('arguments_end', 'body_lead', 'channel', 'properties', 'unpack')
+
+    def __init__(self, channel: int, size: int, tag_size: int) -> None:
+        self.channel = channel
+        self.arguments_end = _FRAME.size + size
+        # The signature and the consumer tag; delivery tag and bits; exchange, routing key, the
+        # end of the frame, type and channel of the next one; size, class and weight of the
+        # content header, size of the body.
+        lead = 4 + 1 + tag_size
+        source = size - lead - 9
+        layout = Struct(f'>{_FRAME.size}x{lead}sQB{source + 4}sI4sQ')
+        self.unpack = layout.unpack_from
+        self.properties = layout.size
+        # The end of the content header, and what begins the frame behind it.
+        self.body_lead = bytes((FRAME_END, FRAME_BODY)) + channel.to_bytes(2, 'big')
+
+
+class Deliveries:
+    """What is known of the deliveries of a connection.
+
+    message_class: what is made of contents.
+    """
+
+    def __init__(self, message_class: type[Message]) -> None:
+        self._message_class = message_class
+        # Header of the method frame -> shape.
+        self._shapes: dict[bytes, _Shape] = {}
+        # Octets -> consumer tag; -> exchange and routing key.
+        self._tags: dict[bytes, str] = {}
+        self._sources: dict[bytes, tuple[str, str]] = {}
+
+    def take(self, data: bytes, offset: int, body_limit: int, queue: deque[ReadMethod]) -> int:
+        """Put the deliveries at the offset on the queue, up to the first that is not known.
+
+        Returns where that begins.
+        """
+        shapes, tags, sources, message_class = (
+            self._shapes, self._tags, self._sources, self._message_class
+        )  # fmt: skip
+        end = len(data)
+        while True:
+            shape = shapes.get(data[offset : offset + 7])
+            if shape is None or offset + shape.properties > end:
+                return offset
+            lead, delivery_tag, bits, source, header_size, content_class, body_size = shape.unpack(
+                data, offset
+            )
+            consumer_tag = tags.get(lead)
+            exchange, routing_key = sources.get(source, _UNKNOWN)
+            properties = offset + shape.properties
+            properties_end = properties + header_size - _CONTENT_SIZE
+            body = properties_end + _BODY.size
+            body_end = body + body_size
+            if (
+                consumer_tag is None
+                or exchange is None
+                or content_class != _CLASS
+                or not _FLAGS_SIZE <= properties_end - properties <= LARGEST_HEADER - _CONTENT_SIZE
+                or not 0 < body_size <= body_limit
+                or body_end >= end
+                or data[body_end] != FRAME_END
+                or _BODY.unpack_from(data, properties_end) != (shape.body_lead, body_size)
+            ):
+                return offset
+            message = _new_message(message_class)
+            message._raw_properties = data[properties:properties_end]
+            message.body = data[body:body_end]
+            message.delivery_info = {
+                'consumer_tag': consumer_tag,
+                'delivery_tag': delivery_tag,
+                'redelivered': bits & 1 == 1,
+                'exchange': exchange,
+                'routing_key': routing_key,
+            }
+            arguments = _new_arguments(DeliveryArguments)
+            arguments.input = arguments._data = data[
+                offset + _ARGUMENTS : offset + shape.arguments_end
+            ]
+            queue.append((shape.channel, _SIGNATURE, arguments, message))
+            offset = body_end + 1
+
+    def learn(self, data: bytes, offset: int, message: Message) -> AMQPReader:
+        """Return the arguments of a whole delivery at the offset, and remember what it is like.
+
+        If they are wrong, nothing is remembered, and whoever decodes them finds out.
+        """
+        _, channel, size = _FRAME.unpack_from(data, offset)
+        arguments = DeliveryArguments(data[offset + _ARGUMENTS : offset + _FRAME.size + size])
+        try:
+            values = decode_arguments(_DELIVER, arguments)
+        except ProtocolError:
+            return AMQPReader(arguments._data)
+        message.delivery_info = delivery_info(values)
+        arguments._offset = 0
+        for remembered in (self._shapes, self._tags, self._sources):
+            if len(remembered) >= MOST_REMEMBERED:
+                remembered.clear()
+        shape = _Shape(channel, size, arguments._data[0])
+        lead, _, _, source, *_ = shape.unpack(data, offset)
+        self._shapes[data[offset : offset + _FRAME.size]] = shape
+        self._tags[lead] = values[0]
+        self._sources[source] = values[3:]
+        return arguments

@@ -1,0 +1,28 @@
+"""Fixtures for replayed conversations: the records, and nothing left behind."""
+
+from types import SimpleNamespace
+
+import pytest
+import replay
+from scripted.conftest import _frozen  # noqa: F401
+
+import amqplib.client_0_8 as amqp_0_8
+from amqplib import client_0_9_1
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(no_leaks):
+    """Check each test for descriptors and threads that it leaves."""
+
+
+@pytest.fixture(scope='package', params=[amqp_0_8, client_0_9_1], ids=['0-8', '0-9-1'])
+def amqp(request):
+    """Each of the two clients."""
+    return request.param
+
+
+@pytest.fixture(scope='package')
+def recorded(amqp, broker):
+    """A conversation with the real broker: its `record`, its `results`, and the `client`."""
+    played, results = replay.record(amqp, broker.address)
+    return SimpleNamespace(record=played, results=results, client=amqp)

@@ -1,0 +1,66 @@
+"""Fuzzing guided by coverage, with atheris, which is not among the requirements of the tests.
+
+    python tests/fuzz/fuzz_client.py -max_total_time=600
+
+Arguments are those of libFuzzer; what fails is left as a file, to be given as an argument. The
+first octet of an input chooses what is fuzzed: a whole conversation of one of the two clients,
+whose seed is recorded with a real broker at the start, or one of the parts in targets.py.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+
+import atheris  # noqa: E402
+
+with atheris.instrument_imports(include=['amqplib']):
+    import amqplib.client_0_8 as amqp_0_8
+    from amqplib import client_0_9_1
+
+import broker as brokers  # noqa: E402
+import replay  # noqa: E402
+from targets import TARGETS  # noqa: E402
+
+CLIENTS = [amqp_0_8, client_0_9_1]
+PARTS = list(TARGETS.values())
+
+
+def fuzz(octets):
+    """Take one input."""
+    if not octets:
+        return
+    chosen, octets = octets[0] % (len(CLIENTS) + len(PARTS)), octets[1:]
+    if chosen < len(CLIENTS):
+        replay.feed(CLIENTS[chosen], octets)
+    else:
+        PARTS[chosen - len(CLIENTS)](octets)
+
+
+def write_seeds(folder):
+    """Leave the sound conversations in a folder, each as a seed."""
+    with brokers.the_broker() as broker:
+        for number, client in enumerate(CLIENTS):
+            played, _ = replay.record(client, broker.address)
+            Path(folder, f'conversation-{number}').write_bytes(bytes([number]) + played.stream)
+            for position, frame in enumerate(replay.split_frames(played.stream)):
+                for part in range(len(PARTS)):
+                    seed = bytes([len(CLIENTS) + part]) + frame[7:-1]
+                    Path(folder, f'{number}-{position}-{part}').write_bytes(seed)
+
+
+def main():
+    brokers.prepare()
+    with tempfile.TemporaryDirectory() as folder:
+        write_seeds(folder)
+        options = ['-timeout=20', '-max_len=6000', '-rss_limit_mb=1000', '-close_fd_mask=0']
+        inputs = [] if any(os.path.isfile(name) for name in sys.argv[1:]) else [folder]
+        atheris.Setup([sys.argv[0], *options, *sys.argv[1:], *inputs], fuzz)
+        atheris.Fuzz()
+
+
+if __name__ == '__main__':
+    main()

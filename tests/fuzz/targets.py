@@ -1,0 +1,77 @@
+"""What is fuzzed beside whole conversations: functions of octets, which raise what is wrong."""
+
+import amqplib.client_0_8 as amqp
+from amqplib.client_0_8.method_framing import MethodReader
+from amqplib.client_0_8.serialization import AMQPReader, decode_arguments
+from amqplib.client_0_8.spec import BASIC_PROPERTIES, ROWS
+
+BEGINNING = b'\1\0\0\0\0\0\4\0\x0a\0\x0a\xce'
+
+
+class Source:
+    """What a MethodReader needs of a transport."""
+
+    _read_buffer = b''
+
+
+def read_in(portions):
+    """Return the methods that a MethodReader finds, and the error it ends by."""
+    source = Source()
+    reader = MethodReader(source)
+    failure = None
+    try:
+        for portion in portions:
+            source._read_buffer += portion
+            reader.parse()
+    except amqp.AMQPException as error:
+        failure = type(error), error.args
+    found = [
+        (channel, signature, bytes(args._data), message and (message.properties, message.body))
+        for channel, signature, args, message in reader.queue
+    ]
+    return found, failure
+
+
+def frames(octets):
+    """The same methods and the same error, in whatever portions."""
+    octets = BEGINNING + octets
+    whole = read_in([octets])
+    assert read_in([octets[i : i + 1] for i in range(len(octets))]) == whole
+    middle = len(octets) // 2
+    assert read_in([octets[:middle], octets[middle:]]) == whole
+
+
+def arguments(octets):
+    """Values or a ProtocolError; the first octet chooses the method."""
+    row = ROWS[octets[0] % len(ROWS)] if octets else ROWS[0]
+    try:
+        values = decode_arguments(row, AMQPReader(octets[1:]))
+    except amqp.ProtocolError:
+        return
+    assert len(values) == len(row.fields)
+
+
+def properties(octets):
+    """A message whose damage shows where it is looked at."""
+    message = amqp.Message.received(octets, b'body') if len(octets) > 1 else amqp.Message()
+    for name in [name for name, _ in BASIC_PROPERTIES]:
+        try:
+            value = getattr(message, name, None)
+        except ValueError:
+            assert name not in message.properties
+        else:
+            assert message.properties.get(name) == value or value != value  # noqa: PLR0124
+    assert repr(message)
+
+
+def table(octets):
+    """A table or a ValueError; what can be read and written comes back the same."""
+    reader = AMQPReader(len(octets).to_bytes(4, 'big') + octets)
+    try:
+        entries = reader.read_table()
+    except ValueError:
+        return
+    assert isinstance(entries, dict)
+
+
+TARGETS = {'frames': frames, 'arguments': arguments, 'properties': properties, 'table': table}

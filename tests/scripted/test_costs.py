@@ -1,0 +1,290 @@
+"""What a message may cost: system calls and calls of Python functions, which are counted.
+
+Times would depend on the machine. These numbers depend on nothing but the code, so they have no
+margin, but for what happens now and then and not for each message. A change that makes something
+cheaper should lower the number here; one that raises it has a reason for that.
+"""
+
+import gc
+import socket
+import sys
+import time
+import tracemalloc
+from collections import Counter
+
+import pytest
+from scripted_broker import VERSION_0_8, VERSION_0_9_1, delivery
+
+import amqplib.client_0_8 as amqp_0_8
+import amqplib.client_0_9_1 as amqp_0_9_1
+from amqplib.client_0_8.connection import LOOK_INTERVAL
+
+pytestmark = pytest.mark.skipif(
+    sys.implementation.name != 'cpython', reason='elsewhere, other things are calls'
+)
+
+#: Messages in a test.
+COUNT = 200
+BODY = b'x' * 128
+#: content_type and delivery_mode, as they are on the wire.
+PROPERTIES = b'\x90\0\x0atext/plain\x02'
+
+#: Seconds after which something that should happen is taken not to happen.
+PATIENCE = 10
+
+#: Calls of Python functions for each message, with everything that they call.
+PUBLISH = 15
+DELIVER = 11  # the callback is one of them
+ACKNOWLEDGE = 14  # beside those of the delivery
+GET = 94
+
+#: Calls that do not come with each message: of what is remembered from the first time on, and of
+#: looking for what the broker may have sent.
+ONCE = 100
+LOOK = 60
+
+#: What an idle channel may hold, in octets.
+CHANNEL_OCTETS = 3072
+
+SENDS = ('send', 'sendall', 'sendmsg')
+RECEIVES = ('recv', 'recv_into', 'recvmsg')
+POLLS = ('poll', 'select')
+SYSTEM_CALLS = {*SENDS, *RECEIVES, *POLLS}
+
+
+class Counting:
+    """Counts what this thread calls in a `with` block.
+
+    calls: calls of Python functions.
+    sends, receives, polls: system calls.
+    looks: how often a publisher may have looked for input in this time.
+    """
+
+    def __init__(self):
+        self.calls = 0
+        self._system = Counter()
+
+    def _note(self, frame, event, arg):
+        if event == 'call':
+            self.calls += 1
+        elif event == 'c_call' and is_system_call(arg):
+            self._system[arg.__name__] += 1
+
+    def __enter__(self):
+        self._begin = time.monotonic()
+        self._before = sys.getprofile()
+        gc.disable()  # others may have asked to be called when it runs
+        sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *exc_info):
+        sys.setprofile(self._before)
+        gc.enable()
+        self.looks = 1 + (time.monotonic() - self._begin) / LOOK_INTERVAL
+        self.sends, self.receives, self.polls = (
+            sum(self._system[name] for name in names) for names in (SENDS, RECEIVES, POLLS)
+        )
+
+
+def is_system_call(function):
+    """Return whether a function is one of the system calls for input and output."""
+    owner = function.__self__
+    if isinstance(owner, socket.socket) or type(owner).__module__ == 'select':
+        return function.__name__ in SYSTEM_CALLS
+    return function.__name__ == 'select'
+
+
+@pytest.fixture(params=['0-8', '0-9-1'])
+def open_channel(request, play, connect):
+    """A function that plays a script behind the opening of channel 1.
+
+    It returns the channel and the broker.
+    """
+    version, amqp = {
+        '0-8': (VERSION_0_8, amqp_0_8),
+        '0-9-1': (VERSION_0_9_1, amqp_0_9_1),
+    }[request.param]
+
+    def start(script):
+        def whole(peer):
+            peer.handshake()
+            peer.open_channel()
+            script(peer)
+            peer.expect_close()
+
+        broker = play(whole, version=version)
+        return connect(broker, cls=amqp.Connection).channel(), broker
+
+    return start
+
+
+# Publishing
+
+
+@pytest.fixture
+def published(open_channel):
+    """What it costs to publish."""
+
+    def take_all(peer):
+        for _ in range(COUNT):
+            peer.expect_method(1, 'basic.publish')
+            assert peer.expect_content(1) == (PROPERTIES, BODY)
+
+    channel, _ = open_channel(take_all)
+    with Counting() as counted:
+        for _ in range(COUNT):
+            msg = amqp_0_8.Message(BODY, content_type='text/plain', delivery_mode=2)
+            channel.basic_publish(msg, '', 'queue')
+    channel.connection.close()
+    return counted
+
+
+def test_a_small_message_is_one_system_call(published):
+    assert published.sends == COUNT
+    # Now and then it looks for input, and receives only if there is some.
+    assert published.polls <= published.looks
+    assert published.receives <= published.looks
+
+
+def test_calls_of_publishing(published):
+    assert published.calls <= PUBLISH * COUNT + ONCE + LOOK * published.looks
+
+
+# Consuming
+
+
+@pytest.fixture
+def consume(open_channel):
+    """A function that returns what it costs to hand out messages that have all arrived.
+
+    acknowledged: whether the callback acknowledges each.
+    """
+
+    def measure(acknowledged):
+        octets = b''.join(
+            delivery(1, 'tag', number, BODY, PROPERTIES) for number in range(1, COUNT + 1)
+        )
+
+        def send_all(peer):
+            peer.expect_method(1, 'basic.consume')
+            peer.send_method(1, 'basic.consume_ok', 'tag')
+            peer.await_cue()
+            peer.send_raw(octets)
+            for number in range(1, COUNT + 1 if acknowledged else 1):
+                assert peer.expect_method(1, 'basic.ack').delivery_tag == number
+
+        handed_out = []
+
+        def on_message(msg):
+            handed_out.append(msg)
+            if acknowledged:
+                msg.channel.basic_ack(msg.delivery_tag)
+
+        channel, broker = open_channel(send_all)
+        channel.basic_consume('queue', 'tag', callback=on_message)
+        broker.cue()
+        await_octets(channel, len(octets))
+        with Counting() as counted:
+            while len(handed_out) < COUNT:
+                channel.wait()
+        channel.connection.close()
+        assert [msg.body for msg in handed_out] == [BODY] * COUNT
+        return counted
+
+    return measure
+
+
+def await_octets(channel, count):
+    """Wait until so many octets are in the socket; none of them is read."""
+    sock = channel.connection.transport.sock
+    deadline = time.monotonic() + PATIENCE
+    while len(peek(sock, count)) < count:
+        assert time.monotonic() < deadline, f'{count} octets did not arrive within {PATIENCE} s'
+        time.sleep(0.005)
+
+
+def peek(sock, count):
+    """Return up to so many octets that are in the socket."""
+    try:
+        return sock.recv(count, socket.MSG_PEEK)
+    except BlockingIOError:
+        return b''
+
+
+def test_many_messages_are_one_system_call(consume):
+    consumed = consume(acknowledged=False)
+    assert consumed.sends == 0
+    assert consumed.receives <= COUNT // 10
+    assert consumed.polls <= COUNT // 10
+
+
+def test_calls_of_consuming(consume):
+    assert consume(acknowledged=False).calls <= DELIVER * COUNT + ONCE
+
+
+def test_an_acknowledgement_is_at_most_one_system_call(consume):
+    consumed = consume(acknowledged=True)
+    assert consumed.sends <= COUNT
+    assert consumed.receives <= COUNT // 10
+    assert consumed.polls <= COUNT // 10
+
+
+def test_calls_of_consuming_and_acknowledging(consume):
+    assert consume(acknowledged=True).calls <= (DELIVER + ACKNOWLEDGE) * COUNT + ONCE
+
+
+# Getting
+
+
+@pytest.fixture
+def got(open_channel):
+    """What it costs to get messages one by one."""
+
+    def answer_all(peer):
+        for number in range(1, COUNT + 1):
+            peer.expect_method(1, 'basic.get')
+            peer.send_content(
+                1, 'basic.get_ok', number, False, '', 'queue', 0, body=BODY, properties=PROPERTIES
+            )
+
+    channel, _ = open_channel(answer_all)
+    bodies = []
+    with Counting() as counted:
+        while len(bodies) < COUNT:
+            bodies.append(channel.basic_get('queue').body)
+    channel.connection.close()
+    assert bodies == [BODY] * COUNT
+    return counted
+
+
+def test_a_message_is_got_by_three_system_calls(got):
+    assert got.sends == COUNT
+    assert got.polls <= COUNT
+    # It may look before it waits.
+    assert got.receives <= 2 * COUNT
+
+
+def test_calls_of_getting(got):
+    assert got.calls <= GET * COUNT + ONCE
+
+
+# Memory
+
+
+def test_memory_of_idle_channels(open_channel):
+    def open_all(peer):
+        for number in range(2, COUNT + 2):
+            peer.open_channel(number)
+
+    connection = open_channel(open_all)[0].connection
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(COUNT):
+            connection.channel()
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    connection.close()
+    assert (after - before) / COUNT <= CHANNEL_OCTETS
