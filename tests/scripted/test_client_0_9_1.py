@@ -745,6 +745,41 @@ def test_on_confirm_is_called_in_the_thread_that_uses_the_channel(confirming):
     ours.connection.close()
 
 
+@pytest.mark.parametrize('allowed', [None, [(60, 60)]], ids=['for anything', 'for a message'])
+def test_a_wait_tells_of_what_another_channel_has_read(confirming, allowed):
+    def script(peer):
+        peer.open_channel(2)
+        expect_publish(peer)
+        peer.send_raw(confirm(1))
+        peer.expect_method(2, 'tx.select')
+        peer.send_method(2, 'tx.select_ok')
+        peer.await_cue()
+        peer.send_content(1, 'basic.deliver', 'tag', 1, False, '', '', body=b'end')
+        peer.expect_close()
+
+    ours = confirming(script)
+    other = ours.connection.channel()
+    told = []
+
+    def on_confirm(*confirmation):
+        told.append(confirmation)
+        with pytest.raises(amqp.AMQPTimeout):
+            ours.channel.wait(timeout=0)  # it is being told, so this is no news
+        ours.broker.cue()
+
+    ours.channel.on_confirm = on_confirm
+    ours.channel.callbacks['tag'] = lambda message: told.append(message.body)
+    publish(ours, 1)
+    other.tx_select()
+    assert ours.channel.wait(allowed, timeout=5) is None
+    assert told[0] == (1, False, True)
+    if allowed is None:
+        assert len(told) == 1
+        ours.channel.wait(timeout=5)
+    assert told[1:] == [b'end']
+    ours.connection.close()
+
+
 def test_on_confirm_is_called_by_a_program_that_only_publishes(confirming):
     def script(peer):
         expect_publish(peer)
