@@ -69,8 +69,9 @@ class Measuring:
     def measure_work(self, work):
         """Measure each client in turn, round by round; the first round is to warm up."""
         count = work.count(self.options.messages)
+        rounds = work.repeats * self.options.rounds
         found = {client: defaultdict(list) for client in self.clients}
-        for number in range(self.options.rounds + 1):
+        for number in range(rounds + 1):
             for client in in_turn(list(found), number):
                 share = count if number else max(10, count // 5)
                 seconds = self._try(work.name, client, self._measure_once, work, share)
@@ -80,7 +81,7 @@ class Measuring:
                     for clock, value in seconds.items():
                         found[client][clock].append(value / share * 1e6)
             if number:
-                self._say_round(number, found)
+                self._say_round(f'{number}/{rounds}', found)
         self.results['works'][work.name] = {
             client: {'messages': count, **times} for client, times in found.items()
         }
@@ -110,7 +111,7 @@ class Measuring:
 
     def _say_round(self, number, found):
         times = '  '.join(f'{client} {times["cpu"][-1]:.1f}' for client, times in found.items())
-        self.say(f'    round {number}/{self.options.rounds}, us CPU: {times}')
+        self.say(f'    round {number}, us CPU: {times}')
 
     # The rest
 

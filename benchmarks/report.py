@@ -153,15 +153,20 @@ def heading(facts):
     return (
         f'{facts["python"]} on {facts["system"]}, {facts["cores"]} cores; {facts["broker"]}\n'
         f'{", ".join(" ".join(pair) for pair in facts["versions"].items())}\n'
-        f'medians of {facts["rounds"]} rounds in turn; {facts["messages"]} small messages a round; '
-        f'measured in {facts["seconds"]} s'
+        f'medians of {facts["rounds"]} rounds in turn, or more of short ones; the number behind a '
+        f'work is that of messages a round; measured in {facts["seconds"]} s'
     )
 
 
 def work_table(results, title, clock, explanation):
     """Return a table of microseconds a message."""
-    found = {work.name: figures(results, work.name, clock) for work in WORKS}
-    return client_table(f'{title} microseconds a message ({explanation})', found)
+    found = {}
+    for work in WORKS:
+        times = figures(results, work.name, clock)
+        if times:
+            count = next(iter(results['works'][work.name].values()))['messages']
+            found[f'{work.name} ({count})'] = times
+    return client_table(f'{title} microseconds a message: {explanation}', found)
 
 
 def share_table(results):

@@ -28,6 +28,7 @@ class Work:
 
     kind: what a worker does for it.
     share: the part of the messages of a round that it is done with.
+    repeats: how many times as many rounds there are, as short ones meet with more accidents.
     limit: what amqplib may cost, as a fraction of the best pure-Python peer.
     c_limit: what it may cost as a multiple of librabbitmq, from Python and in C.
     """
@@ -38,6 +39,7 @@ class Work:
     share: float = 1.0
     limit: float | None = None
     c_limit: float | None = None
+    repeats: int = 1
 
     @property
     def is_fed(self):
@@ -50,13 +52,13 @@ class Work:
 
 
 MAIN_WORKS = [
-    Work('publish', 'publish', SMALL, 1.0, 0.25, 2.0),
-    Work('consume', 'consume', SMALL, 1.0, 0.25, 3.0),
-    Work('consume and ack', 'consume_ack', SMALL, 1.0, 0.30),
-    Work('get', 'get', SMALL, 0.05, 0.60),
-    Work('publish 1 MiB', 'publish', LARGE, 1.0, 0.60),
-    Work('consume 1 MiB', 'consume', LARGE, 1.0, 0.70),
-    Work('round trip', 'rpc', 0, 0.05),
+    Work('publish', 'publish', SMALL, 2.0, 0.25, 2.0),
+    Work('consume', 'consume', SMALL, 3.0, 0.25, 3.0),
+    Work('consume and ack', 'consume_ack', SMALL, 2.0, 0.30),
+    Work('get', 'get', SMALL, 0.02, 0.60, repeats=3),
+    Work('publish 1 MiB', 'publish', LARGE, 1.0, 0.60, repeats=2),
+    Work('consume 1 MiB', 'consume', LARGE, 1.0, 0.70, repeats=2),
+    Work('round trip', 'rpc', 0, 0.02, repeats=3),
 ]
 
 #: The works that have a body, by kind and size.

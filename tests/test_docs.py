@@ -9,6 +9,7 @@ channel `ch`, as the guide says.
 import ast
 import contextlib
 import re
+import textwrap
 from pathlib import Path
 
 import broker as brokers
@@ -163,6 +164,8 @@ def test_links_lead_somewhere(path):
     text = path.read_text(encoding='utf-8')
     for target in re.findall(r'<([^>\s]+)>`_', text):
         assert target.startswith('https://') or (path.parent / target).exists(), target
+    for target in re.findall(r'^\.\. image:: (\S+)$', text, re.MULTILINE):
+        assert (path.parent / target).exists(), target
     titles = {match['title'] for match in TITLE.finditer(text)}
     named = set(re.findall(r'^\.\. _([^:]+):', text, re.MULTILINE))
     for name in re.findall(r'`([^`<>]+)`_', text):
@@ -207,6 +210,15 @@ def test_every_fault_has_a_test():
         assert NAMED_TEST.search(row), row
 
 
+def test_the_figures_on_the_page_are_those_that_were_measured():
+    page = (ROOT / 'docs' / 'performance.rst').read_text(encoding='utf-8')
+    blocks = [b['text'] for b in BLOCK.finditer(page) if b['argument'] == ' text']
+    measured = (ROOT / 'docs' / 'performance' / 'table.txt').read_text(encoding='utf-8')
+    assert blocks
+    for block in blocks:
+        assert textwrap.dedent(block).strip() in measured
+
+
 def readme_blocks():
     return [block['text'] for block in BLOCK.finditer(README.read_text(encoding='utf-8'))]
 
@@ -235,7 +247,8 @@ def test_the_commands_of_the_readme_are_there():
 
 
 def test_the_paths_of_the_readme_are_there():
-    for path in re.findall(r'\b(?:docs|demo|tests)/[\w./]*\w', README.read_text(encoding='utf-8')):
+    text = README.read_text(encoding='utf-8')
+    for path in re.findall(r'\b(?:benchmarks|demo|docs|tests)/[\w./]*\w', text):
         assert (ROOT / path).exists(), path
 
 

@@ -93,7 +93,7 @@ class AbstractChannel:
         self.auto_decode = False
         # Why it is closed; every later call raises this again.
         self._cause: Optional[AMQPException] = None
-        # Whether a call on this channel has raised it.
+        # Whether a call on this channel has raised it, so that close() need not.
         self._told = False
         # What the call in progress waits for, and what has come of it.
         self._expected: Collection[Signature] = ()
@@ -230,7 +230,7 @@ class AbstractChannel:
         self, payload: bytes, content: Optional[Message] = None, deadline: Deadline = NEVER
     ) -> None:
         connection, channel_id = self._open()
-        connection._send(channel_id, payload, content, deadline)
+        connection._send(self, channel_id, payload, content, deadline)
 
     def _encode(self, name: str, *values: Any) -> bytes:
         """Return the payload of the named method with these values of its fields."""
@@ -284,8 +284,7 @@ class AbstractChannel:
         except AMQPTimeout:
             text = f'no reply within {deadline.seconds} s'
             timeout = AMQPTimeout(0, text, method.signature, self._name_of(method.signature))
-            timeout.told = True  # by this call
-            self._abandon(timeout)
+            self._abandon(timeout, told=True)
             raise timeout from None
         reply, self._reply = self._reply, None
         assert reply is not None
@@ -332,29 +331,33 @@ class AbstractChannel:
         """Return the connection; raise what closed this channel."""
         return self._open()[0]
 
-    def _lose(self, cause: AMQPException) -> None:
+    def _lose(self, cause: AMQPException, told: bool = False) -> None:
         """Note that this channel is closed, and why; the first cause counts.
 
-        If nobody was told, what was delivered before is still handed out; only the call that
-        raises the cause lets go of the connection and the callbacks.
+        told: whether the program knows, because the call that it made raises the cause, or
+            because it closed the channel itself. If not, what was delivered before is still
+            handed out; only the call that raises the cause lets go of the connection and the
+            callbacks.
         """
         if self._cause is None:
             self._cause = cause
-            self._told = cause.told
+            self._told = told
         if self._told:
             self._do_close()
 
     def _raise_cause(self) -> NoReturn:
         """Raise what closed this channel."""
+        connection, cause = self.connection, self._cause
         self._do_close()
-        cause = self._cause
         if cause is None:
             # Closed by _do_close() alone, as subclasses may do.
             raise AMQPConnectionException(0, 'this channel is closed')
-        self._told = cause.told = True
+        self._told = True
+        if connection is not None and connection._cause is cause:
+            connection._told = True
         raise cause.again() from cause.__cause__
 
-    def _abandon(self, cause: AMQPException) -> None:
+    def _abandon(self, cause: AMQPException, told: bool = False) -> None:
         """Give up on this channel after a call whose reply may still come."""
         raise NotImplementedError
 

@@ -190,8 +190,7 @@ class Channel(AbstractChannel):
             if self._cause is None:
                 # It could not even be sent.
                 self._closing = False
-                error.told = True
-                self._abandon(error)
+                self._abandon(error, told=True)
             if self._crossed is None:
                 raise
         if not self._told:  # the broker's own close came first
@@ -204,8 +203,7 @@ class Channel(AbstractChannel):
                 self._lose(self._crossed)
                 return
             cause = AMQPChannelException(0, 'the channel was closed by this program')
-            cause.told = True
-            self._lose(cause)
+            self._lose(cause, told=True)
 
     def _close(self, args: AMQPReader) -> None:
         # For those who dispatch methods themselves; the read loop calls _closed_by_broker.
@@ -260,9 +258,9 @@ class Channel(AbstractChannel):
         if self.connection is not None and self.channel_id is not None:
             self.connection._unregister(self.channel_id, self)
 
-    def _lose(self, cause: AMQPException) -> None:
+    def _lose(self, cause: AMQPException, told: bool = False) -> None:
         self.is_open = False
-        super()._lose(cause)
+        super()._lose(cause, told)
 
     def _do_close(self) -> None:
         self.is_open = False
@@ -274,12 +272,16 @@ class Channel(AbstractChannel):
         self.callbacks = {}
         self._on_cancel = {}
 
-    def _abandon(self, cause: AMQPException) -> None:
+    def _abandon(self, cause: AMQPException, told: bool = False) -> None:
         connection, channel_id = self.connection, self.channel_id
         if connection is not None and channel_id is not None:
             # Before it is lost, so that the number is not free for a moment.
             connection._retire(channel_id, self)
-        self._lose(self._crossed or cause)
+        if self._crossed is not None:
+            self._lose(self._crossed)
+        else:
+            # A copy, as the raised one refers to everything that its traceback does.
+            self._lose(cause.again(), told)
         if connection is not None and channel_id is not None and not self._closing:
             connection._close_retired(channel_id)
 
@@ -607,7 +609,7 @@ class Channel(AbstractChannel):
             connection._look_for_input(self)
         if not self.active:
             connection._wait_for_flow(self)
-        connection._send(channel_id, payload, msg, NEVER)
+        connection._send(self, channel_id, payload, msg, NEVER)
         return None
 
     def _basic_return(self, args: AMQPReader, msg: Message) -> None:

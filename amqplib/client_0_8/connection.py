@@ -13,7 +13,7 @@ from typing import Any, Callable, ClassVar, Optional, Union
 
 from amqplib import __version__
 from amqplib.client_0_8 import heartbeat as heartbeats
-from amqplib.client_0_8 import spec
+from amqplib.client_0_8 import spec, turns
 from amqplib.client_0_8 import transport as transport_module
 from amqplib.client_0_8.abstract_channel import (
     AMQP_LOGGER,
@@ -47,6 +47,7 @@ from amqplib.client_0_8.serialization import (
 )
 from amqplib.client_0_8.spec import METHODS, Signature
 from amqplib.client_0_8.transport import create_transport, join_address
+from amqplib.client_0_8.turns import Turns, attempt
 
 __all__ = ['Connection']
 
@@ -227,11 +228,11 @@ class Connection(AbstractChannel):
         # Numbers that are not free yet: the broker has not confirmed that it closed them.
         self._retired: set[int] = set()
         self._numbering = threading.RLock()
-        # Held by the thread that reads the socket; the others wait in _followers.
-        self._reading = threading.RLock()
-        self._followers: dict[AbstractChannel, tuple[Any, Callable[[], Any]]] = {}
+        # Who reads the socket.
+        self._turns = Turns()
         # The transport of a closed connection, until no thread uses it any more.
         self._ending: Optional[transport_module._AbstractTransport] = None
+        # Whether the program is closing it, or has done so.
         self._closing = False
         # Held by the thread that closes the connection; the others have nothing left to do.
         self._closer = threading.RLock()
@@ -495,14 +496,16 @@ class Connection(AbstractChannel):
         while not ready():
             if channel._cause is not None:
                 channel._raise_cause()
-            if not self._reading.acquire(blocking=False):
-                self._follow(channel, ready, deadline)
-                continue
-            try:
-                self._read_until(channel, ready, deadline)
-            finally:
-                self._reading.release()
-                self._pass_on()
+            if not self._lead(self._read_until, channel, ready, deadline):
+                self._turns.follow(lambda: ready() or channel._cause is not None, deadline)
+
+    def _lead(self, work: Callable[..., Any], *args: Any) -> bool:
+        """Do work that reads, if no other thread does; return whether it was done."""
+        try:
+            return self._turns.lead(work, *args)
+        finally:
+            if self._ending is not None:
+                self._free_descriptor()
 
     def _read_until(
         self, channel: AbstractChannel, ready: Callable[[], bool], deadline: Deadline
@@ -516,48 +519,6 @@ class Connection(AbstractChannel):
                 late += 1
                 if late > MOST_LATE_RECEIVES or not self.method_reader.incomplete:
                     raise _nothing_arrived(deadline)
-
-    def _follow(
-        self, channel: AbstractChannel, ready: Callable[[], bool], deadline: Deadline
-    ) -> None:
-        """Wait until the reading thread has something for this channel, or gives up its role."""
-        waiter = threading.Lock()
-        waiter.acquire()
-        self._followers[channel] = waiter, ready
-        try:
-            # What happened before this thread was listed, it has to see for itself.
-            if ready() or channel._cause is not None:
-                return
-            if self._reading.acquire(blocking=False):
-                self._reading.release()
-                return
-            remaining = deadline.remaining()
-            woken = waiter.acquire(timeout=-1 if remaining is None else remaining)
-            if not woken and not ready():
-                raise _nothing_arrived(deadline)
-        finally:
-            woken = self._followers.pop(channel, None) is None
-            if woken and self._reading.acquire(blocking=False):
-                # Perhaps it was woken to read: if it leaves instead, another has to.
-                self._reading.release()
-                self._pass_on()
-
-    def _wake(self, channel: AbstractChannel) -> None:
-        waiting = self._followers.pop(channel, None)
-        if waiting is not None:
-            waiting[0].release()
-
-    def _wake_those_ready(self) -> None:
-        for channel, (_, ready) in list(self._followers.items()):
-            if channel._cause is not None or ready():
-                self._wake(channel)
-
-    def _pass_on(self) -> None:
-        """After giving up the role of the reader: wake one who may take it."""
-        self._free_descriptor()
-        for channel in list(self._followers):
-            self._wake(channel)
-            return
 
     def _receive(self, deadline: Deadline) -> None:
         """Receive once, and hand out the methods that became complete (as the reader)."""
@@ -584,8 +545,7 @@ class Connection(AbstractChannel):
                 self._fail(ConnectionLost(0, 'reading was interrupted'))
             raise
         finally:
-            if self._followers:
-                self._wake_those_ready()
+            self._turns.wake_ready()
 
     def _read(self, deadline: Deadline) -> Optional[AMQPConnectionException]:
         """Have methods in the queue; return the error that is behind them, if there is one."""
@@ -671,20 +631,18 @@ class Connection(AbstractChannel):
         yet often enough to learn of a close soon.
         """
         self._next_look = monotonic() + LOOK_INTERVAL
-        if self._reading.acquire(blocking=False):
-            try:
-                transport = self.transport
-                if transport is not None:
-                    self._receive(AT_ONCE)
-            except AMQPConnectionException:
-                raise
-            except AMQPTimeout:
-                pass  # there was nothing
-            finally:
-                self._reading.release()
-                self._pass_on()
+        self._lead(self._receive_if_any)
         if channel._cause is not None:
             channel._raise_cause()
+
+    def _receive_if_any(self) -> None:
+        try:
+            if self.transport is not None:
+                self._receive(AT_ONCE)
+        except AMQPConnectionException:
+            raise
+        except AMQPTimeout:
+            pass  # there was nothing
 
     def _wait_for_flow(self, channel: Channel) -> None:
         """Wait until the broker takes messages on the channel again."""
@@ -699,14 +657,23 @@ class Connection(AbstractChannel):
     # Writing
 
     def _send(
-        self, channel_id: int, payload: bytes, content: Optional[Message], deadline: Deadline
+        self,
+        channel: AbstractChannel,
+        channel_id: int,
+        payload: bytes,
+        content: Optional[Message],
+        deadline: Deadline,
     ) -> None:
         try:
             self.method_writer.write(channel_id, payload, content, deadline)
         except AMQPException as error:
             self._write_failed(error)
+            # Another thread may be closing the channels just now, and not have come to this one.
+            assert self._cause is not None
+            channel._lose(self._cause)
+            channel._raise_cause()
         except BaseException:
-            if self.method_writer.dest.cut:
+            if self.method_writer.interrupted:
                 self._fail(ConnectionLost(0, 'a write was interrupted'))
             raise
         if self._ending is not None:
@@ -719,9 +686,10 @@ class Connection(AbstractChannel):
             self.method_writer.write_soon(channel_id, payload)
         except AMQPException as error:
             self._write_failed(error)
+            self._raise_cause()
 
     def _write_failed(self, error: AMQPException) -> None:
-        """Raise why a write failed, after closing the connection if it has to be."""
+        """Close the connection after a write failed; raise the error if it need not be closed."""
         if isinstance(error, AMQPTimeout) and not isinstance(error, WriteTimeout):
             raise error  # nothing was sent
         try:
@@ -731,24 +699,25 @@ class Connection(AbstractChannel):
                 text = f'{error.amqp_reply_text}; the broker takes no messages: {self.blocked}'
                 error = type(error)(error.amqp_reply_code, text, *error.args[2:])
             self._fail(error)
-        self._raise_cause()
 
     def _send_heartbeat(self) -> None:
         """Send a heartbeat, unless a write is in progress (called by the heartbeat thread)."""
-        if not self.method_writer.lock.acquire(blocking=False):
-            return
         try:
-            if not self.method_writer.dest.cut:
+            attempt(self.method_writer.lock, turns.AT_ONCE, self._send_heartbeat_alone)
+        finally:
+            self._free_descriptor()
+
+    def _send_heartbeat_alone(self) -> None:
+        transport = self.method_writer.dest
+        try:
+            if not transport.cut:
                 # If the socket is full, the peer has more to read than a heartbeat.
-                self.method_writer.dest.send_at_once(HEARTBEAT_FRAME)
+                transport.send_at_once(HEARTBEAT_FRAME)
         except ConnectionLost as error:
             try:
                 self._read_last_words()
             finally:
                 self._fail(error)
-        finally:
-            self.method_writer.lock.release()
-            self._free_descriptor()
 
     def _went_silent(self, seconds: float) -> None:
         """Give up, as nothing was heard for so long (called by the heartbeat thread)."""
@@ -757,11 +726,12 @@ class Connection(AbstractChannel):
 
     def _read_last_words(self) -> None:
         """After a failed write, read what the broker sent before: it may say why."""
-        if not self._reading.acquire(blocking=False):
-            return  # another thread is reading
+        self._lead(self._receive_last_words)
+
+    def _receive_last_words(self) -> None:
+        transport, deadline = self.method_writer.dest, Deadline(LAST_WORDS)
+        most_received = transport.received + MOST_LAST_WORDS
         try:
-            transport, deadline = self.method_writer.dest, Deadline(LAST_WORDS)
-            most_received = transport.received + MOST_LAST_WORDS
             while (
                 self.transport is not None
                 and transport.received < most_received
@@ -770,8 +740,6 @@ class Connection(AbstractChannel):
                 self._receive(AT_ONCE)
         except AMQPException:
             pass  # there is nothing more to be read
-        finally:
-            self._reading.release()
 
     def _wait_until_writable(self, deadline: Deadline) -> None:
         """Wait until the socket can be written, and go on receiving meanwhile.
@@ -780,40 +748,31 @@ class Connection(AbstractChannel):
         """
         transport = self.method_writer.dest
         most_received = transport.received + MOST_READ_AHEAD
-        while not self._read_or_wait(transport, deadline, most_received):
+        while not transport.is_ready(0, write=True)[1]:
             if deadline.expired():
                 raise AMQPTimeout(0, f'nothing could be sent within {deadline.seconds} s')
+            step = deadline.earlier(Deadline(_BLOCKED_WRITE_STEP)).remaining()
+            if transport.received >= most_received or not self._lead(self._read_ahead, step):
+                transport.is_ready(step, write=True)
 
-    def _read_or_wait(
-        self,
-        transport: transport_module._AbstractTransport,
-        deadline: Deadline,
-        most_received: int,
-    ) -> bool:
-        """Wait for a step, reading ahead if no other thread reads; return if one can write."""
-        remaining = deadline.remaining()
-        step = _BLOCKED_WRITE_STEP if remaining is None else min(remaining, _BLOCKED_WRITE_STEP)
-        if transport.received >= most_received or not self._reading.acquire(blocking=False):
-            return transport.is_ready(step, write=True)[1]
+    def _read_ahead(self, seconds: float) -> None:
+        """Wait for a step until the socket can be written, and receive if there is something."""
+        transport = self.method_writer.dest
+        if not transport.is_ready(seconds, read=True, write=True)[0]:
+            return
         try:
-            readable, writable = transport.is_ready(step, read=True, write=True)
-            if readable:
-                # Only queued: handing out may need to write.
-                self.method_reader.receive(AT_ONCE)
-                transport.torn = False
-                arrived = self.method_reader.queue
-                close = self._methods['connection.close'].signature
-                if arrived and arrived[-1][:2] == (0, close):
-                    # It need not read any more; the caller looks up why.
-                    raise ConnectionLost(0, 'the broker closed the connection during a write')
+            # Only queued: handing out may need to write.
+            self.method_reader.receive(AT_ONCE)
         except AMQPConnectionException:
             raise
         except AMQPTimeout:
-            pass  # a part of a TLS record
-        finally:
-            self._reading.release()
-            self._pass_on()
-        return writable
+            return  # a part of a TLS record
+        transport.torn = False
+        arrived = self.method_reader.queue
+        close = self._methods['connection.close'].signature
+        if arrived and arrived[-1][:2] == (0, close):
+            # It need not read any more; the caller looks up why.
+            raise ConnectionLost(0, 'the broker closed the connection during a write')
 
     # The end
 
@@ -834,7 +793,7 @@ class Connection(AbstractChannel):
         what was published last may not have arrived. The connection is closed in any case.
         """
         if self.transport is None:
-            if self._cause is not None and not self._cause.told:
+            if self._cause is not None and not self._told:
                 self._raise_cause()
             return
         deadline = Deadline(timeout)
@@ -853,8 +812,7 @@ class Connection(AbstractChannel):
             raise  # of which a WriteTimeout is one
         except AMQPTimeout as error:
             # Perhaps it could not even be sent.
-            error.told = True
-            self._fail(error)
+            self._fail(error, told=True)
             raise
         finally:
             self._closer.release()
@@ -883,13 +841,18 @@ class Connection(AbstractChannel):
     def _x_close_ok(self) -> None:
         self.method_writer.write_soon(0, self._methods['connection.close_ok'].prefix)
 
-    def _abandon(self, cause: AMQPException) -> None:
-        self._fail(cause)
+    def _abandon(self, cause: AMQPException, told: bool = False) -> None:
+        self._fail(cause, told)
 
-    def _fail(self, cause: AMQPException) -> None:
-        """Close the connection on this side; the first cause is kept."""
+    def _fail(self, cause: AMQPException, told: bool = False) -> None:
+        """Close the connection on this side; the first cause is kept.
+
+        told: as for _lose.
+        """
         if self._cause is None:
-            self._cause = cause
+            # A copy, as the raised one refers to everything that its traceback does.
+            self._cause = cause.again()
+            self._told = told
             if isinstance(cause, ProtocolError):
                 self._tell(cause)
         self._do_close()
@@ -909,7 +872,7 @@ class Connection(AbstractChannel):
             return
         if self._cause is None:
             self._cause = AMQPConnectionException(0, 'the connection was closed by this program')
-            self._cause.told = True
+            self._told = self._closing = True
         self.connection = self.channels = self.transport = None
         # This wakes the threads that wait for the socket.
         transport.shutdown()
@@ -917,8 +880,8 @@ class Connection(AbstractChannel):
         heartbeats.unwatch(self)
         for channel_id, channel in list(channels.items()):
             if channel_id:
-                channel._lose(self._cause)
-        self._wake_those_ready()
+                channel._lose(self._cause, told=self._closing)
+        self._turns.wake_ready()
         self._free_descriptor()
 
     def _free_descriptor(self) -> None:
@@ -926,27 +889,21 @@ class Connection(AbstractChannel):
 
         Its number could be given to another file while a thread still waits for it.
         """
-        if self._ending is None or not self._reading.acquire(blocking=False):
-            return
-        try:
-            if not self.method_writer.lock.acquire(blocking=False):
-                return
-            try:
-                transport, self._ending = self._ending, None
-                if transport is not None:
-                    transport.release()
-            finally:
-                self.method_writer.lock.release()
-        finally:
-            self._reading.release()
+        if self._ending is not None:
+            lock = self.method_writer.lock
+            self._turns.lead(attempt, lock, turns.AT_ONCE, self._release_transport)
+
+    def _release_transport(self) -> None:
+        transport, self._ending = self._ending, None
+        if transport is not None:
+            transport.release()
 
     def _forked(self) -> None:
         """In a forked child: close the descriptor and nothing else."""
         # The locks may be held by threads that the child does not have.
-        self._reading = threading.RLock()
+        self._turns = Turns()
         self._numbering = threading.RLock()
         self.method_writer.lock = threading.RLock()
-        self._followers.clear()
         transport = self.transport or self._ending
         if transport is not None:
             # Closed now, it cannot be shut down under the parent.

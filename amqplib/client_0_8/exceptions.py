@@ -62,10 +62,7 @@ class AMQPException(Exception):
     amqp_reply_text: what happened, as the broker or this library words it.
     amqp_method_sig: (class id, method id) of the method that failed; (0, 0) if unknown.
     args: (code, text, signature, name of the method, as in 'Channel.queue_declare').
-    told: whether a call has raised it, so that close() need not.
     """
-
-    told = False
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ from io import BytesIO
 from struct import Struct
 from typing import Any, Callable, Optional, Union
 
+from amqplib.client_0_8 import turns
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import AT_ONCE, NEVER, Deadline
 from amqplib.client_0_8.deliveries import LARGEST_HEADER, Deliveries, ReadMethod
@@ -54,6 +55,7 @@ from amqplib.client_0_8.spec import (
     Signature,
 )
 from amqplib.client_0_8.transport import RECEIVE_SIZE, Octets, _AbstractTransport
+from amqplib.client_0_8.turns import attempt
 
 __all__ = ['MethodReader', 'MethodWriter']
 
@@ -487,6 +489,8 @@ class MethodWriter:
         self.lock = threading.RLock()
         # Frames that must not wait for the lock; whoever holds it sends them before it leaves.
         self._urgent: deque[bytes] = deque()
+        #: Whether an interrupt, such as Ctrl-C, cut a write.
+        self.interrupted = False
         # The deadline that cut a write.
         self._cut_by: Optional[WriteTimeout] = None
 
@@ -567,13 +571,9 @@ class MethodWriter:
             deadline = deadline.earlier(Deadline(self.write_timeout))
         remaining = deadline.remaining()
         if remaining is None:
-            self._send_alone(send, octets, deadline)
-        elif self.lock.acquire(timeout=remaining):
-            try:
+            with self.lock:
                 self._send_alone(send, octets, deadline)
-            finally:
-                self.lock.release()
-        else:
+        elif not attempt(self.lock, (remaining,), self._send_alone, send, octets, deadline):
             raise AMQPTimeout(0, f'other threads were sending for {deadline.seconds} s')
         if self._urgent:
             self.flush()
@@ -581,18 +581,26 @@ class MethodWriter:
     def _send_alone(
         self, send: Callable[[Any, Deadline], None], octets: Any, deadline: Deadline
     ) -> None:
-        with self.lock:
-            if self.dest.cut:
-                raise self._cut_short()
+        if self.dest.cut:
+            raise self._cut_short()
+        try:
             # A channel.open, for instance, must not overtake the close-ok that made its number
             # free.
-            try:
-                while self._urgent:
-                    self.dest.send(self._urgent[0], deadline)
-                    self._urgent.popleft()
-                send(octets, deadline)
-            except AMQPTimeout as error:
-                raise self._timed_out(error) from None
+            while self._urgent:
+                self._send_urgent(deadline)
+            send(octets, deadline)
+        except AMQPTimeout as error:
+            raise self._timed_out(error) from None
+        except BaseException:
+            self.interrupted = self.dest.cut
+            raise
+
+    def _send_urgent(self, deadline: Deadline) -> None:
+        if self.dest.cut:
+            raise self._cut_short()
+        if self._urgent:
+            self.dest.send(self._urgent[0], deadline)
+            self._urgent.popleft()
 
     def _timed_out(self, error: AMQPTimeout) -> AMQPTimeout:
         """Return the error for a write that ended so: by whether any of it was sent."""
@@ -630,16 +638,9 @@ class MethodWriter:
         What the socket does not take at once stays queued: a thread that reads must not wait
         here, as the broker may be waiting for it to read.
         """
-        while self._urgent and self.lock.acquire(blocking=False):
-            try:
-                if self.dest.cut:
-                    raise self._cut_short()
-                if self._urgent:
-                    self.dest.send(self._urgent[0], AT_ONCE)
-                    self._urgent.popleft()
-            except AMQPTimeout:
-                if self.dest.cut:
-                    raise
-                return
-            finally:
-                self.lock.release()
+        try:
+            while self._urgent and attempt(self.lock, turns.AT_ONCE, self._send_urgent, AT_ONCE):
+                pass
+        except AMQPTimeout:
+            if self.dest.cut:
+                raise

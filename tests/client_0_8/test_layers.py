@@ -20,6 +20,7 @@ ORDER = [
     'serialization',
     'basic_message',
     'deadline',
+    'turns',
     'addresses',
     'tls',
     'login',

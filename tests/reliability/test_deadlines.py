@@ -113,7 +113,7 @@ def test_signals_neither_shorten_nor_prolong_a_wait_while_another_thread_reads(
     connection = connect(broker)
     reader, follower = connection.channel(), connection.channel()
     worker = Worker(lambda: reader.wait(timeout=15))
-    poll(lambda: not connection._reading.acquire(blocking=False) or connection._reading.release())
+    poll(connection._turns.is_led)
     with about_a_second(), pytest.raises(amqp.AMQPTimeout):
         follower.wait(timeout=1)
     assert len(many_signals) >= 10

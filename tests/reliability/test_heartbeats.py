@@ -31,7 +31,7 @@ def fill(sock, octets):
     times = 0
     with contextlib.suppress(BlockingIOError):
         while True:
-            sock.send(octets)
+            sock.send(octets, getattr(socket, 'MSG_DONTWAIT', 0))
             times += 1
     return times
 

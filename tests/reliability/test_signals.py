@@ -79,7 +79,7 @@ def interrupt_a_follower(address):
     queue = reading.queue_declare(exclusive=True, auto_delete=False)[0]
     reading.basic_consume(queue, no_ack=True)
     worker = Worker(reading.wait)
-    poll(lambda: not connection._reading.acquire(blocking=False) or connection._reading.release())
+    poll(connection._turns.is_led)
     with interrupted():
         ready()
         channel.wait()

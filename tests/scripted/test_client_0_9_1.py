@@ -574,7 +574,7 @@ def test_what_the_broker_has_paused_gets_no_number(confirming):
         peer.expect_close()
 
     ours = confirming(script, write_timeout=0.1)
-    while ours.channel.active:
+    while ours.channel.active:  # it may have come with what came before
         ours.channel.wait(timeout=5)
     with pytest.raises(amqp.AMQPTimeout, match='paused'):
         publish(ours, 1)
