@@ -182,6 +182,8 @@ def check_after_restart(amqp, node, dial, publishers):
             assert len(publisher.confirmed) < publisher.sent
         else:
             assert len(publisher.confirmed) == publisher.sent
+        with pytest.raises(amqp.ConnectionLost):
+            publisher.channel.basic_get(publisher.queue)
     node.start()
     channel = dial().channel()
     for publisher in publishers:
