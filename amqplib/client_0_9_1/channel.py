@@ -322,8 +322,14 @@ class Channel(channel_0_8.Channel):
         allowed_methods: Optional[Sequence[Signature]] = None,
         timeout: Optional[float] = None,
     ) -> Any:
-        if self._confirms is None:
+        confirms = self._confirms
+        if confirms is None:
             return super().wait(allowed_methods, timeout)
+        if confirms.news and not self._telling:
+            # What another channel's wait has read is there already.
+            self._tell()
+            if allowed_methods is None:
+                return None
         try:
             return super().wait(allowed_methods, timeout)
         finally:

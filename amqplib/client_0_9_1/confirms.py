@@ -105,7 +105,7 @@ class Confirms:
         if last >= self._lowest:
             count += last + 1 - self._lowest
             if self._ahead:
-                known = {number for number in self._ahead if number <= last}
+                known = self._ahead_up_to(last)
                 self._ahead -= known
                 count -= len(known)
             self._go_on_from(last + 1)
@@ -113,6 +113,11 @@ class Confirms:
             self.news.append((last, True, ok))
         self.settled += count
         return True
+
+    def _ahead_up_to(self, last: int) -> set[int]:
+        if last - self._lowest < len(self._ahead):
+            return self._ahead.intersection(range(self._lowest, last + 1))
+        return {number for number in self._ahead if number <= last}
 
     def _open_up_to(self, last: int) -> list[int]:
         return [

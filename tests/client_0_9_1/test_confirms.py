@@ -63,6 +63,18 @@ def test_all_up_to_one_that_is_settled_itself():
     assert confirms.take_refused() == (1, 2, 3)
 
 
+@pytest.mark.parametrize('last', [1, 2, 3, 4, 5, 6, 7])
+def test_all_up_to_one_when_most_are_settled(last):
+    confirms = with_messages(7)
+    for number in (3, 4, 5, 6):
+        assert confirms.settle(number, False, True)
+    assert confirms.settle(last, True, True)
+    left = {1: 2, 7: 0}.get(last, 1)
+    assert confirms.outstanding == left
+    assert confirms.settle(0, True, False)
+    assert confirms.take_refused() == (1, 2, 7)[3 - left :]
+
+
 def test_those_that_were_passed_over_are_settled_once(monkeypatch):
     monkeypatch.setattr(confirms_module, '_FEW', 0)
     confirms = with_messages(8)

@@ -1,5 +1,6 @@
 """A real broker behind a proxy that breaks up, cuts, resets and stalls what passes."""
 
+import functools
 import socket
 import threading
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -214,9 +215,14 @@ def ends(octets, offset):
         yield offset
 
 
-@pytest.fixture(scope='module')
-def places(broker):
-    return Places(broker.address)
+#: Found out once.
+places_at = functools.lru_cache(Places)
+
+
+@pytest.fixture
+def places(address):
+    """The `Places` of the broker of the run."""
+    return places_at(address)
 
 
 @pytest.mark.parametrize('direction', [UP, DOWN])

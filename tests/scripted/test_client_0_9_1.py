@@ -486,6 +486,24 @@ def test_publishing_beyond_the_limit_waits_within_write_timeout(confirming):
     ours.connection.close()
 
 
+def test_room_for_one_is_enough_when_write_timeout_is_over(confirming):
+    """It waits for half of the window, but what fits is sent."""
+
+    def script(peer):
+        expect_publish(peer, 10)
+        peer.send_raw(confirm(1))
+        assert expect_publish(peer) == [b'0']
+        peer.send_raw(confirm(11, True))
+        peer.expect_close()
+
+    ours = confirming(script, 10, write_timeout=0.2)
+    publish(ours, 10)
+    with lasting(least=0.19, most=2):
+        assert publish(ours, 1) == [11]
+    ours.channel.wait_for_confirms(timeout=5)
+    ours.connection.close()
+
+
 def test_a_wait_for_confirms_that_runs_out_of_time_changes_nothing(confirming):
     def script(peer):
         expect_publish(peer, 2)
@@ -562,7 +580,8 @@ def test_what_the_broker_has_paused_gets_no_number(confirming):
         publish(ours, 1)
     ours.channel.wait_for_confirms(timeout=0)
     ours.broker.cue()
-    ours.channel.wait(timeout=5)
+    while not ours.channel.active:
+        ours.channel.wait(timeout=5)
     assert publish(ours, 1) == [1]
     ours.channel.wait_for_confirms(timeout=5)
     ours.connection.close()
@@ -724,6 +743,55 @@ def test_on_confirm_is_called_in_the_thread_that_uses_the_channel(confirming):
     ours.channel.wait_for_confirms(timeout=0)
     assert threads == [threading.current_thread()]
     ours.connection.close()
+
+
+@pytest.mark.parametrize('allowed', [None, [(60, 60)]], ids=['for anything', 'for a message'])
+def test_a_wait_tells_of_what_another_channel_has_read(confirming, allowed):
+    def script(peer):
+        peer.open_channel(2)
+        expect_publish(peer)
+        peer.send_raw(confirm(1))
+        peer.expect_method(2, 'tx.select')
+        peer.send_method(2, 'tx.select_ok')
+        peer.await_cue()
+        peer.send_content(1, 'basic.deliver', 'tag', 1, False, '', '', body=b'end')
+        peer.expect_close()
+
+    ours = confirming(script)
+    other = ours.connection.channel()
+    told = []
+
+    def on_confirm(*confirmation):
+        told.append(confirmation)
+        with pytest.raises(amqp.AMQPTimeout):
+            ours.channel.wait(timeout=0)  # it is being told, so this is no news
+        ours.broker.cue()
+
+    ours.channel.on_confirm = on_confirm
+    ours.channel.callbacks['tag'] = lambda message: told.append(message.body)
+    publish(ours, 1)
+    other.tx_select()
+    assert ours.channel.wait(allowed, timeout=5) is None
+    assert told[0] == (1, False, True)
+    if allowed is None:
+        assert len(told) == 1
+        ours.channel.wait(timeout=5)
+    assert told[1:] == [b'end']
+    ours.connection.close()
+
+
+def test_on_confirm_is_called_by_a_program_that_only_publishes(confirming):
+    def script(peer):
+        expect_publish(peer)
+        peer.send_raw(confirm(1))
+        peer.rest()
+
+    ours = confirming(script)
+    told = []
+    ours.channel.on_confirm = lambda *args: told.append(args) or 1 / 0
+    with lasting(most=5):
+        until_raised(lambda: publish(ours, 1), ZeroDivisionError)
+    assert told == [(1, False, True)]
 
 
 @pytest.mark.parametrize('limit', [None, 50])
