@@ -147,18 +147,32 @@ class Record:
 class RecordingSocket(socket.socket):
     """A socket that writes down what passes."""
 
-    def recv(self, size):
-        octets = super().recv(size)
+    def recv(self, size, *flags):
+        octets = super().recv(size, *flags)
         self.record.down.append((octets, len(self.record.up)))
         return octets
 
-    def send(self, octets):
-        sent = super().send(octets)
+    def recvmsg_into(self, buffers, ancillary_size, *flags):
+        return receive_into(self, buffers, *flags)
+
+    def send(self, octets, *flags):
+        sent = super().send(octets, *flags)
         self.record.up += bytes(octets[:sent])
         return sent
 
-    def sendmsg(self, pieces):
-        return self.send(b''.join(pieces))
+    def sendmsg(self, pieces, ancillary_data, *flags):
+        return self.send(b''.join(pieces), *flags)
+
+
+def receive_into(sock, buffers, *flags):
+    """Do what recvmsg_into() does, by recv()."""
+    octets = sock.recv(sum(map(len, buffers)), *flags)
+    offset = 0
+    for buffer in buffers:
+        piece = octets[offset : offset + len(buffer)]
+        buffer[: len(piece)] = piece
+        offset += len(piece)
+    return len(octets), [], 0, None
 
 
 def record(client, address):
@@ -185,16 +199,21 @@ class PlayedSocket(socket.socket):
 
     player = None
 
-    def recv(self, size):
+    def recv(self, size, flags=0):
+        if self.gettimeout() is None and not flags:
+            transport.wait_for(self, None, read=True)  # which knows when nothing will come
         octets = super().recv(min(size, self.player.most()))
         self.player.has_received(len(octets))
         return octets
 
-    def send(self, octets):
+    def recvmsg_into(self, buffers, ancillary_size, *flags):
+        return receive_into(self, buffers, *flags)
+
+    def send(self, octets, *flags):
         self.player.has_sent(bytes(octets))
         return len(octets)
 
-    def sendmsg(self, pieces):
+    def sendmsg(self, pieces, ancillary_data, *flags):
         return self.send(b''.join(pieces))
 
 

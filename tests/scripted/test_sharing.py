@@ -198,12 +198,16 @@ def test_close_by_one_thread_wakes_the_others(channels):
     assert sock.fileno() == -1
 
 
+def until(happened):
+    """Wait until a function returns something true."""
+    with lasting(most=5):
+        while not happened():
+            threading.Event().wait(0.001)
+
+
 def until_held(lock):
     """Wait until another thread holds a lock."""
-    with lasting(most=5):
-        while lock.acquire(blocking=False):
-            lock.release()
-            threading.Event().wait(0.001)
+    until(lambda: not lock.acquire(blocking=False) or lock.release())
 
 
 def test_reader_is_not_kept_waiting_by_a_write_that_is_stuck(channels):
@@ -222,7 +226,7 @@ def test_reader_is_not_kept_waiting_by_a_write_that_is_stuck(channels):
     body = bytes(24 << 20)
     writer = Caller(lambda: writing.basic_publish(amqp.Message(body), routing_key='q'))
     until_held(connection.method_writer.lock)
-    until_held(connection._reading)
+    until(connection._turns.is_led)
     with lasting(most=8):
         for _ in range(count):
             broker.cue()
@@ -256,7 +260,7 @@ def test_reader_that_cannot_answer_a_close_at_once_goes_on(channels):
     writer = Caller(lambda: writing.basic_publish(amqp.Message(body), routing_key='q'))
     until_held(connection.method_writer.lock)
     # Who waits for room to write reads meanwhile; it must not keep that from who waits to read.
-    until_held(connection._reading)
+    until(connection._turns.is_led)
     broker.cue()
     with lasting(most=2):
         waiting.wait(timeout=8)
