@@ -33,6 +33,7 @@ from amqplib.client_0_8.exceptions import (
 from amqplib.client_0_8.serialization import (
     AMQPReader,
     encode_acknowledgement,
+    encode_method,
     encode_publish,
 )
 from amqplib.client_0_8.spec import METHODS, Signature
@@ -608,7 +609,11 @@ class Channel(AbstractChannel):
             raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
         if ticket is None:
             ticket = self.default_ticket
-        payload = encode_publish(ticket, exchange, routing_key, mandatory, immediate)
+        try:
+            payload = encode_publish(ticket, exchange, routing_key, mandatory, immediate)
+        except TypeError:  # which does not say what is wrong
+            values = (ticket, exchange, routing_key, mandatory, immediate)
+            payload = encode_method(_BASIC_PUBLISH, values)
         connection, channel_id = self.connection, self.channel_id
         if self._cause is not None or connection is None or channel_id is None:
             self._raise_cause()
@@ -710,6 +715,7 @@ _BASIC_CONSUME = METHODS['basic.consume'].signature
 _BASIC_DELIVER = METHODS['basic.deliver'].signature
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_REJECT = METHODS['basic.reject']
+_BASIC_PUBLISH = METHODS['basic.publish']
 
 
 def check_callable(name: str, value: Any) -> None:

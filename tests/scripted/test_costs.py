@@ -11,6 +11,7 @@ import sys
 import time
 import tracemalloc
 from collections import Counter
+from typing import ClassVar
 
 import pytest
 from scripted_broker import VERSION_0_8, VERSION_0_9_1, delivery
@@ -34,10 +35,10 @@ PROPERTIES = b'\x90\0\x0atext/plain\x02'
 PATIENCE = 10
 
 #: Calls of Python functions for each message, with everything that they call.
-PUBLISH = 10
+PUBLISH = 9
 DELIVER = 7  # the callback is one of them
 ACKNOWLEDGE = 8  # beside those of the delivery
-GET = 45
+GET = 44
 
 #: Calls that do not come with each message: of what is remembered from the first time on, and of
 #: looking for what the broker may have sent.
@@ -55,7 +56,7 @@ class CountedSocket(socket.socket):
     """A socket that counts what it is asked to do."""
 
     __slots__ = ()
-    done = Counter()
+    done: ClassVar[Counter] = Counter()
 
 
 def counted(name):
