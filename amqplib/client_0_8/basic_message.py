@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from amqplib.client_0_8.serialization import GenericContent, named
 from amqplib.client_0_8.spec import BASIC_PROPERTIES
@@ -15,7 +15,22 @@ Body = Union[str, bytes, bytearray, memoryview]
 DEFAULT_ENCODING = 'UTF-8'
 
 #: In the first octet of the property flags.
-_CONTENT_ENCODING_FLAG = 0x80 >> [name for name, _ in BASIC_PROPERTIES].index('content_encoding')
+CONTENT_ENCODING_FLAG = 0x80 >> [name for name, _ in BASIC_PROPERTIES].index('content_encoding')
+
+
+class _DeliveryProperty:
+    """Attribute access to an entry of delivery_info; one that is assigned goes before it."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, message: Optional[Message], owner: type) -> Any:
+        if message is None:
+            return self
+        try:
+            return message.delivery_info[self._name]
+        except KeyError:
+            raise AttributeError(self._name) from None
 
 
 class Message(GenericContent):
@@ -45,6 +60,12 @@ class Message(GenericContent):
     PROPERTIES = BASIC_PROPERTIES
 
     delivery_info: dict[str, Any]
+
+    # Those that programs look at for each message. Others, and what is absent, take the way of
+    # __getattr__, which costs more.
+    channel = _DeliveryProperty()
+    consumer_tag = _DeliveryProperty()
+    delivery_tag = _DeliveryProperty()
 
     def __init__(self, body: Body = '', children: Any = None, **properties: Any) -> None:
         if not self._NAMES.issuperset(properties):
@@ -121,11 +142,6 @@ class Message(GenericContent):
         if isinstance(body, (bytes, bytearray)):
             return body
         raise TypeError(f'body: {type(body).__name__!r} is not a str or bytes')
-
-    def has_encoding(self) -> bool:
-        """Return whether there may be a content_encoding, without decoding the properties."""
-        raw = self._raw_properties
-        return raw is None or raw[0] & _CONTENT_ENCODING_FLAG != 0
 
     def decode_body(self) -> None:
         """Make text of the body where content_encoding names how; else leave it as it is."""

@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.exceptions import ProtocolError
-from amqplib.client_0_8.serialization import AMQPReader, decode_arguments
+from amqplib.client_0_8.serialization import AMQPReader, decode_arguments, encode_once
 from amqplib.client_0_8.spec import (
     DEFAULT_FRAME_MAX,
     FRAME_BODY,
@@ -52,9 +52,20 @@ ReadMethod = tuple[int, Signature, AMQPReader, Optional[Message]]
 
 
 class DeliveryArguments(AMQPReader):
-    """The arguments of a delivery; its message has them as delivery_info already."""
+    """The arguments of a delivery; its message has them as delivery_info already.
+
+    So there are octets to read only for those who ask, such as handlers of subclasses.
+    """
 
     decoded = True
+    message: Message
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ('_data', 'input'):
+            raise AttributeError(name)
+        values = (self.message.delivery_info[field] for field in _FIELDS)
+        self.input = self._data = encode_once(_DELIVER, *values)[len(_DELIVER.prefix) :]
+        return self._data
 
 
 _new_arguments = DeliveryArguments.__new__
@@ -69,11 +80,10 @@ def delivery_info(values: tuple[Any, ...]) -> dict[str, Any]:
 class _Shape:
     """Where things are in a delivery with a certain method frame header and consumer tag."""
 
-    __slots__ = ('arguments_end', 'body_lead', 'channel', 'properties', 'unpack')
+    __slots__ = ('body_lead', 'channel', 'properties', 'unpack')
 
     def __init__(self, channel: int, size: int, tag_size: int) -> None:
         self.channel = channel
-        self.arguments_end = _FRAME.size + size
         # The signature and the consumer tag; delivery tag and bits; exchange, routing key, the
         # end of the frame, type and channel of the next one; size, class and weight of the
         # content header, size of the body.
@@ -144,29 +154,31 @@ class Deliveries:
                 'routing_key': routing_key,
             }
             arguments = _new_arguments(DeliveryArguments)
-            arguments.input = arguments._data = data[
-                offset + _ARGUMENTS : offset + shape.arguments_end
-            ]
+            arguments.message = message
             queue.append((shape.channel, _SIGNATURE, arguments, message))
             offset = body_end + 1
 
     def learn(self, data: bytes, offset: int, message: Message) -> AMQPReader:
         """Return the arguments of a whole delivery at the offset, and remember what it is like.
 
-        If they are wrong, nothing is remembered, and whoever decodes them finds out.
+        If they are wrong, or would not be the same octets if they were written, nothing is
+        remembered, and whoever decodes them finds out.
         """
         _, channel, size = _FRAME.unpack_from(data, offset)
-        arguments = DeliveryArguments(data[offset + _ARGUMENTS : offset + _FRAME.size + size])
+        octets = data[offset + _ARGUMENTS : offset + _FRAME.size + size]
         try:
-            values = decode_arguments(_DELIVER, arguments)
-        except ProtocolError:
-            return AMQPReader(arguments._data)
+            values = decode_arguments(_DELIVER, AMQPReader(octets))
+            written = encode_once(_DELIVER, *values)
+        except (ProtocolError, ValueError):
+            return AMQPReader(octets)
+        if written != _DELIVER.prefix + octets:
+            return AMQPReader(octets)
         message.delivery_info = delivery_info(values)
-        arguments._offset = 0
+        arguments = DeliveryArguments(octets)
         for remembered in (self.shapes, self._tags, self._sources):
             if len(remembered) >= MOST_REMEMBERED:
                 remembered.clear()
-        shape = _Shape(channel, size, arguments._data[0])
+        shape = _Shape(channel, size, octets[0])
         lead, _, _, source, *_ = shape.unpack(data, offset)
         self.shapes[data[offset : offset + _FRAME.size]] = shape
         self._tags[lead] = values[0]

@@ -69,6 +69,7 @@ class NothingIsKnown(method_framing.Deliveries):
 def values_of(args, message):
     """Return the values of the fields of a delivery, or why they cannot be decoded."""
     if args.decoded:
+        assert args.input == encode_once(DELIVER, *message.delivery_info.values())[4:]
         assert decode_arguments(DELIVER, args) == tuple(message.delivery_info.values())
         return message.delivery_info
     try:
@@ -96,7 +97,6 @@ def read(portions, knowing=True):
         (
             channel,
             signature,
-            args.input,
             message and (values_of(args, message), message._serialize_properties(), message.body),
         )
         for channel, signature, args, message in reader.queue

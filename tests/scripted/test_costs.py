@@ -36,9 +36,9 @@ PATIENCE = 10
 
 #: Calls of Python functions for each message, with everything that they call.
 PUBLISH = 9
-DELIVER = 7  # the callback is one of them
+DELIVER = 6  # the callback is one of them
 ACKNOWLEDGE = 8  # beside those of the delivery
-GET = 44
+GET = 43
 
 #: Calls that do not come with each message: of what is remembered from the first time on, and of
 #: looking for what the broker may have sent.
