@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Optional, Union
 
 from amqplib.client_0_8.serialization import GenericContent, named
-from amqplib.client_0_8.spec import BASIC_PROPERTIES
+from amqplib.client_0_8.spec import BASIC_PROPERTIES, METHODS
 
 __all__ = ['Message']
 
@@ -18,8 +18,28 @@ DEFAULT_ENCODING = 'UTF-8'
 CONTENT_ENCODING_FLAG = 0x80 >> [name for name, _ in BASIC_PROPERTIES].index('content_encoding')
 
 
+#: The fields of basic.deliver, which are in delivery_info.
+DELIVERY_FIELDS = tuple(name for name, _ in METHODS['basic.deliver'].fields)
+
+
 class _DeliveryProperty:
     """Attribute access to an entry of delivery_info; one that is assigned goes before it."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+        self._index = DELIVERY_FIELDS.index(name)
+
+    def __get__(self, message: Optional[Message], owner: type) -> Any:
+        if message is None:
+            return self
+        delivery = message._delivery
+        if delivery is not None:
+            return delivery[self._index]
+        return message._from_delivery_info(self._name)
+
+
+class _ChannelProperty(_DeliveryProperty):
+    """The channel of a delivery, likewise."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -27,10 +47,9 @@ class _DeliveryProperty:
     def __get__(self, message: Optional[Message], owner: type) -> Any:
         if message is None:
             return self
-        try:
-            return message.delivery_info[self._name]
-        except KeyError:
-            raise AttributeError(self._name) from None
+        if message._delivery is not None and message._channel is not None:
+            return message._channel
+        return message._from_delivery_info(self._name)
 
 
 class Message(GenericContent):
@@ -59,11 +78,15 @@ class Message(GenericContent):
 
     PROPERTIES = BASIC_PROPERTIES
 
-    delivery_info: dict[str, Any]
+    # The values of DELIVERY_FIELDS, and the channel, of a delivery until its delivery_info is
+    # looked at: many programs never do.
+    _delivery: Optional[tuple[Any, ...]] = None
+    _channel: Any = None
+    _delivery_info: Optional[dict[str, Any]] = None
 
     # Those that programs look at for each message. Others, and what is absent, take the way of
     # __getattr__, which costs more.
-    channel = _DeliveryProperty()
+    channel = _ChannelProperty()
     consumer_tag = _DeliveryProperty()
     delivery_tag = _DeliveryProperty()
 
@@ -82,13 +105,33 @@ class Message(GenericContent):
         message.body = body or ''
         return message
 
+    @property
+    def delivery_info(self) -> dict[str, Any]:
+        """Where a received message came from, by name."""
+        if self._delivery is not None:
+            self._delivery_info = dict(zip(DELIVERY_FIELDS, self._delivery))
+            if self._channel is not None:
+                self._delivery_info['channel'] = self._channel
+            self._delivery = None
+        if self._delivery_info is None:
+            raise AttributeError('delivery_info')
+        return self._delivery_info
+
+    @delivery_info.setter
+    def delivery_info(self, info: dict[str, Any]) -> None:
+        self._delivery_info = info
+        self._delivery = None
+
+    def _from_delivery_info(self, name: str) -> Any:
+        if self._delivery_info is None or name not in self._delivery_info:
+            raise AttributeError(name)
+        return self._delivery_info[name]
+
     def __getattr__(self, name: str) -> Any:
-        # Asked when there is no such attribute and no such property. delivery_info itself is
-        # looked up in __dict__, as it may be missing too (also while unpickling).
-        delivery_info = self.__dict__.get('delivery_info')
-        if delivery_info is not None and name in delivery_info:
-            return delivery_info[name]
-        raise AttributeError(name)
+        # Asked when there is no such attribute and no such property.
+        if self._delivery is not None and name != 'delivery_info':
+            self.delivery_info  # noqa: B018 - makes the dict
+        return self._from_delivery_info(name)
 
     def __eq__(self, other: object) -> bool:
         if not hasattr(other, 'properties') or not hasattr(other, 'body'):
@@ -99,17 +142,21 @@ class Message(GenericContent):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        if 'delivery_info' in state:
+        for name in ('_delivery', '_delivery_info', '_channel'):
+            state.pop(name, None)
+        info = getattr(self, 'delivery_info', None)
+        if info is not None:
             # A channel belongs to its process.
             state['delivery_info'] = {
-                name: value for name, value in self.delivery_info.items() if name != 'channel'
+                name: value for name, value in info.items() if name != 'channel'
             }
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        if 'properties' in state:  # as amqplib 1.0.2 pickled them
-            self.properties = state.pop('properties')
+        for name in ('properties', 'delivery_info'):  # amqplib 1.0.2 pickled both like this
+            if name in state:
+                setattr(self, name, state.pop(name))
         self.__dict__.update(state)
 
     def __copy__(self) -> Message:

@@ -825,6 +825,7 @@ class Connection(AbstractChannel):
         try:
             if self.transport is not None:
                 self._closing = True
+                self.method_reader.deliveries.targets.clear()
                 self._call('connection.close', *values, timeout=deadline)
         except AMQPConnectionException:
             raise  # of which a WriteTimeout is one

@@ -186,7 +186,8 @@ class MethodReader:
         self.message_class = message_class
         self.queue: deque[ReadMethod] = deque()
         self.running = True
-        self._deliveries = Deliveries(message_class)
+        #: Where deliveries are known from, and where to put them.
+        self.deliveries = Deliveries(message_class)
         # The one that was used last, for the next content that comes in parts.
         self._spare_body: Optional[_Body] = None
         #: What to do with a broker that does not speak this version of AMQP.
@@ -214,8 +215,13 @@ class MethodReader:
 
     def read_method(self) -> ReadMethod:
         """Return the next method; waits until there is one."""
-        while not self.queue:
-            self.receive(NEVER)
+        # Who reads here wants to see all of them.
+        targets, self.deliveries.targets = self.deliveries.targets, {}
+        try:
+            while not self.queue:
+                self.receive(NEVER)
+        finally:
+            self.deliveries.targets = targets
         return self.queue.popleft()
 
     def receive(self, deadline: Deadline) -> None:
@@ -255,13 +261,13 @@ class MethodReader:
     def _parse(self, data: bytes) -> int:
         """Take whole frames and parts of body frames; return where they end."""
         offset, end = 0, len(data)
-        known = self._deliveries.shapes
+        known = self.deliveries.shapes
         if self._open_frame is not None:
             offset = self._continue_frame(data, 0)
         while end - offset >= _FRAME.size:
             following = offset
             if data[offset : offset + _FRAME.size] in known and not self.partial_messages:
-                following = self._deliveries.take(data, offset, self.body_limit, self.queue)
+                following = self.deliveries.take(data, offset, self.body_limit, self.queue)
             if following == offset:
                 following = self._take_next(data, offset)
                 if following == offset:
@@ -339,7 +345,7 @@ class MethodReader:
         )
         signature = _CONTENT_PREFIXES[data[start : start + 4]]
         if signature == _DELIVER:
-            arguments = self._deliveries.learn(data, start - _FRAME.size, content)
+            arguments = self.deliveries.learn(data, start - _FRAME.size, content)
         else:
             arguments = AMQPReader(data[start + 4 : end])
         self.queue.append((channel, signature, arguments, content))

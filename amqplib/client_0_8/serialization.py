@@ -404,8 +404,6 @@ class AMQPReader:
 
     # Here, as a reader is made for every method that arrives.
     _offset = bits = bitcount = 0
-    #: Whether what there is to read was decoded already, and is elsewhere.
-    decoded = False
 
     def __init__(self, source: Any) -> None:
         self.input = source
