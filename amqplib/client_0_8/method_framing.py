@@ -96,13 +96,15 @@ class _Body:
     def __init__(self) -> None:
         self._buffer = BytesIO()
         self._size = 0
-        # How far the buffer may be filled without growing.
+        # How far the buffer may be filled without growing; never less than the size.
         self._capacity = 0
 
     def add(self, octets: Octets) -> None:
         """Take the next octets."""
         self._buffer.write(octets)
         self._size += len(octets)
+        if self._size > self._capacity:
+            self._capacity = self._size
 
     def receive(self, most: int, source: _AbstractTransport, deadline: Deadline) -> int:
         """Receive up to so many octets to where they belong; return how many that were.

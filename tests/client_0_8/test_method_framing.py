@@ -363,6 +363,35 @@ def test_wrong_end_behind_a_large_body_frame_is_noticed():
         assert error[:2] == (ProtocolError, 501)
 
 
+def test_end_of_a_frame_that_comes_late_spoils_nothing():
+    octets = bytes(range(1, 251)) * 400
+    frames = content(1, DELIVER, octets, size=4096)
+    behind_first_payload = len(frames[0] + frames[1] + frames[2]) - 1
+    data = b''.join(frames)
+    portions = [FIRST, data[:behind_first_payload], data[behind_first_payload:]]
+    methods, error = outcome(portions)
+    assert error is None
+    assert methods[1][-1] == octets
+
+
+@pytest.mark.parametrize('into', [False, True])
+def test_memory_of_a_large_body_is_not_kept(into):
+    source = Source([FIRST], receives_into=into)
+    reader = MethodReader(source)
+    reader.body_limit = 131072
+    frames = content(1, DELIVER, bytes(8 * 1024 * 1024), size=131072)
+    source.portions += split(b''.join(frames), 131072)
+    del frames
+    tracemalloc.start()
+    try:
+        while source.portions:
+            reader.receive(NEVER)
+        reader.queue.clear()
+        assert tracemalloc.get_traced_memory()[0] < 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
 def test_bodies_that_were_read_stay_as_they_are():
     source = Source([FIRST], receives_into=True)
     reader = MethodReader(source)
