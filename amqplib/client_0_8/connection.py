@@ -564,7 +564,7 @@ class Connection(AbstractChannel):
         """Have methods in the queue; return the error that is behind them, if there is one."""
         try:
             if self.method_writer.pending:
-                self._flush()
+                self.method_writer.flush()
             if self.method_writer.pending:
                 self._receive_for_a_while(deadline)
             else:
@@ -572,13 +572,6 @@ class Connection(AbstractChannel):
         except AMQPConnectionException as error:
             return error
         return None
-
-    def _flush(self) -> None:
-        """Send what could not be sent before, if it can be sent now."""
-        try:
-            self.method_writer.flush()
-        except AMQPTimeout as error:
-            raise WriteTimeout(*error.args) from None
 
     def _receive_for_a_while(self, deadline: Deadline) -> None:
         """Receive, but come back soon to send what is still to be sent."""

@@ -616,8 +616,19 @@ class MethodWriter:
             # Whoever cut it says why; what the broker said may still have to be read.
             self.pending.clear()
         if self.pending:
-            self.dest.send(self.pending[0], deadline)
-            self.pending.popleft()
+            sent = self.dest.sent
+            try:
+                self.dest.send(self.pending[0], deadline)
+            finally:
+                # Also if an interrupt comes right behind it: it must not be sent again.
+                if self.dest.sent != sent:
+                    self.pending.popleft()
+
+    def _send_urgent_at_once(self) -> None:
+        # TLS has begun a write before it finds that there is no room for it.
+        if not self.dest.cut and not self.dest.is_ready(0, write=True)[1]:
+            raise AMQPTimeout(0, 'the socket is full')
+        self._send_urgent(AT_ONCE)
 
     def _timed_out(self, error: AMQPTimeout) -> AMQPTimeout:
         """Return the error for a write that ended so: by whether any of it was sent."""
@@ -651,8 +662,8 @@ class MethodWriter:
         here, as the broker may be waiting for it to read.
         """
         try:
-            while self.pending and attempt(self.lock, turns.AT_ONCE, self._send_urgent, AT_ONCE):
+            while self.pending and attempt(self.lock, turns.AT_ONCE, self._send_urgent_at_once):
                 pass
-        except AMQPTimeout:
+        except AMQPTimeout as error:
             if self.dest.cut:
-                raise
+                raise self._timed_out(error) from None

@@ -17,6 +17,7 @@ from amqplib.client_0_8.exceptions import (
     ConnectionLost,
     ProtocolError,
     ProtocolVersionRefused,
+    WriteTimeout,
 )
 from amqplib.client_0_8.method_framing import MethodReader, MethodWriter
 from amqplib.client_0_8.serialization import AMQPWriter
@@ -711,9 +712,14 @@ class Recorder:
     def __init__(self):
         self.writes = []
         self.deadlines = []
+        self.sent = 0
         self.cut = False
         self.error = None
         self.meanwhile = lambda: None
+        self.has_room = True
+
+    def is_ready(self, seconds, write):
+        return False, self.has_room
 
     def send(self, octets, deadline=NEVER):
         self.send_pieces([octets], deadline)
@@ -724,6 +730,11 @@ class Recorder:
         self.meanwhile()
         self.writes.append(b''.join(pieces))
         self.deadlines.append(deadline)
+        self.sent += 1
+        self.behind()
+
+    def behind(self):
+        pass
 
 
 def writer_to(dest, frame_max=4096):
@@ -915,6 +926,50 @@ def test_nothing_follows_a_write_that_was_cut():
     writer.write_soon(1, b'\0\x5a\0\x0a')
     assert not writer.pending
     assert dest.writes == []
+
+
+def test_what_must_go_soon_is_not_begun_where_there_is_no_room():
+    # TLS could not take it back.
+    dest = Recorder()
+    writer = writer_to(dest)
+    dest.has_room = False
+    writer.write_soon(1, b'\0\x14\0\x29')
+    assert dest.writes == []
+    dest.has_room = True
+    writer.flush()
+    assert len(dest.writes) == 1
+
+
+def test_what_must_go_soon_and_is_cut_says_so():
+    dest = Recorder()
+    writer = writer_to(dest)
+
+    def cut():
+        dest.cut = True
+        raise AMQPTimeout(0, 'nothing could be sent')
+
+    dest.meanwhile = cut
+    with pytest.raises(WriteTimeout):
+        writer.write_soon(1, b'\0\x14\0\x29')
+
+
+@pytest.mark.parametrize('soon', [True, False])
+def test_what_must_go_soon_is_sent_once_if_an_interrupt_comes_right_behind(soon):
+    dest = Recorder()
+    writer = writer_to(dest)
+
+    def interrupt():
+        del dest.behind
+        raise KeyboardInterrupt
+
+    dest.has_room = soon
+    dest.behind = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        writer.write_soon(1, b'\0\x14\0\x29')
+        writer.write_method(1, (90, 10))
+    dest.has_room = True
+    writer.flush()
+    assert len(dest.writes) == 1
 
 
 def test_error_of_the_transport_is_the_caller_s_and_the_lock_is_free_again():
