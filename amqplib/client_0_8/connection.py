@@ -537,6 +537,7 @@ class Connection(AbstractChannel):
         transport = self.transport
         if transport is None:
             return  # closed just now, by another thread
+        failure = None
         try:
             failure = None if self.method_reader.queue else self._read(deadline)
             transport.torn = True
@@ -549,8 +550,11 @@ class Connection(AbstractChannel):
         except AMQPConnectionException as error:
             self._fail(error)
         except Exception:
-            # From what a subclass does with a method at once; the others are still queued.
+            # From what a program does with a method at once; the others are still queued, unless
+            # an error behind them ends the connection.
             transport.torn = False
+            if failure is not None:
+                self._fail(failure)
             raise
         except BaseException:
             if transport.torn:
@@ -690,8 +694,8 @@ class Connection(AbstractChannel):
         try:
             self.method_writer.write_soon(channel_id, payload)
         except AMQPException as error:
+            # Not raised: it is for the program, and here may be any thread, or an interrupt.
             self._write_failed(error)
-            self._raise_cause()
 
     def _write_failed(self, error: AMQPException) -> None:
         """Close the connection after a write failed; raise the error if it need not be closed."""

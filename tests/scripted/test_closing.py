@@ -911,6 +911,47 @@ def test_nothing_is_written_though_the_broker_reads_again(session, failure):
     assert whole.startswith(seen[0])
 
 
+def cannot_answer(connection, monkeypatch):
+    def write_soon(channel, payload):
+        raise amqp.ConnectionLost(0, 'it broke')
+
+    monkeypatch.setattr(connection.method_writer, 'write_soon', write_soon)
+
+
+def test_answer_that_fails_behind_a_reply_is_told_by_close(session, monkeypatch):
+    def script(peer):
+        peer.open_channel(2)
+        peer.expect_method(1, 'tx.select')
+        reply = method(1, 'tx.select_ok')
+        peer.send_raw(reply + method(2, 'channel.close', *CHANNEL_REASON[:2], 50, 10))
+        peer.rest()
+
+    ours = session(script)
+    ours.connection.channel(2)
+    cannot_answer(ours.connection, monkeypatch)
+    ours.channel.tx_select()
+    with pytest.raises(amqp.ConnectionLost, match='it broke'):
+        ours.connection.close()
+    ours.connection.close()
+
+
+def test_interrupt_passes_where_the_channel_cannot_be_given_up_properly(session, monkeypatch):
+    def script(peer):
+        peer.expect_method(1, 'tx.select')
+        peer.rest()
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    ours = session(script)
+    cannot_answer(ours.connection, monkeypatch)
+    monkeypatch.setattr(ours.connection, '_wait_until', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        ours.channel.tx_select()
+    with pytest.raises(amqp.ConnectionLost, match='it broke'):
+        ours.connection.close()
+
+
 def test_flood_after_a_failed_write_is_not_read_for_ever(session, monkeypatch):
     """The client looks for the reason in what has arrived, within a limit of time and size."""
     messages = delivery(1, 'tag', body=bytes(1000)) * 1000
