@@ -815,24 +815,26 @@ class Connection(AbstractChannel):
         values = (reply_code, reply_text, *method_sig)
         self._encode('connection.close', *values)  # before anything is changed
         remaining = deadline.remaining()
-        if not self._closer.acquire(timeout=-1 if remaining is None else remaining):
-            text = f'another thread did not end its close() within {timeout} s'
-            self._fail(AMQPTimeout(0, text))
-            self._raise_cause()
+        seconds = -1.0 if remaining is None else remaining
         try:
-            if self.transport is not None:
-                self._closing = True
-                self._call('connection.close', *values, timeout=deadline)
+            alone = attempt(self._closer, (seconds,), self._ask_to_close, values, deadline)
         except AMQPConnectionException:
             raise  # of which a WriteTimeout is one
         except AMQPTimeout as error:
             # Perhaps it could not even be sent.
             self._fail(error, told=True)
             raise
-        finally:
-            self._closer.release()
+        if not alone:
+            text = f'another thread did not end its close() within {timeout} s'
+            self._fail(AMQPTimeout(0, text))
+            self._raise_cause()
         if self._unheard is not None and not self._unheard._told:
             self._unheard._raise_cause()
+
+    def _ask_to_close(self, values: tuple[Any, ...], deadline: Deadline) -> None:
+        if self.transport is not None:  # else another thread has closed it meanwhile
+            self._closing = True
+            self._call('connection.close', *values, timeout=deadline)
 
     def _close_ok(self, args: AMQPReader) -> None:
         self._do_close()

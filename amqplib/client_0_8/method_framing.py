@@ -103,8 +103,7 @@ class _Body:
         """Take the next octets."""
         self._buffer.write(octets)
         self._size += len(octets)
-        if self._size > self._capacity:
-            self._capacity = self._size
+        self._capacity = max(self._capacity, self._size)
 
     def receive(self, most: int, source: _AbstractTransport, deadline: Deadline) -> int:
         """Receive up to so many octets to where they belong; return how many that were.

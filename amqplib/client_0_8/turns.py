@@ -28,7 +28,7 @@ def attempt(lock: Any, seconds: tuple[float], work: Callable[..., Any], *args: A
     taken: list[bool] = []
     try:
         # In one step: either the lock is not taken, or the list says that it is.
-        taken = [*map(lock.acquire, _WAIT, seconds)]
+        taken += map(lock.acquire, _WAIT, seconds)
         if taken[0]:
             work(*args)
         return taken[0]
@@ -56,7 +56,7 @@ class Turns:
         taken: list[bool] = []
         try:
             # As attempt() does, without a call more for each wait.
-            taken = [*map(self._lock.acquire, _WAIT, AT_ONCE)]
+            taken += map(self._lock.acquire, _WAIT, AT_ONCE)
             if taken[0]:
                 self.handed_over = False
                 work(*args)

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 import socket
+import sys
 import threading
 import time
 
@@ -909,6 +910,28 @@ def test_nothing_is_written_though_the_broker_reads_again(session, failure):
     whole = whole_publish(body, 131072)
     assert len(seen[0]) < len(whole)
     assert whole.startswith(seen[0])
+
+
+def test_interrupt_right_behind_the_lock_of_close_does_not_keep_it(session):
+    def script(peer):
+        peer.expect_close()
+
+    def interrupt(frame, event, called):
+        if event == 'c_return' and called.__name__ == 'acquire' and frame.f_code is code:
+            raise KeyboardInterrupt
+
+    ours = session(script)
+    code = amqp.Connection.close.__code__
+    sys.setprofile(interrupt)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            ours.connection.close()
+    finally:
+        sys.setprofile(None)
+    other = threading.Thread(target=ours.connection.close, daemon=True)
+    other.start()
+    other.join(5)
+    assert not other.is_alive()
 
 
 def cannot_answer(connection, monkeypatch):
