@@ -713,20 +713,18 @@ class Connection(AbstractChannel):
         """Send a heartbeat, unless a write is in progress (called by the heartbeat thread)."""
         try:
             attempt(self.method_writer.lock, AT_ONCE, self._send_heartbeat_alone)
+            # What a reading thread has left to this one meanwhile.
+            self.method_writer.flush()
+        except AMQPException as error:
+            self._write_failed(error)
         finally:
             self._free_descriptor()
 
     def _send_heartbeat_alone(self) -> None:
         transport = self.method_writer.dest
-        try:
-            if not transport.cut:
-                # If the socket is full, the peer has more to read than a heartbeat.
-                transport.send_at_once(HEARTBEAT_FRAME)
-        except ConnectionLost as error:
-            try:
-                self._read_last_words()
-            finally:
-                self._fail(error)
+        if not transport.cut:
+            # If the socket is full, the peer has more to read than a heartbeat.
+            transport.send_at_once(HEARTBEAT_FRAME)
 
     def _went_silent(self, seconds: float) -> None:
         """Give up, as nothing was heard for so long (called by the heartbeat thread)."""
