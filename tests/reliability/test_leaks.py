@@ -209,7 +209,7 @@ def test_opened_and_closed_connections_leave_nothing(address, heartbeat):
 
     # Beside one that stays, so that the heartbeat thread does too.
     with amqp.Connection(host=address, heartbeat=heartbeat):
-        repeat(100, open_and_close)
+        repeat(200, open_and_close)
 
 
 def test_dropped_connections_leave_nothing_once_they_are_collected(address):
