@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import replay
+from scripted.checks import scarce_memory
 from scripted.conftest import _frozen  # noqa: F401
 
 import amqplib.client_0_8 as amqp_0_8
@@ -13,6 +14,13 @@ from amqplib import client_0_9_1
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(no_leaks):
     """Check each test for descriptors and threads that it leaves."""
+
+
+@pytest.fixture(autouse=True)
+def _little_memory():
+    """Let the system refuse what is only announced."""
+    with scarce_memory():
+        yield
 
 
 @pytest.fixture(scope='package', params=[amqp_0_8, client_0_9_1], ids=['0-8', '0-9-1'])
