@@ -12,7 +12,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, Union
 
 from amqplib.client_0_8 import spec
-from amqplib.client_0_8.basic_message import Message
+from amqplib.client_0_8.basic_message import CONTENT_ENCODING_FLAG, Message
 from amqplib.client_0_8.deadline import NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
     AMQPConnectionException,
@@ -182,7 +182,8 @@ class AbstractChannel:
             )
         if content is None:
             return handler(self, args)
-        if self.auto_decode and content.has_encoding():
+        raw = content._raw_properties
+        if self.auto_decode and (raw is None or raw[0] & CONTENT_ENCODING_FLAG):
             content.decode_body()
         return handler(self, args, content)
 

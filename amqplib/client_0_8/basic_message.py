@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from amqplib.client_0_8.serialization import GenericContent, named
-from amqplib.client_0_8.spec import BASIC_PROPERTIES
+from amqplib.client_0_8.spec import BASIC_PROPERTIES, METHODS
 
 __all__ = ['Message']
 
@@ -15,7 +15,41 @@ Body = Union[str, bytes, bytearray, memoryview]
 DEFAULT_ENCODING = 'UTF-8'
 
 #: In the first octet of the property flags.
-_CONTENT_ENCODING_FLAG = 0x80 >> [name for name, _ in BASIC_PROPERTIES].index('content_encoding')
+CONTENT_ENCODING_FLAG = 0x80 >> [name for name, _ in BASIC_PROPERTIES].index('content_encoding')
+
+
+#: The fields of basic.deliver, which are in delivery_info.
+DELIVERY_FIELDS = tuple(name for name, _ in METHODS['basic.deliver'].fields)
+
+
+class _DeliveryProperty:
+    """Attribute access to an entry of delivery_info; one that is assigned goes before it."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+        self._index = DELIVERY_FIELDS.index(name)
+
+    def __get__(self, message: Optional[Message], owner: type) -> Any:
+        if message is None:
+            return self
+        delivery = message._delivery
+        if delivery is not None:
+            return delivery[self._index]
+        return message._from_delivery_info(self._name)
+
+
+class _ChannelProperty(_DeliveryProperty):
+    """The channel of a delivery, likewise."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, message: Optional[Message], owner: type) -> Any:
+        if message is None:
+            return self
+        if message._delivery is not None and message._channel is not None:
+            return message._channel
+        return message._from_delivery_info(self._name)
 
 
 class Message(GenericContent):
@@ -44,7 +78,17 @@ class Message(GenericContent):
 
     PROPERTIES = BASIC_PROPERTIES
 
-    delivery_info: dict[str, Any]
+    # The values of DELIVERY_FIELDS, and the channel, of a delivery until its delivery_info is
+    # looked at: many programs never do.
+    _delivery: Optional[tuple[Any, ...]] = None
+    _channel: Any = None
+    _delivery_info: Optional[dict[str, Any]] = None
+
+    # Those that programs look at for each message. Others, and what is absent, take the way of
+    # __getattr__, which costs more.
+    channel = _ChannelProperty()
+    consumer_tag = _DeliveryProperty()
+    delivery_tag = _DeliveryProperty()
 
     def __init__(self, body: Body = '', children: Any = None, **properties: Any) -> None:
         if not self._NAMES.issuperset(properties):
@@ -61,13 +105,33 @@ class Message(GenericContent):
         message.body = body or ''
         return message
 
+    @property
+    def delivery_info(self) -> dict[str, Any]:
+        """Where a received message came from, by name."""
+        if self._delivery is not None:
+            self._delivery_info = dict(zip(DELIVERY_FIELDS, self._delivery))
+            if self._channel is not None:
+                self._delivery_info['channel'] = self._channel
+            self._delivery = None
+        if self._delivery_info is None:
+            raise AttributeError('delivery_info')
+        return self._delivery_info
+
+    @delivery_info.setter
+    def delivery_info(self, info: dict[str, Any]) -> None:
+        self._delivery_info = info
+        self._delivery = None
+
+    def _from_delivery_info(self, name: str) -> Any:
+        if self._delivery_info is None or name not in self._delivery_info:
+            raise AttributeError(name)
+        return self._delivery_info[name]
+
     def __getattr__(self, name: str) -> Any:
-        # Asked when there is no such attribute and no such property. delivery_info itself is
-        # looked up in __dict__, as it may be missing too (also while unpickling).
-        delivery_info = self.__dict__.get('delivery_info')
-        if delivery_info is not None and name in delivery_info:
-            return delivery_info[name]
-        raise AttributeError(name)
+        # Asked when there is no such attribute and no such property.
+        if self._delivery is not None and name != 'delivery_info':
+            self.delivery_info  # noqa: B018 - makes the dict
+        return self._from_delivery_info(name)
 
     def __eq__(self, other: object) -> bool:
         if not hasattr(other, 'properties') or not hasattr(other, 'body'):
@@ -78,17 +142,21 @@ class Message(GenericContent):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        if 'delivery_info' in state:
+        for name in ('_delivery', '_delivery_info', '_channel'):
+            state.pop(name, None)
+        info = getattr(self, 'delivery_info', None)
+        if info is not None:
             # A channel belongs to its process.
             state['delivery_info'] = {
-                name: value for name, value in self.delivery_info.items() if name != 'channel'
+                name: value for name, value in info.items() if name != 'channel'
             }
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        if 'properties' in state:  # as amqplib 1.0.2 pickled them
-            self.properties = state.pop('properties')
+        for name in ('properties', 'delivery_info'):  # amqplib 1.0.2 pickled both like this
+            if name in state:
+                setattr(self, name, state.pop(name))
         self.__dict__.update(state)
 
     def __copy__(self) -> Message:
@@ -121,11 +189,6 @@ class Message(GenericContent):
         if isinstance(body, (bytes, bytearray)):
             return body
         raise TypeError(f'body: {type(body).__name__!r} is not a str or bytes')
-
-    def has_encoding(self) -> bool:
-        """Return whether there may be a content_encoding, without decoding the properties."""
-        raw = self._raw_properties
-        return raw is None or raw[0] & _CONTENT_ENCODING_FLAG != 0
 
     def decode_body(self) -> None:
         """Make text of the body where content_encoding names how; else leave it as it is."""

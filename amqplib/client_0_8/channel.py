@@ -20,7 +20,6 @@ from amqplib.client_0_8.abstract_channel import (
 )
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import NEVER, Deadline
-from amqplib.client_0_8.deliveries import delivery_info
 from amqplib.client_0_8.exceptions import (
     NO_METHOD,
     AMQPChannelException,
@@ -33,6 +32,7 @@ from amqplib.client_0_8.exceptions import (
 from amqplib.client_0_8.serialization import (
     AMQPReader,
     encode_acknowledgement,
+    encode_method,
     encode_publish,
 )
 from amqplib.client_0_8.spec import METHODS, Signature
@@ -181,6 +181,7 @@ class Channel(AbstractChannel):
         values = (reply_code, reply_text, *method_sig)
         self._encode('channel.close', *values)  # before anything is changed
         self._closing = True
+        self._take_deliveries(False)
         self.method_queue.clear()
         try:
             self._call('channel.close', *values, timeout=deadline)
@@ -250,6 +251,16 @@ class Channel(AbstractChannel):
         else:
             super()._arrive(method)
 
+    def _take_deliveries(self, directly: bool) -> None:
+        """Have deliveries queued here at once, or by _arrive(), which looks at each."""
+        connection, channel_id = self.connection, self.channel_id
+        if connection is not None and channel_id is not None:
+            targets = connection.method_reader.deliveries.targets
+            if directly and not self._closing:
+                targets[channel_id] = self.method_queue
+            else:
+                targets.pop(channel_id, None)
+
     def _send_soon(self, name: str, *values: Any) -> None:
         """Send a method from within the read loop, which must not wait for other writers."""
         payload = self._encode(name, *values)
@@ -264,6 +275,7 @@ class Channel(AbstractChannel):
 
     def _lose(self, cause: AMQPException, told: bool = False) -> None:
         self.is_open = False
+        self._take_deliveries(False)
         super()._lose(cause, told)
 
     def _do_close(self) -> None:
@@ -522,6 +534,7 @@ class Channel(AbstractChannel):
         )  # fmt: skip
         tag = consumer_tag if tag is None else tag
         self.callbacks[tag] = callback
+        self._take_deliveries(True)
         if on_cancel is not None:
             self._on_cancel[tag] = on_cancel
         return tag
@@ -552,18 +565,18 @@ class Channel(AbstractChannel):
         raise ConsumerCancelled(0, text, _BASIC_CONSUME, consumer_tag=consumer_tag)
 
     def _basic_deliver(self, args: AMQPReader, msg: Message) -> None:
-        if not args.decoded:
-            msg.delivery_info = delivery_info(self._decode('basic.deliver', args))
-        info = msg.delivery_info
-        info['channel'] = self
-        consumer_tag = info['consumer_tag']
+        delivery = msg._delivery
+        if delivery is None:
+            delivery = msg._delivery = self._decode('basic.deliver', args)
+        msg._channel = self
+        consumer_tag, delivery_tag = delivery[:2]
         callback = self.callbacks.get(consumer_tag)
         if callback is not None:
             callback(msg)
         elif consumer_tag not in self.callbacks:
             AMQP_LOGGER.warning(
                 'message %s dropped: there is no consumer %r any more',
-                info['delivery_tag'],
+                delivery_tag,
                 consumer_tag,
             )
 
@@ -578,7 +591,7 @@ class Channel(AbstractChannel):
         delivery_tag, redelivered, exchange, routing_key, message_count = self._decode(
             'basic.get_ok', args
         )
-        msg.delivery_info = {
+        msg._delivery_info = {
             'delivery_tag': delivery_tag,
             'redelivered': redelivered,
             'exchange': exchange,
@@ -608,7 +621,11 @@ class Channel(AbstractChannel):
             raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
         if ticket is None:
             ticket = self.default_ticket
-        payload = encode_publish(ticket, exchange, routing_key, mandatory, immediate)
+        try:
+            payload = encode_publish(ticket, exchange, routing_key, mandatory, immediate)
+        except TypeError:  # which does not say what is wrong
+            values = (ticket, exchange, routing_key, mandatory, immediate)
+            payload = encode_method(_BASIC_PUBLISH, values)
         connection, channel_id = self.connection, self.channel_id
         if self._cause is not None or connection is None or channel_id is None:
             self._raise_cause()
@@ -710,6 +727,7 @@ _BASIC_CONSUME = METHODS['basic.consume'].signature
 _BASIC_DELIVER = METHODS['basic.deliver'].signature
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_REJECT = METHODS['basic.reject']
+_BASIC_PUBLISH = METHODS['basic.publish']
 
 
 def check_callable(name: str, value: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Callable, ClassVar, Optional, Union
 
 from amqplib import __version__
 from amqplib.client_0_8 import heartbeat as heartbeats
-from amqplib.client_0_8 import spec, turns
+from amqplib.client_0_8 import spec
 from amqplib.client_0_8 import transport as transport_module
 from amqplib.client_0_8.abstract_channel import (
     AMQP_LOGGER,
@@ -537,6 +537,7 @@ class Connection(AbstractChannel):
         transport = self.transport
         if transport is None:
             return  # closed just now, by another thread
+        failure = None
         try:
             failure = None if self.method_reader.queue else self._read(deadline)
             transport.torn = True
@@ -549,8 +550,11 @@ class Connection(AbstractChannel):
         except AMQPConnectionException as error:
             self._fail(error)
         except Exception:
-            # From what a subclass does with a method at once; the others are still queued.
+            # From what a program does with a method at once; the others are still queued, unless
+            # an error behind them ends the connection.
             transport.torn = False
+            if failure is not None:
+                self._fail(failure)
             raise
         except BaseException:
             if transport.torn:
@@ -564,7 +568,7 @@ class Connection(AbstractChannel):
         """Have methods in the queue; return the error that is behind them, if there is one."""
         try:
             if self.method_writer.pending:
-                self._flush()
+                self.method_writer.flush()
             if self.method_writer.pending:
                 self._receive_for_a_while(deadline)
             else:
@@ -572,13 +576,6 @@ class Connection(AbstractChannel):
         except AMQPConnectionException as error:
             return error
         return None
-
-    def _flush(self) -> None:
-        """Send what could not be sent before, if it can be sent now."""
-        try:
-            self.method_writer.flush()
-        except AMQPTimeout as error:
-            raise WriteTimeout(*error.args) from None
 
     def _receive_for_a_while(self, deadline: Deadline) -> None:
         """Receive, but come back soon to send what is still to be sent."""
@@ -697,8 +694,8 @@ class Connection(AbstractChannel):
         try:
             self.method_writer.write_soon(channel_id, payload)
         except AMQPException as error:
+            # Not raised: it is for the program, and here may be any thread, or an interrupt.
             self._write_failed(error)
-            self._raise_cause()
 
     def _write_failed(self, error: AMQPException) -> None:
         """Close the connection after a write failed; raise the error if it need not be closed."""
@@ -715,7 +712,7 @@ class Connection(AbstractChannel):
     def _send_heartbeat(self) -> None:
         """Send a heartbeat, unless a write is in progress (called by the heartbeat thread)."""
         try:
-            attempt(self.method_writer.lock, turns.AT_ONCE, self._send_heartbeat_alone)
+            attempt(self.method_writer.lock, AT_ONCE, self._send_heartbeat_alone)
         finally:
             self._free_descriptor()
 
@@ -817,25 +814,26 @@ class Connection(AbstractChannel):
         deadline = Deadline(timeout)
         values = (reply_code, reply_text, *method_sig)
         self._encode('connection.close', *values)  # before anything is changed
-        remaining = deadline.remaining()
-        if not self._closer.acquire(timeout=-1 if remaining is None else remaining):
-            text = f'another thread did not end its close() within {timeout} s'
-            self._fail(AMQPTimeout(0, text))
-            self._raise_cause()
         try:
-            if self.transport is not None:
-                self._closing = True
-                self._call('connection.close', *values, timeout=deadline)
+            alone = attempt(self._closer, deadline, self._ask_to_close, values, deadline)
         except AMQPConnectionException:
             raise  # of which a WriteTimeout is one
         except AMQPTimeout as error:
             # Perhaps it could not even be sent.
             self._fail(error, told=True)
             raise
-        finally:
-            self._closer.release()
+        if not alone:
+            text = f'another thread did not end its close() within {timeout} s'
+            self._fail(AMQPTimeout(0, text))
+            self._raise_cause()
         if self._unheard is not None and not self._unheard._told:
             self._unheard._raise_cause()
+
+    def _ask_to_close(self, values: tuple[Any, ...], deadline: Deadline) -> None:
+        if self.transport is not None:  # else another thread has closed it meanwhile
+            self._closing = True
+            self.method_reader.deliveries.targets.clear()
+            self._call('connection.close', *values, timeout=deadline)
 
     def _close_ok(self, args: AMQPReader) -> None:
         self._do_close()
@@ -909,7 +907,7 @@ class Connection(AbstractChannel):
         """
         if self._ending is not None:
             lock = self.method_writer.lock
-            self._turns.lead(attempt, lock, turns.AT_ONCE, self._release_transport)
+            self._turns.lead(attempt, lock, AT_ONCE, self._release_transport)
 
     def _release_transport(self) -> None:
         transport, self._ending = self._ending, None

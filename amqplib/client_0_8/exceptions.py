@@ -95,7 +95,12 @@ class AMQPException(Exception):
         import copy  # noqa: PLC0415 - most programs never need it
 
         repeated = copy.copy(self)
-        repeated.__cause__ = self.__cause__
+        reason = self.__cause__
+        # Copies, as what was raised refers to everything that its traceback does.
+        if isinstance(reason, AMQPException):
+            repeated.__cause__ = reason.again()
+        else:
+            repeated.__cause__ = copy.copy(reason)
         return repeated
 
 

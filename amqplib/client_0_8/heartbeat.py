@@ -97,12 +97,14 @@ class _Monitor:
     """The thread and what it watches."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        # Taken as it is: an interrupt within the condition's own way of taking it would keep it.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._pulses: list[_Pulse] = []
         self._thread: Optional[threading.Thread] = None
 
     def watch(self, connection: Watched, transport: _AbstractTransport, interval: float) -> None:
-        with self._changed:
+        with self._lock:
             self._pulses.append(_Pulse(connection, transport, interval))
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name='amqplib heartbeats', daemon=True)
@@ -111,13 +113,13 @@ class _Monitor:
             self._changed.notify()
 
     def unwatch(self, connection: Watched) -> None:
-        with self._changed:
+        with self._lock:
             self._pulses = [pulse for pulse in self._pulses if not pulse.is_of(connection)]
             self._changed.notify()
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 if not self._pulses:
                     self._thread = None
                     return
@@ -129,7 +131,7 @@ class _Monitor:
                     self._drop(pulse)
 
     def _drop(self, pulse: _Pulse) -> None:
-        with self._changed:
+        with self._lock:
             if pulse in self._pulses:
                 self._pulses.remove(pulse)
 

@@ -25,7 +25,6 @@ from io import BytesIO
 from struct import Struct
 from typing import Any, Optional, Union
 
-from amqplib.client_0_8 import turns
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import AT_ONCE, NEVER, Deadline
 from amqplib.client_0_8.deliveries import LARGEST_HEADER, Deliveries, ReadMethod
@@ -96,13 +95,14 @@ class _Body:
     def __init__(self) -> None:
         self._buffer = BytesIO()
         self._size = 0
-        # How far the buffer may be filled without growing.
+        # How far the buffer may be filled without growing; never less than the size.
         self._capacity = 0
 
     def add(self, octets: Octets) -> None:
         """Take the next octets."""
         self._buffer.write(octets)
         self._size += len(octets)
+        self._capacity = max(self._capacity, self._size)
 
     def receive(self, most: int, source: _AbstractTransport, deadline: Deadline) -> int:
         """Receive up to so many octets to where they belong; return how many that were.
@@ -186,7 +186,8 @@ class MethodReader:
         self.message_class = message_class
         self.queue: deque[ReadMethod] = deque()
         self.running = True
-        self._deliveries = Deliveries(message_class)
+        #: Where deliveries are known from, and where to put them.
+        self.deliveries = Deliveries(message_class)
         # The one that was used last, for the next content that comes in parts.
         self._spare_body: Optional[_Body] = None
         #: What to do with a broker that does not speak this version of AMQP.
@@ -214,8 +215,13 @@ class MethodReader:
 
     def read_method(self) -> ReadMethod:
         """Return the next method; waits until there is one."""
-        while not self.queue:
-            self.receive(NEVER)
+        # Who reads here wants to see all of them.
+        targets, self.deliveries.targets = self.deliveries.targets, {}
+        try:
+            while not self.queue:
+                self.receive(NEVER)
+        finally:
+            self.deliveries.targets = targets
         return self.queue.popleft()
 
     def receive(self, deadline: Deadline) -> None:
@@ -255,13 +261,13 @@ class MethodReader:
     def _parse(self, data: bytes) -> int:
         """Take whole frames and parts of body frames; return where they end."""
         offset, end = 0, len(data)
-        known = self._deliveries.shapes
+        known = self.deliveries.shapes
         if self._open_frame is not None:
             offset = self._continue_frame(data, 0)
         while end - offset >= _FRAME.size:
             following = offset
             if data[offset : offset + _FRAME.size] in known and not self.partial_messages:
-                following = self._deliveries.take(data, offset, self.body_limit, self.queue)
+                following = self.deliveries.take(data, offset, self.body_limit, self.queue)
             if following == offset:
                 following = self._take_next(data, offset)
                 if following == offset:
@@ -339,7 +345,7 @@ class MethodReader:
         )
         signature = _CONTENT_PREFIXES[data[start : start + 4]]
         if signature == _DELIVER:
-            arguments = self._deliveries.learn(data, start - _FRAME.size, content)
+            arguments = self.deliveries.learn(data, start - _FRAME.size, content)
         else:
             arguments = AMQPReader(data[start + 4 : end])
         self.queue.append((channel, signature, arguments, content))
@@ -584,9 +590,7 @@ class MethodWriter:
     def _send_in_time(self, octets: Any, deadline: Deadline) -> None:
         if self.write_timeout is not None:
             deadline = deadline.earlier(Deadline(self.write_timeout))
-        remaining = deadline.remaining()
-        seconds = -1.0 if remaining is None else remaining
-        if not attempt(self.lock, (seconds,), self._send, octets, deadline):
+        if not attempt(self.lock, deadline, self._send, octets, deadline):
             raise AMQPTimeout(0, f'other threads were sending for {deadline.seconds} s')
 
     def _send(self, octets: Any, deadline: Deadline) -> None:
@@ -614,8 +618,19 @@ class MethodWriter:
             # Whoever cut it says why; what the broker said may still have to be read.
             self.pending.clear()
         if self.pending:
-            self.dest.send(self.pending[0], deadline)
-            self.pending.popleft()
+            sent = self.dest.sent
+            try:
+                self.dest.send(self.pending[0], deadline)
+            finally:
+                # Also if an interrupt comes right behind it: it must not be sent again.
+                if self.dest.sent != sent:
+                    self.pending.popleft()
+
+    def _send_urgent_at_once(self) -> None:
+        # TLS has begun a write before it finds that there is no room for it.
+        if not self.dest.cut and not self.dest.is_ready(0, write=True)[1]:
+            raise AMQPTimeout(0, 'the socket is full')
+        self._send_urgent(AT_ONCE)
 
     def _timed_out(self, error: AMQPTimeout) -> AMQPTimeout:
         """Return the error for a write that ended so: by whether any of it was sent."""
@@ -649,8 +664,8 @@ class MethodWriter:
         here, as the broker may be waiting for it to read.
         """
         try:
-            while self.pending and attempt(self.lock, turns.AT_ONCE, self._send_urgent, AT_ONCE):
+            while self.pending and attempt(self.lock, AT_ONCE, self._send_urgent_at_once):
                 pass
-        except AMQPTimeout:
+        except AMQPTimeout as error:
             if self.dest.cut:
-                raise
+                raise self._timed_out(error) from None

@@ -404,8 +404,6 @@ class AMQPReader:
 
     # Here, as a reader is made for every method that arrives.
     _offset = bits = bitcount = 0
-    #: Whether what there is to read was decoded already, and is elsewhere.
-    decoded = False
 
     def __init__(self, source: Any) -> None:
         self.input = source
@@ -665,21 +663,17 @@ _remembered_method = lru_cache(maxsize=1024, typed=True)(encode_once)
 
 
 @lru_cache(maxsize=1024)
-def _remembered_publish(
+def encode_publish(
     ticket: int, exchange: str, routing_key: str, mandatory: bool, immediate: bool
 ) -> bytes:
+    """Encode basic.publish as encode_method does, but cheaply.
+
+    Raises a TypeError that names no field for what has no hash, and so cannot be remembered.
+    """
     return encode_once(_PUBLISH, ticket, exchange, routing_key, mandatory, immediate)
 
 
 _PUBLISH = METHODS['basic.publish']
-
-
-def encode_publish(*values: Any) -> bytes:
-    """Encode basic.publish as encode_method does, but cheaply: all of its fields are simple."""
-    try:
-        return _remembered_publish(*values)
-    except TypeError:
-        return encode_once(_PUBLISH, *values)
 
 
 def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:
@@ -724,7 +718,8 @@ def _decoders_of(method: Method) -> list[_FieldsDecoder]:
     decoders: list[_FieldsDecoder] = []
     for is_bit, group in groupby(method.fields, lambda field: field[1] == 'bit'):
         if is_bit:
-            decoders.append(partial(_decode_bits, len(list(group))))
+            count = len(list(group))
+            decoders.append(_decode_bit if count == 1 else partial(_decode_bits, count))
             continue
         for is_number, others in groupby(group, lambda field: field[1] in _NUMBER_CODES):
             if is_number:
@@ -740,6 +735,12 @@ def _decode_numbers(struct: Struct, data: bytes, offset: int, end: int, values: 
     if following > end:
         _check_end(offset, struct.size, end)
     values += struct.unpack_from(data, offset)
+    return following
+
+
+def _decode_bit(data: bytes, offset: int, end: int, values: list[Any]) -> int:
+    following = _check_end(offset, 1, end)
+    values.append(data[offset] & 1 == 1)
     return following
 
 

@@ -10,25 +10,26 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable
 
-from amqplib.client_0_8.deadline import Deadline
+from amqplib.client_0_8.deadline import AT_ONCE, Deadline
 from amqplib.client_0_8.exceptions import AMQPTimeout
-
-#: A time for attempt(): not at all.
-AT_ONCE = (0.0,)
 
 #: Seconds after which a thread that follows looks whether another one leads. It is woken when
 #: that one stops; this is for an interrupt that comes right then.
 _FOLLOW_STEP = 1.0
 
+# Arguments of acquire() for map(); the second is a timeout.
 _WAIT = (True,)
+_NO_TIME = (0,)
 
 
-def attempt(lock: Any, seconds: tuple[float], work: Callable[..., Any], *args: Any) -> bool:
-    """Do the work while holding the lock; return whether it could be had within the time."""
+def attempt(lock: Any, deadline: Deadline, work: Callable[..., Any], *args: Any) -> bool:
+    """Do the work while holding the lock; return whether that could be had before the deadline."""
+    remaining = deadline.remaining()
+    seconds = (-1.0 if remaining is None else remaining,)
     taken: list[bool] = []
     try:
         # In one step: either the lock is not taken, or the list says that it is.
-        taken = [*map(lock.acquire, _WAIT, seconds)]
+        taken += map(lock.acquire, _WAIT, seconds)
         if taken[0]:
             work(*args)
         return taken[0]
@@ -56,7 +57,7 @@ class Turns:
         taken: list[bool] = []
         try:
             # As attempt() does, without a call more for each wait.
-            taken = [*map(self._lock.acquire, _WAIT, AT_ONCE)]
+            taken += map(self._lock.acquire, _WAIT, _NO_TIME)
             if taken[0]:
                 self.handed_over = False
                 work(*args)

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqplib.client_0_8 import serialization
-from amqplib.client_0_8.basic_message import Message
+from amqplib.client_0_8.basic_message import CONTENT_ENCODING_FLAG, Message
 
 NAMES = [
     'content_type',
@@ -530,20 +530,31 @@ def test_body_that_cannot_be_decoded_stays_octets(properties):
     assert message.body == b'\xc3\xa9'
 
 
-@pytest.mark.parametrize(
-    ('properties', 'may_have'),
-    [('0000', False), ('8000 0163', False), ('4000 0163', True), ('ffff', True)],
-)
-def test_whether_there_may_be_an_encoding_is_known_without_decoding(properties, may_have):
-    message = received(properties)
-    assert message.has_encoding() is may_have
-    assert message._serialize_properties() == bytes.fromhex(properties)
+def test_the_flag_of_the_encoding_is_in_the_first_octet():
+    flags = {
+        name: Message(b'', **{name: value})._serialize_properties()[0] & CONTENT_ENCODING_FLAG
+        for name, value in (('content_type', 'x'), ('content_encoding', 'x'), ('priority', 1))
+    }
+    assert flags == {'content_type': 0, 'content_encoding': CONTENT_ENCODING_FLAG, 'priority': 0}
+
+
+@pytest.mark.parametrize('name', ['channel', 'consumer_tag', 'delivery_tag', 'message_count'])
+def test_an_entry_of_delivery_info_is_an_attribute_unless_one_is_assigned(name):
+    message = Message(b'')
+    assert not hasattr(message, name)
+    message.delivery_info = {'another': 1}
+    with pytest.raises(AttributeError, match=f'^{name}$'):
+        getattr(message, name)
+    message.delivery_info[name] = 'there'
+    assert getattr(message, name) == 'there'
+    setattr(message, name, 'own')
+    assert getattr(message, name) == 'own'
+    assert message.delivery_info[name] == 'there'
 
 
 def test_properties_that_were_looked_at_may_have_an_encoding():
     message = received('0000')
     message.content_encoding = 'UTF-8'
-    assert message.has_encoding()
     message.decode_body()
     assert message.body == 'body'
 

@@ -2,6 +2,7 @@
 
 import struct
 import tracemalloc
+from collections import deque
 
 import pytest
 from hypothesis import given, settings
@@ -68,7 +69,8 @@ class NothingIsKnown(method_framing.Deliveries):
 
 def values_of(args, message):
     """Return the values of the fields of a delivery, or why they cannot be decoded."""
-    if args.decoded:
+    if message._delivery is not None:
+        assert args.input == encode_once(DELIVER, *message.delivery_info.values())[4:]
         assert decode_arguments(DELIVER, args) == tuple(message.delivery_info.values())
         return message.delivery_info
     try:
@@ -84,7 +86,7 @@ def read(portions, knowing=True):
     reader = MethodReader(source)
     reader.body_limit = LIMIT
     if not knowing:
-        reader._deliveries = NothingIsKnown(reader.message_class)
+        reader.deliveries = NothingIsKnown(reader.message_class)
     error = None
     while source.portions:
         try:
@@ -96,7 +98,6 @@ def read(portions, knowing=True):
         (
             channel,
             signature,
-            args.input,
             message and (values_of(args, message), message._serialize_properties(), message.body),
         )
         for channel, signature, args, message in reader.queue
@@ -110,7 +111,7 @@ def short_ways(portions):
     reader = MethodReader(source)
     reader.body_limit = LIMIT
     found = []
-    take = reader._deliveries.take
+    take = reader.deliveries.take
 
     def counting(data, offset, body_limit, queue):
         before = len(queue)
@@ -118,7 +119,7 @@ def short_ways(portions):
         found.extend([True] * (len(queue) - before))
         return following
 
-    reader._deliveries.take = counting
+    reader.deliveries.take = counting
     while source.portions:
         reader.receive(NEVER)
     return len(found)
@@ -141,7 +142,6 @@ def test_what_is_taken_the_short_way_says_so_and_can_be_read_all_the_same():
     reader.receive(NEVER)
     for number, (_, signature, args, message) in enumerate(list(reader.queue)[1:], 1):
         assert type(args) is DeliveryArguments
-        assert args.decoded
         assert signature == DELIVER.signature
         assert message.delivery_tag == number
         assert decode_arguments(DELIVER, args) == ('t', number, number == 2, 'e', 'k')
@@ -235,6 +235,34 @@ def test_deliveries_with_wrong_octets_are_read_as_the_general_way_reads_them(del
     for place in data.draw(st.lists(st.integers(0, len(stream) - 1), max_size=3)):
         stream[place] = data.draw(st.integers(0, 255))
     assert read([bytes(stream)]) == read([bytes(stream)], knowing=False)
+
+
+def test_deliveries_for_a_target_go_there_and_nothing_else_does():
+    source = Source([FIRST, delivery(), delivery(number=2) + delivery(number=3, channel=2) * 2])
+    reader = MethodReader(source)
+    for _ in range(2):
+        reader.receive(NEVER)
+    reader.queue.clear()
+    target = deque()
+    reader.deliveries.targets[1] = target
+    while source.portions:
+        reader.receive(NEVER)
+    assert [message.delivery_tag for _, _, message in target] == [2]
+    assert [method[0] for method in reader.queue] == [2, 2]
+
+
+def test_a_delivery_does_not_overtake_what_is_on_the_queue():
+    cancel = frame(METHOD, encode_once(spec.METHODS['basic.cancel'], 'other', True))
+    source = Source([FIRST, delivery(), delivery(number=2) + cancel + delivery(number=3)])
+    reader = MethodReader(source)
+    for _ in range(2):
+        reader.receive(NEVER)
+    reader.queue.clear()
+    target = deque()
+    reader.deliveries.targets[1] = target
+    reader.receive(NEVER)
+    assert [message.delivery_tag for _, _, message in target] == [2]
+    assert [method[1] for method in reader.queue] == [(60, 30), DELIVER.signature]
 
 
 def test_what_is_remembered_is_bounded():

@@ -1,9 +1,11 @@
 """The error tree: who catches what, what an error carries, and that it can be pickled."""
 
 import errno
+import gc
 import pickle
 import socket
 import traceback
+import weakref
 
 import pytest
 
@@ -211,8 +213,36 @@ def test_again_is_an_equal_error_with_a_traceback_of_its_own(cls):
             raise error.again()
         assert later.value is not error
         assert later.value.args == error.args
-        assert later.value.__cause__ is reason
+        assert repr(later.value.__cause__) == repr(reason)
         assert len(traceback.extract_tb(later.value.__traceback__)) == 1
+
+
+def test_again_keeps_nothing_alive_that_was_there_when_it_was_raised():
+    class Large:
+        pass
+
+    def break_down(number):
+        large = Large()
+        kept.append(weakref.ref(large))
+        try:
+            number / 0
+        except ZeroDivisionError as error:
+            raise ConnectionLost(0, 'it broke') from error
+
+    def log_in():
+        try:
+            break_down(1)
+        except ConnectionLost as error:
+            raise LoginRefused(403, 'text') from error
+
+    kept = []
+    try:
+        log_in()
+    except LoginRefused as error:
+        later = error.again()
+    assert isinstance(later.__cause__.__cause__, ZeroDivisionError)
+    gc.collect()
+    assert kept[0]() is None
 
 
 def test_again_keeps_the_errno():

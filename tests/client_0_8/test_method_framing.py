@@ -17,6 +17,7 @@ from amqplib.client_0_8.exceptions import (
     ConnectionLost,
     ProtocolError,
     ProtocolVersionRefused,
+    WriteTimeout,
 )
 from amqplib.client_0_8.method_framing import MethodReader, MethodWriter
 from amqplib.client_0_8.serialization import AMQPWriter
@@ -363,6 +364,35 @@ def test_wrong_end_behind_a_large_body_frame_is_noticed():
         assert error[:2] == (ProtocolError, 501)
 
 
+def test_end_of_a_frame_that_comes_late_spoils_nothing():
+    octets = bytes(range(1, 251)) * 400
+    frames = content(1, DELIVER, octets, size=4096)
+    behind_first_payload = len(frames[0] + frames[1] + frames[2]) - 1
+    data = b''.join(frames)
+    portions = [FIRST, data[:behind_first_payload], data[behind_first_payload:]]
+    methods, error = outcome(portions)
+    assert error is None
+    assert methods[1][-1] == octets
+
+
+@pytest.mark.parametrize('into', [False, True])
+def test_memory_of_a_large_body_is_not_kept(into):
+    source = Source([FIRST], receives_into=into)
+    reader = MethodReader(source)
+    reader.body_limit = 131072
+    frames = content(1, DELIVER, bytes(8 * 1024 * 1024), size=131072)
+    source.portions += split(b''.join(frames), 131072)
+    del frames
+    tracemalloc.start()
+    try:
+        while source.portions:
+            reader.receive(NEVER)
+        reader.queue.clear()
+        assert tracemalloc.get_traced_memory()[0] < 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
 def test_bodies_that_were_read_stay_as_they_are():
     source = Source([FIRST], receives_into=True)
     reader = MethodReader(source)
@@ -682,9 +712,14 @@ class Recorder:
     def __init__(self):
         self.writes = []
         self.deadlines = []
+        self.sent = 0
         self.cut = False
         self.error = None
         self.meanwhile = lambda: None
+        self.has_room = True
+
+    def is_ready(self, seconds, write):
+        return False, self.has_room
 
     def send(self, octets, deadline=NEVER):
         self.send_pieces([octets], deadline)
@@ -695,6 +730,11 @@ class Recorder:
         self.meanwhile()
         self.writes.append(b''.join(pieces))
         self.deadlines.append(deadline)
+        self.sent += 1
+        self.behind()
+
+    def behind(self):
+        pass
 
 
 def writer_to(dest, frame_max=4096):
@@ -886,6 +926,52 @@ def test_nothing_follows_a_write_that_was_cut():
     writer.write_soon(1, b'\0\x5a\0\x0a')
     assert not writer.pending
     assert dest.writes == []
+
+
+def test_what_must_go_soon_is_not_begun_where_there_is_no_room():
+    # TLS could not take it back.
+    dest = Recorder()
+    writer = writer_to(dest)
+    dest.has_room = False
+    writer.write_soon(1, b'\0\x14\0\x29')
+    assert dest.writes == []
+    dest.has_room = True
+    writer.flush()
+    assert len(dest.writes) == 1
+
+
+def test_what_must_go_soon_and_is_cut_says_so():
+    dest = Recorder()
+    writer = writer_to(dest)
+
+    def cut():
+        dest.cut = True
+        raise AMQPTimeout(0, 'nothing could be sent')
+
+    dest.meanwhile = cut
+    with pytest.raises(WriteTimeout):
+        writer.write_soon(1, b'\0\x14\0\x29')
+
+
+@pytest.mark.parametrize('soon', [True, False])
+def test_what_must_go_soon_is_sent_once_if_an_interrupt_comes_right_behind(soon):
+    method = b'\0\x14\0\x29'
+    dest = Recorder()
+    writer = writer_to(dest)
+
+    def interrupt():
+        del dest.behind
+        raise KeyboardInterrupt
+
+    if not soon:
+        dest.has_room = False
+        writer.write_soon(1, method)
+    dest.behind = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        writer.write_soon(1, method) if soon else writer.write(2, method)
+    dest.has_room = True
+    writer.flush()
+    assert len(dest.writes) == 1
 
 
 def test_error_of_the_transport_is_the_caller_s_and_the_lock_is_free_again():

@@ -55,7 +55,8 @@ def waits_for_socket(thread):
 def wait_frame(thread):
     frame = sys._current_frames().get(thread.ident)
     while frame is not None:
-        if frame.f_code.co_name == 'wait_for':
+        # A poll, or a receive that waits by itself.
+        if frame.f_code.co_name in {'wait_for', '_fetch'}:
             return frame
         frame = frame.f_back
     return None

@@ -15,8 +15,18 @@ from scripted.checks import lasting
 from scripted_broker import delivery, method_payload, split_frames
 
 import amqplib.client_0_8 as amqp
+from amqplib.client_0_8 import heartbeat
 
-from .tools import PATIENCE, SLACK, Child, interrupted, posix_only, refused, run_in_child
+from .tools import (
+    PATIENCE,
+    SLACK,
+    Child,
+    Worker,
+    interrupted,
+    posix_only,
+    refused,
+    run_in_child,
+)
 
 pytestmark = posix_only
 
@@ -297,6 +307,28 @@ def interrupt_at_random(address, times, seed=1):
     assert lost < struck
     if session is not None:
         session.connection.close()
+
+
+def test_interruptions_keep_no_lock_of_the_heartbeats():
+    run_in_child(interrupt_the_heartbeats, 300)
+
+
+def interrupt_the_heartbeats(times):
+    """Interrupt what each connection does with them; another thread is not held up then."""
+
+    def strike(number, where):
+        raise Interruption
+
+    signal.signal(signal.SIGALRM, strike)
+    moments = random.Random(1)
+    nobody = Interruption()
+    for _ in range(times):
+        with contextlib.suppress(Interruption):
+            signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.00001, 0.0002))
+            while True:
+                heartbeat.unwatch(nobody)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    Worker(heartbeat.unwatch, nobody).result()
 
 
 def check_that_it_says_so(error):

@@ -997,6 +997,22 @@ def test_an_error_of_on_blocked_reaches_who_reads_and_harms_nothing(session):
     ours.connection.close()
 
 
+def test_an_error_of_on_blocked_hides_no_error_behind_it(session):
+    def script(peer):
+        blocked = method(0, 'connection.blocked', 'low on memory', version=VERSION_0_9_1)
+        peer.send_raw(blocked + frame(FRAME_METHOD, 1, b'\0'))
+        peer.rest()
+
+    ours = session(script)
+    told = []
+    ours.connection.on_blocked = lambda reason: told.append(reason) or 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        ours.channel.wait(timeout=5)
+    with pytest.raises(amqp.ProtocolError):
+        ours.channel.wait(timeout=0.5)
+    assert told == ['low on memory']
+
+
 @pytest.mark.parametrize('with_confirms', [False, True])
 def test_publishing_while_blocked_waits_within_write_timeout(session, with_confirms):
     def script(peer):

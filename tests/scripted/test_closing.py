@@ -5,6 +5,7 @@ import functools
 import inspect
 import select
 import socket
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -953,6 +954,69 @@ def test_nothing_is_written_though_the_broker_reads_again(session, failure):
     whole = whole_publish(body, 131072)
     assert len(seen[0]) < len(whole)
     assert whole.startswith(seen[0])
+
+
+def test_interrupt_right_behind_the_lock_of_close_does_not_keep_it(session):
+    def script(peer):
+        peer.expect_close()
+
+    def interrupt(frame, event, called):
+        if event == 'c_return' and called.__name__ == 'acquire' and frame.f_code is code:
+            raise KeyboardInterrupt
+
+    ours = session(script)
+    code = amqp.Connection.close.__code__
+    sys.setprofile(interrupt)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            ours.connection.close()
+    finally:
+        sys.setprofile(None)
+    other = threading.Thread(target=ours.connection.close, daemon=True)
+    other.start()
+    other.join(5)
+    assert not other.is_alive()
+
+
+def cannot_answer(connection, monkeypatch):
+    def write_soon(channel, payload):
+        raise amqp.ConnectionLost(0, 'it broke')
+
+    monkeypatch.setattr(connection.method_writer, 'write_soon', write_soon)
+
+
+def test_answer_that_fails_behind_a_reply_is_told_by_close(session, monkeypatch):
+    def script(peer):
+        peer.open_channel(2)
+        peer.expect_method(1, 'tx.select')
+        reply = method(1, 'tx.select_ok')
+        peer.send_raw(reply + method(2, 'channel.close', *CHANNEL_REASON[:2], 50, 10))
+        peer.rest()
+
+    ours = session(script)
+    ours.connection.channel(2)
+    cannot_answer(ours.connection, monkeypatch)
+    ours.channel.tx_select()
+    with pytest.raises(amqp.ConnectionLost, match='it broke'):
+        ours.connection.close()
+    ours.connection.close()
+
+
+def test_interrupt_passes_where_the_channel_cannot_be_given_up_properly(session, monkeypatch):
+    def script(peer):
+        peer.expect_method(1, 'tx.select')
+        peer.rest()
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    ours = session(script)
+    cannot_answer(ours.connection, monkeypatch)
+    monkeypatch.setattr(ours.connection, '_wait_until', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        ours.channel.tx_select()
+    with pytest.raises(amqp.ConnectionLost, match='it broke'):
+        ours.connection.close()
 
 
 def test_flood_after_a_failed_write_is_not_read_for_ever(session, monkeypatch):
