@@ -561,6 +561,8 @@ class Connection(AbstractChannel):
                 self._fail(ConnectionLost(0, 'reading was interrupted'))
             raise
         finally:
+            # Its traceback refers to this frame, and so to all that waits for the collector then.
+            failure = None
             if self._turns.followers:
                 self._turns.wake_ready()
 

@@ -20,6 +20,9 @@ HUGE = 32 << 20
 
 HEARTBEAT = b'\x08\0\0\0\0\0\0\xce'
 
+#: For a call on the client's socket, which blocks on some systems.
+DO_NOT_WAIT = getattr(socket, 'MSG_DONTWAIT', 0)
+
 
 def new_name():
     """Return a name that nobody else uses; all are of one length."""
@@ -107,7 +110,8 @@ def send_heartbeats(sock, offset):
     sent = 0
     with contextlib.suppress(BlockingIOError):
         while True:
-            sent += sock.send((HEARTBEAT * 8192)[(offset + sent) % len(HEARTBEAT) :])
+            octets = (HEARTBEAT * 8192)[(offset + sent) % len(HEARTBEAT) :]
+            sent += sock.send(octets, DO_NOT_WAIT)
     return sent
 
 

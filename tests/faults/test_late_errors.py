@@ -11,8 +11,12 @@ from scripted_broker import methods_in
 
 import amqplib.client_0_8 as amqp
 
-#: Seconds; it is 0.1 on a machine that is not busy.
-LEARNS_WITHIN = 1.0
+#: Seconds, in the best of some tries: a busy machine may hold one of them up. That it is so in
+#: every case is tested with a clock that the test sets, in scripted/test_closing.py.
+LEARNS_WITHIN = 0.1
+TRIES = 5
+#: Seconds for each try.
+AT_MOST = 1.0
 
 
 def missing_exchange(channel):
@@ -60,8 +64,17 @@ def publish_until_closed(channel, pause):
 def test_publisher_learns_of_a_close_soon_after_its_arrival(
     proxy, connect, closed, pause, record_property
 ):
+    seconds = []
+    while len(seconds) < TRIES and min(seconds, default=AT_MOST) >= LEARNS_WITHIN:
+        seconds.append(seconds_until_known(proxy, connect(proxy.address), closed, pause))
+    record_property('seconds until it knew', seconds)
+    assert max(seconds) < AT_MOST
+    assert min(seconds) < LEARNS_WITHIN
+
+
+def seconds_until_known(proxy, connection, closed, pause):
+    """Return how long after a close one who only publishes is told of it."""
     close, kind = CLOSES[closed]
-    connection = connect(proxy.address)
     channel = connection.channel()
     record = proxy.record(DOWN)
     close(channel)
@@ -69,10 +82,7 @@ def test_publisher_learns_of_a_close_soon_after_its_arrival(
     assert type(error) is kind
     arrived = closed_at(record, closed)
     in_vain = sum(moment > arrived for moment in published)
-    record_property('seconds until it knew', learned - arrived)
-    record_property('published in vain', in_vain)
     print(f'{closed}: after {learned - arrived:.4f} s and {in_vain} publishes')
-    assert learned - arrived < LEARNS_WITHIN
     # From then on each publish says so, and if it is the channel, other channels go on.
     for _ in range(100):
         check_repeated(error, lambda: channel.basic_publish(amqp.Message(b'x')))
@@ -80,6 +90,7 @@ def test_publisher_learns_of_a_close_soon_after_its_arrival(
         assert connection.channel().queue_declare(exclusive=True)
     else:
         check_repeated(error, connection.channel)
+    return learned - arrived
 
 
 @pytest.mark.parametrize('closed', CLOSES)

@@ -209,7 +209,7 @@ def test_opened_and_closed_connections_leave_nothing(address, heartbeat):
 
     # Beside one that stays, so that the heartbeat thread does too.
     with amqp.Connection(host=address, heartbeat=heartbeat):
-        repeat(100, open_and_close)
+        repeat(200, open_and_close)
 
 
 def test_dropped_connections_leave_nothing_once_they_are_collected(address):
@@ -246,6 +246,34 @@ def test_lost_connections_leave_nothing(address):
         connection.close()
 
     repeat(50, lose, warm_up=5)
+
+
+@pytest.mark.parametrize('call', ['declare', 'wait', 'publish'])
+def test_lost_connections_need_no_collector(address, call):
+    def use(channel):
+        while True:
+            if call == 'declare':
+                channel.queue_declare(exclusive=True)
+            elif call == 'wait':
+                channel.wait()
+            else:
+                channel.basic_publish(amqp.Message('x'), routing_key='nowhere')
+
+    def lose():
+        connection = amqp.Connection(host=address, heartbeat=0)
+        channel = connection.channel()
+        connection.transport.sock.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(amqp.ConnectionLost):
+            use(channel)
+        return [weakref.ref(connection), weakref.ref(channel)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        gone = [ref for _ in range(10) for ref in lose()]
+        assert [ref() for ref in gone] == [None] * 20
+    finally:
+        gc.enable()
 
 
 def connect_without_a_collector(address, times):

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import sys
 import time
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +44,32 @@ def taking_memory(most):
     finally:
         tracemalloc.stop()
     assert taken < most, f'it took {taken} octets'
+
+
+#: Octets of address space that a test may take beyond what the process has: the threads and
+#: messages of a test need less, and a frame of 4 GiB more.
+SCARCE = 512 * 1024 * 1024
+
+
+@contextlib.contextmanager
+def scarce_memory(room=SCARCE):
+    """Let the system refuse memory in the block; also what is only asked for, and never used.
+
+    What a peer announces and does not send must not matter. Only Linux says what there is.
+    """
+    if sys.platform != 'linux':
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[0])
+    limit = pages * resource.getpagesize() + room
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def refused(broker, kind, most=5.0, **arguments):

@@ -12,7 +12,7 @@ from scripted_broker import ScriptedBroker
 import amqplib.client_0_8 as amqp
 from amqplib.client_0_8 import transport
 
-from .checks import open_descriptors
+from .checks import open_descriptors, scarce_memory
 
 #: The one thread that serves the whole process may appear and stay.
 HEARTBEAT_THREAD = 'amqplib heartbeat'
@@ -41,6 +41,13 @@ def nothing_left_behind():
     ]
     assert not new_threads
     assert open_descriptors() - descriptors == set()
+
+
+@pytest.fixture
+def little_memory():
+    """Let the system refuse more memory than a test can need."""
+    with scarce_memory():
+        yield
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 import contextlib
 import functools
 import inspect
+import select
 import socket
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from scripted_broker import (
@@ -21,6 +23,7 @@ from scripted_broker import (
 
 import amqplib.client_0_8 as amqp
 from amqplib import client_0_9_1
+from amqplib.client_0_8 import channel as channel_module
 from amqplib.client_0_8 import connection as connection_module
 
 from .checks import (
@@ -226,6 +229,47 @@ def test_messages_before_the_close_are_handed_out_first(session):
     assert error.args == CHANNEL_REASON
     check_dead_channel(ours.channel, error)
     ours.connection.close()
+
+
+#: Seconds within which one who only publishes learns of a close that has arrived.
+LEARNS_WITHIN = 0.1
+
+
+@pytest.mark.parametrize('since_look', [0, 0.001, 0.04])
+@pytest.mark.parametrize('pause', [0.0001, 0.007, 0.03, 0.0999])
+@pytest.mark.parametrize('send', [send_close, send_channel_close])
+def test_publisher_learns_of_a_close_within_a_tenth_of_a_second(
+    session, monkeypatch, send, pause, since_look
+):
+    """Between looks for input, time passes only as the test says: no machine is too slow for it.
+
+    since_look: how long before the arrival of the close the publisher looked last.
+    pause: what passes between two publishes.
+    """
+
+    def script(peer):
+        peer.await_cue()
+        send(peer)
+        peer.rest()
+
+    ours = session(script)
+    clock = SimpleNamespace(now=time.monotonic() + 1)
+    for module in (channel_module, connection_module):
+        monkeypatch.setattr(module, 'monotonic', lambda: clock.now)
+    publish(ours.channel)  # which looks, as it has not for long
+    ours.broker.cue()
+    assert select.select([ours.sock], [], [], 10)[0]
+    clock.now += since_look
+    arrived = clock.now
+
+    def publish_once():
+        publish(ours.channel)
+        clock.now += pause
+        assert clock.now < arrived + 1
+
+    error = until_raised(publish_once)
+    assert clock.now - arrived < LEARNS_WITHIN
+    assert error.args in {REASON, CHANNEL_REASON}
 
 
 def test_error_that_no_call_has_raised_is_raised_by_close(session):

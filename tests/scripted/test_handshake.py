@@ -12,6 +12,8 @@ from amqplib.client_0_8 import transport
 
 from .checks import lasting, open_descriptors, refused
 
+pytestmark = pytest.mark.usefixtures('little_memory')
+
 AMQPLAIN = b'\x05LOGINS\x00\x00\x00\x05guest\x08PASSWORDS\x00\x00\x00\x05guest'
 PLAIN = b'\0guest\0guest'
 

@@ -4,6 +4,7 @@ import datetime
 import decimal
 import random
 import struct
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -13,7 +14,16 @@ from scripted_broker import content, delivery, frame, method, method_payload, me
 import amqplib.client_0_8 as amqp
 from amqplib.client_0_8.method_framing import LARGEST_HEADER, MethodReader
 
-from .checks import check_closed, check_dead_channel, lasting, taking_memory, until_raised
+from .checks import (
+    check_closed,
+    check_dead_channel,
+    check_repeated,
+    lasting,
+    taking_memory,
+    until_raised,
+)
+
+pytestmark = pytest.mark.usefixtures('little_memory')
 
 MEGABYTE = 1 << 20
 
@@ -528,6 +538,12 @@ def test_announced_size_takes_no_memory(session, octets):
         ours.connection.close(timeout=0.2)
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='only there is it limited')
+def test_memory_is_as_little_as_these_tests_say():
+    with pytest.raises(MemoryError):
+        bytearray(0xFFFFFFFF)
+
+
 @pytest.mark.parametrize('drop', [b'\x08\0\0\0\0\0\0\xce', body(b''), body(b'x')])
 def test_octets_without_end_do_not_extend_a_deadline(session, drop):
     """Heartbeats, empty body frames and a body that drips in are no progress."""
@@ -938,9 +954,20 @@ def test_noise_ends_in_one_error(play, connect, seed):
         peer.close()
 
     broker = play(script)
-    with lasting(most=3):
-        error = until_raised(lambda: connect(broker).channel().wait(timeout=5))
-    assert isinstance(error, amqp.AMQPConnectionException)
+    opened = []
+
+    def use():
+        opened.append(connect(broker))
+        channel = opened[0].channel()
+        raise until_raised(lambda: channel.wait(timeout=5), amqp.AMQPConnectionException)
+
+    with lasting(most=3), pytest.raises(amqp.AMQPConnectionException) as caught:
+        use()
+    for connection in opened:
+        assert connection.transport is None
+        check_repeated(caught.value, connection.channel)
+        for _ in range(2):
+            assert connection.close() is None
 
 
 def test_two_threads_learn_of_the_same_fault(session):
