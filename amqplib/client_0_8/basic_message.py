@@ -109,10 +109,7 @@ class Message(GenericContent):
     def delivery_info(self) -> dict[str, Any]:
         """Where a received message came from, by name."""
         if self._delivery is not None:
-            self._delivery_info = dict(zip(DELIVERY_FIELDS, self._delivery))
-            if self._channel is not None:
-                self._delivery_info['channel'] = self._channel
-            self._delivery = None
+            self._make_delivery_info(self._delivery)
         if self._delivery_info is None:
             raise AttributeError('delivery_info')
         return self._delivery_info
@@ -122,6 +119,12 @@ class Message(GenericContent):
         self._delivery_info = info
         self._delivery = None
 
+    def _make_delivery_info(self, delivery: tuple[Any, ...]) -> None:
+        self._delivery_info = dict(zip(DELIVERY_FIELDS, delivery))
+        if self._channel is not None:
+            self._delivery_info['channel'] = self._channel
+        self._delivery = None
+
     def _from_delivery_info(self, name: str) -> Any:
         if self._delivery_info is None or name not in self._delivery_info:
             raise AttributeError(name)
@@ -129,8 +132,8 @@ class Message(GenericContent):
 
     def __getattr__(self, name: str) -> Any:
         # Asked when there is no such attribute and no such property.
-        if self._delivery is not None and name != 'delivery_info':
-            self.delivery_info  # noqa: B018 - makes the dict
+        if self._delivery is not None:
+            self._make_delivery_info(self._delivery)
         return self._from_delivery_info(name)
 
     def __eq__(self, other: object) -> bool:
