@@ -100,8 +100,8 @@ class AbstractChannel:
         self._reply: Optional[ArrivedMethod] = None
         # Replies to methods that were sent with _send_method, for wait() to hand out.
         self._unclaimed: set[Signature] = set()
-        # How many methods were handled at once, for a wait() for anything at all.
-        self._handled = 0
+        # Whether a method was handled at once, for a wait() for anything at all.
+        self._handled = False
         connection._register(channel_id, self)
 
     def __enter__(self) -> Any:
@@ -149,7 +149,7 @@ class AbstractChannel:
         queue = self.method_queue
         if queue and allowed_methods is None:
             return self.dispatch_method(*queue.popleft())
-        method = self._take(allowed_methods)
+        method = self._take(allowed_methods) if queue else None
         if method is None:
             connection, channel_id = self._open()
             # Without a timeout, an override of amqplib 1.0.2's form will do.
@@ -198,7 +198,7 @@ class AbstractChannel:
             self._reply = method
         elif method_sig in self._IMMEDIATE_METHODS:
             self.dispatch_method(*method)
-            self._handled += 1
+            self._handled = True
         elif method_sig in self._REPLIES and method_sig not in self._unclaimed:
             text = f'a reply that nothing was waiting for: {self._name_of(method_sig)}'
             raise ProtocolError(spec.COMMAND_INVALID, text, method_sig, self._name_of(method_sig))
@@ -231,7 +231,8 @@ class AbstractChannel:
         self, payload: bytes, content: Optional[Message] = None, deadline: Deadline = NEVER
     ) -> None:
         connection, channel_id = self._open()
-        connection._send(self, channel_id, payload, content, deadline)
+        frames = connection.method_writer.frames(channel_id, payload, content)
+        connection._send(self, frames, deadline)
 
     def _encode(self, name: str, *values: Any) -> bytes:
         """Return the payload of the named method with these values of its fields."""
@@ -270,7 +271,8 @@ class AbstractChannel:
         self._reply = None
         self._expected = method.replies
         try:
-            connection._send(self, channel_id, payload, None, deadline)
+            frame = connection.method_writer.method_frame(channel_id, payload)
+            connection._send(self, frame, deadline)
             return self._wait_for_reply(connection, method, deadline)
         except Exception:
             self._expected = ()
@@ -295,6 +297,9 @@ class AbstractChannel:
         reply, self._reply = self._reply, None
         assert reply is not None
         return self.dispatch_method(*reply)
+
+    def _has_something(self) -> bool:
+        return bool(self.method_queue) or self._handled
 
     def _has_reply(self) -> bool:
         return self._reply is not None

@@ -19,7 +19,7 @@ from amqplib.client_0_8.abstract_channel import (
     printable,
 )
 from amqplib.client_0_8.basic_message import Message
-from amqplib.client_0_8.deadline import NEVER, Deadline
+from amqplib.client_0_8.deadline import Deadline
 from amqplib.client_0_8.exceptions import (
     NO_METHOD,
     AMQPChannelException,
@@ -27,11 +27,13 @@ from amqplib.client_0_8.exceptions import (
     AMQPException,
     AMQPTimeout,
     ConsumerCancelled,
+    ProtocolError,
     channel_exception,
 )
+from amqplib.client_0_8.method_framing import acknowledgement_frame
 from amqplib.client_0_8.serialization import (
     AMQPReader,
-    encode_acknowledgement,
+    decode_get_ok,
     encode_method,
     encode_publish,
 )
@@ -588,16 +590,11 @@ class Channel(AbstractChannel):
         return msg
 
     def _basic_get_ok(self, args: AMQPReader, msg: Message) -> Message:
-        delivery_tag, redelivered, exchange, routing_key, message_count = self._decode(
-            'basic.get_ok', args
-        )
-        msg._delivery_info = {
-            'delivery_tag': delivery_tag,
-            'redelivered': redelivered,
-            'exchange': exchange,
-            'routing_key': routing_key,
-            'message_count': message_count,
-        }
+        try:
+            values = decode_get_ok(args)
+        except ProtocolError as error:
+            self._break(error)
+        msg._delivery_info = dict(zip(_GET_FIELDS, values))
         return msg
 
     def basic_publish(
@@ -633,7 +630,7 @@ class Channel(AbstractChannel):
             connection._look_for_input(self)
         if not self.active:
             connection._wait_for_flow(self)
-        connection._send(self, channel_id, payload, msg, NEVER)
+        connection._send(self, connection.method_writer.frames(channel_id, payload, msg))
         return None
 
     def _basic_return(self, args: AMQPReader, msg: Message) -> None:
@@ -642,15 +639,18 @@ class Channel(AbstractChannel):
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Acknowledge a message; with `multiple`, all up to this one (0: all there are)."""
-        payload = encode_acknowledgement(_BASIC_ACK, delivery_tag, multiple)
         connection, channel_id = self.connection, self.channel_id
         if self._cause is not None or connection is None or channel_id is None:
             self._raise_cause()
-        connection._send(self, channel_id, payload, None, NEVER)
+        connection._send(
+            self, acknowledgement_frame(channel_id, _BASIC_ACK, delivery_tag, multiple)
+        )
 
     def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
         """Reject a message: put it back (requeue) or let the broker drop or dead-letter it."""
-        self._transmit(encode_acknowledgement(_BASIC_REJECT, delivery_tag, requeue))
+        connection, channel_id = self._open()
+        frame = acknowledgement_frame(channel_id, _BASIC_REJECT, delivery_tag, requeue)
+        connection._send(self, frame)
 
     def basic_recover(self, requeue: bool = False) -> None:
         """Have all unacknowledged messages delivered again, without waiting for a reply.
@@ -727,6 +727,7 @@ _BASIC_CONSUME = METHODS['basic.consume'].signature
 _BASIC_DELIVER = METHODS['basic.deliver'].signature
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_REJECT = METHODS['basic.reject']
+_GET_FIELDS = tuple(name for name, _ in METHODS['basic.get_ok'].fields)
 _BASIC_PUBLISH = METHODS['basic.publish']
 
 

@@ -6,7 +6,8 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
 from itertools import count
 from time import monotonic
 from typing import Any, Callable, ClassVar, Optional, Union
@@ -46,7 +47,7 @@ from amqplib.client_0_8.serialization import (
     encode_once,
 )
 from amqplib.client_0_8.spec import METHODS, Signature
-from amqplib.client_0_8.transport import create_transport, join_address
+from amqplib.client_0_8.transport import Octets, create_transport, join_address
 from amqplib.client_0_8.turns import Turns, attempt
 
 __all__ = ['Connection']
@@ -462,25 +463,12 @@ class Connection(AbstractChannel):
             # Closed by another thread just now.
             self._open_connection()
             raise AMQPConnectionException(0, f'channel {channel_id} is closed')
-        deadline = NEVER if timeout is None else Deadline(timeout)
-        handled = channel._handled
-        scanned = 0
-
-        def something() -> bool:
-            return bool(channel.method_queue) or channel._handled != handled
-
-        def allowed() -> bool:
-            nonlocal scanned
-            assert allowed_methods is not None
-            queue = channel.method_queue
-            # Its own copy: the thread that reads and the one that waits may both be here.
-            position = scanned
-            while position < len(queue) and queue[position][0] not in allowed_methods:
-                position += 1
-            scanned = position
-            return position < len(queue)
-
-        self._wait_until(channel, something if allowed_methods is None else allowed, deadline)
+        if allowed_methods is None:
+            channel._handled = False
+            ready = channel._has_something
+        else:
+            ready = _allowed_in(channel.method_queue, allowed_methods)
+        self._wait_until(channel, ready, NEVER if timeout is None else Deadline(timeout))
         return channel._take(allowed_methods)
 
     def _wait_until(
@@ -534,17 +522,15 @@ class Connection(AbstractChannel):
 
     def _receive(self, deadline: Deadline) -> None:
         """Receive once, and hand out the methods that became complete (as the reader)."""
-        transport = self.transport
-        if transport is None:
-            return  # closed just now, by another thread
-        failure = None
+        reader, failure = self.method_reader, None
+        transport = reader.source
         try:
-            failure = None if self.method_reader.queue else self._read(deadline)
+            if not reader.queue:
+                failure = self._read(deadline)
             transport.torn = True
-            self._hand_out()
+            if reader.queue:
+                self._hand_out()
             transport.torn = False
-            if failure is not None:
-                self._fail(failure)
         except AMQPTimeout:
             raise
         except AMQPConnectionException as error:
@@ -553,16 +539,16 @@ class Connection(AbstractChannel):
             # From what a program does with a method at once; the others are still queued, unless
             # an error behind them ends the connection.
             transport.torn = False
-            if failure is not None:
-                self._fail(failure)
             raise
         except BaseException:
             if transport.torn:
                 self._fail(ConnectionLost(0, 'reading was interrupted'))
             raise
         finally:
-            # Its traceback refers to this frame, and so to all that waits for the collector then.
-            failure = None
+            if failure is not None:
+                self._fail(failure)
+                # Its traceback refers to this frame, and so to all that waits for the collector.
+                failure = None
             if self._turns.followers:
                 self._turns.wake_ready()
 
@@ -570,17 +556,19 @@ class Connection(AbstractChannel):
         """Have methods in the queue; return the error that is behind them, if there is one."""
         try:
             if self.method_writer.pending:
-                self.method_writer.flush()
-            if self.method_writer.pending:
-                self._receive_for_a_while(deadline)
+                self._flush_and_receive(deadline)
             else:
                 self.method_reader.receive(deadline)
         except AMQPConnectionException as error:
             return error
         return None
 
-    def _receive_for_a_while(self, deadline: Deadline) -> None:
-        """Receive, but come back soon to send what is still to be sent."""
+    def _flush_and_receive(self, deadline: Deadline) -> None:
+        """Send what is to be sent soon; receive, but come back soon if not all could be sent."""
+        self.method_writer.flush()
+        if not self.method_writer.pending:
+            self.method_reader.receive(deadline)
+            return
         try:
             self.method_reader.receive(deadline.earlier(Deadline(_BLOCKED_WRITE_STEP)))
         except AMQPConnectionException:
@@ -670,13 +658,12 @@ class Connection(AbstractChannel):
     def _send(
         self,
         channel: AbstractChannel,
-        channel_id: int,
-        payload: bytes,
-        content: Optional[Message],
-        deadline: Deadline,
+        frames: Union[bytes, list[Octets]],
+        deadline: Deadline = NEVER,
     ) -> None:
+        """Send frames for a channel; raise what closed it."""
         try:
-            self.method_writer.write(channel_id, payload, content, deadline)
+            self.method_writer.send(frames, deadline)
         except AMQPException as error:
             self._write_failed(error)
             # Another thread may be closing the channels just now, and not have come to this one.
@@ -961,6 +948,24 @@ def _forget_connections() -> None:
 
 if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_forget_connections)
+
+
+def _allowed_in(
+    queue: deque[ArrivedMethod], allowed_methods: Collection[Signature]
+) -> Callable[[], bool]:
+    """Return a function that says whether an allowed method is in a queue that only grows."""
+    scanned = 0
+
+    def found() -> bool:
+        nonlocal scanned
+        # Its own copy: the thread that reads and the one that waits may both be here.
+        position = scanned
+        while position < len(queue) and queue[position][0] not in allowed_methods:
+            position += 1
+        scanned = position
+        return position < len(queue)
+
+    return found
 
 
 def _nothing_arrived(deadline: Deadline) -> AMQPTimeout:

@@ -34,14 +34,11 @@ _DELIVER = METHODS['basic.deliver']
 _SIGNATURE: Signature = _DELIVER.signature
 
 _FRAME = Struct('>BHI')
-#: Class and weight of a content header.
-_CLASS = _DELIVER.prefix[:2] + b'\0\0'
+#: Octets of a size.
+_SIZE = 4
 #: Class, weight and size of the body, which the size of a content header counts.
 _CONTENT_SIZE = 12
-#: With the property flags, which are always there.
-_LEAST_HEADER = _CONTENT_SIZE + 2
-#: The end of a content header, type, channel and size of a body frame.
-_BODY = Struct('>4sI')
+_DELIVERY_TAG_SIZE = 8
 #: Where the arguments of a method begin, from the header of its frame.
 _ARGUMENTS = _FRAME.size + 4
 
@@ -71,21 +68,28 @@ _new_arguments = DeliveryArguments.__new__
 _new_message = Message.__new__
 
 
-class _Shape:
-    """Where things are in a delivery with a certain method frame header and consumer tag."""
+class _Layout:
+    """Where things are in a delivery with a method frame, consumer tag and header of some sizes.
 
-    __slots__ = ('body_lead', 'channel', 'properties', 'unpack')
+    tags: the octets up to the consumer tag -> the tag.
+    sources: those from the bits to the content header -> redelivered, exchange, routing key.
+    """
 
-    def __init__(self, channel: int, size: int, tag_size: int) -> None:
+    __slots__ = ('body', 'body_lead', 'channel', 'sources', 'tags', 'unpack')
+
+    def __init__(self, channel: int, size: int, tag_size: int, header_size: int) -> None:
         self.channel = channel
-        # The signature and the consumer tag; delivery tag and bits; exchange, routing key, the
-        # end of the frame, type and channel of the next one; size, class and weight of the
-        # content header, size of the body.
-        lead = 4 + 1 + tag_size
-        source = size - lead - 9
-        layout = Struct(f'>{_FRAME.size}x{lead}sQB{source + 4}sI4sQ')
+        self.tags: dict[bytes, str] = {}
+        self.sources: dict[bytes, tuple[bool, str, str]] = {}
+        # Frame header, signature, consumer tag.
+        lead = _ARGUMENTS + 1 + tag_size
+        # Bits, exchange, routing key, the end of the frame, a frame header, class and weight.
+        source = _FRAME.size + size - lead - _DELIVERY_TAG_SIZE + 1 + _FRAME.size + 4
+        properties = header_size - _CONTENT_SIZE
+        # The second number is the size of the body, and so is the last.
+        layout = Struct(f'>{lead}sQ{source}sQ{properties}s4sI')
         self.unpack = layout.unpack_from
-        self.properties = layout.size
+        self.body = layout.size
         # The end of the content header, and what begins the frame behind it.
         self.body_lead = bytes((FRAME_END, FRAME_BODY)) + channel.to_bytes(2, 'big')
 
@@ -94,7 +98,7 @@ class Deliveries:
     """What is known of the deliveries of a connection.
 
     message_class: what is made of contents.
-    shapes: header of the method frame -> what is known of deliveries that have it.
+    layouts: what _sizes() returns -> what is known of deliveries that have these.
     targets: number of a channel -> where its deliveries go, without signature and number being
         looked at again.
     """
@@ -102,10 +106,9 @@ class Deliveries:
     def __init__(self, message_class: type[Message]) -> None:
         self._message_class = message_class
         self.targets: dict[int, deque[Delivery]] = {}
-        self.shapes: dict[bytes, _Shape] = {}
-        # Octets -> consumer tag; -> exchange and routing key.
-        self._tags: dict[bytes, str] = {}
-        self._sources: dict[bytes, tuple[str, str]] = {}
+        self.layouts: dict[bytes, _Layout] = {}
+        # How many things are remembered, at most.
+        self._count = 0
 
     def take(self, data: bytes, offset: int, body_limit: int, queue: deque[ReadMethod]) -> int:
         """Put the deliveries at the offset on the queue, up to the first that is not known.
@@ -114,48 +117,47 @@ class Deliveries:
 
         Returns where the first begins that is not known.
         """
-        shapes, tags, sources, message_class = (
-            self.shapes, self._tags, self._sources, self._message_class
-        )  # fmt: skip
-        targets = self.targets
+        layouts, targets, message_class = self.layouts, self.targets, self._message_class
         end = len(data)
-        while True:
-            shape = shapes.get(data[offset : offset + 7])
-            if shape is None or offset + shape.properties > end:
-                return offset
-            target = None if queue else targets.get(shape.channel)
-            lead, delivery_tag, bits, source, header_size, content_class, body_size = shape.unpack(
-                data, offset
+        layout = layouts.get(_sizes(data, offset))
+        while layout is not None:
+            body = offset + layout.body
+            if body > end:
+                break
+            lead, delivery_tag, source, body_size, properties, body_lead, frame_size = (
+                layout.unpack(data, offset)
             )
-            consumer_tag = tags.get(lead)
-            names = sources.get(source)
-            properties = offset + shape.properties
-            properties_end = properties + header_size - _CONTENT_SIZE
-            body = properties_end + _BODY.size
+            consumer_tag = layout.tags.get(lead)
+            delivery = layout.sources.get(source)
+            if consumer_tag is None or delivery is None:
+                another = layouts.get(_sizes(data, offset))
+                if another is layout:
+                    break
+                layout = another
+                continue
             body_end = body + body_size
             if (
-                consumer_tag is None
-                or names is None
-                or content_class != _CLASS
-                or not _LEAST_HEADER <= header_size <= LARGEST_HEADER
+                body_lead != layout.body_lead
+                or frame_size != body_size
                 or not 0 < body_size <= body_limit
                 or body_end >= end
                 or data[body_end] != FRAME_END
-                or _BODY.unpack_from(data, properties_end) != (shape.body_lead, body_size)
             ):
-                return offset
+                break
             message = _new_message(message_class)
-            message._raw_properties = data[properties:properties_end]
+            message._raw_properties = properties
             message.body = data[body:body_end]
-            exchange, routing_key = names
-            message._delivery = consumer_tag, delivery_tag, bits & 1 == 1, exchange, routing_key
+            redelivered, exchange, routing_key = delivery
+            message._delivery = consumer_tag, delivery_tag, redelivered, exchange, routing_key
             arguments = _new_arguments(DeliveryArguments)
             arguments.message = message
+            target = None if queue else targets.get(layout.channel)
             if target is None:
-                queue.append((shape.channel, _SIGNATURE, arguments, message))
+                queue.append((layout.channel, _SIGNATURE, arguments, message))
             else:
                 target.append((_SIGNATURE, arguments, message))
             offset = body_end + 1
+        return offset
 
     def learn(self, data: bytes, offset: int, message: Message) -> AMQPReader:
         """Return the arguments of a whole delivery at the offset, and remember what it is like.
@@ -173,13 +175,29 @@ class Deliveries:
         if written != _DELIVER.prefix + octets:
             return AMQPReader(octets)
         message._delivery = values
-        arguments = DeliveryArguments(octets)
-        for remembered in (self.shapes, self._tags, self._sources):
-            if len(remembered) >= MOST_REMEMBERED:
-                remembered.clear()
-        shape = _Shape(channel, size, octets[0])
-        lead, _, _, source, *_ = shape.unpack(data, offset)
-        self.shapes[data[offset : offset + _FRAME.size]] = shape
-        self._tags[lead] = values[0]
-        self._sources[source] = values[3:]
-        return arguments
+        if self._count == MOST_REMEMBERED:
+            self.layouts.clear()
+            self._count = 0
+        self._count += 1
+        sizes = _sizes(data, offset)
+        if sizes not in self.layouts:
+            header_size = int.from_bytes(sizes[-_SIZE:], 'big')
+            self.layouts[sizes] = _Layout(channel, size, octets[0], header_size)
+        layout = self.layouts[sizes]
+        lead, _, source, *_ = layout.unpack(data, offset)
+        layout.tags[lead] = values[0]
+        layout.sources[source] = values[2:]
+        return DeliveryArguments(octets)
+
+
+def _sizes(data: bytes, offset: int) -> bytes:
+    """Return octets that say how large the parts of a delivery are.
+
+    They are those from its frame header to the size of its consumer tag, and the size of its
+    content header.
+    """
+    start = offset + _FRAME.size
+    size = int.from_bytes(data[start - _SIZE : start], 'big')
+    # Behind the end of the frame, type and channel of the next one.
+    header_size = start + size + 4
+    return data[offset : start + 5] + data[header_size : header_size + _SIZE]

@@ -21,9 +21,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
 from io import BytesIO
 from struct import Struct
-from typing import Any, Optional, Union
+from struct import error as StructError
+from typing import Any, Callable, Optional, Union
 
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import AT_ONCE, NEVER, Deadline
@@ -36,7 +38,7 @@ from amqplib.client_0_8.exceptions import (
     ProtocolVersionRefused,
     WriteTimeout,
 )
-from amqplib.client_0_8.serialization import AMQPReader, AMQPWriter
+from amqplib.client_0_8.serialization import AMQPReader, AMQPWriter, encode_once
 from amqplib.client_0_8.spec import (
     CHANNEL_ERROR,
     FRAME_BODY,
@@ -51,6 +53,7 @@ from amqplib.client_0_8.spec import (
     ROWS,
     SYNTAX_ERROR,
     UNEXPECTED_FRAME,
+    Method,
     Signature,
 )
 from amqplib.client_0_8.transport import RECEIVE_SIZE, Octets, _AbstractTransport
@@ -73,12 +76,11 @@ _SIGNATURE = Struct('>HH')
 _CONTENT = Struct('>HHQ')
 #: A frame header and what begins a content header.
 _HEADER = Struct('>BHI2sHQ')
-#: The same behind the end of a frame, and a frame header behind one.
-_pack_end_and_header = Struct('>BBHI2sHQ').pack
-_pack_end_and_body = Struct('>BBHI').pack
-_pack_frame = _FRAME.pack
+_NO_WEIGHT = b'\0\0'
+#: A frame header, class and method id, delivery tag, a bit, the end of the frame.
+_pack_acknowledgement = Struct('>BHI4sQBB').pack
 _END = bytes((FRAME_END,))
-_DELIVER = METHODS['basic.deliver'].signature
+_DELIVER = METHODS['basic.deliver']
 HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + _END
 
 #: Those that brokers send.
@@ -251,29 +253,23 @@ class MethodReader:
             self._started = _is_amqp(data, self.version_advice)
             if not self._started:
                 return
+        offset, end = 0, len(data)
         try:
-            offset = self._parse(data)
+            if self._open_frame is not None:
+                offset = self._continue_frame(data, 0)
+            while end - offset >= _FRAME.size:
+                following = offset
+                if data[offset + 7 : offset + 11] == _DELIVER.prefix and not self.partial_messages:
+                    following = self.deliveries.take(data, offset, self.body_limit, self.queue)
+                if following == offset:
+                    following = self._take_next(data, offset)
+                    if following == offset:
+                        break
+                offset = following
         except ProtocolError:
             self.running = False
             raise
         self.source._read_buffer = data[offset:]
-
-    def _parse(self, data: bytes) -> int:
-        """Take whole frames and parts of body frames; return where they end."""
-        offset, end = 0, len(data)
-        known = self.deliveries.shapes
-        if self._open_frame is not None:
-            offset = self._continue_frame(data, 0)
-        while end - offset >= _FRAME.size:
-            following = offset
-            if data[offset : offset + _FRAME.size] in known and not self.partial_messages:
-                following = self.deliveries.take(data, offset, self.body_limit, self.queue)
-            if following == offset:
-                following = self._take_next(data, offset)
-                if following == offset:
-                    break
-            offset = following
-        return offset
 
     def _take_next(self, data: bytes, offset: int) -> int:
         """Take the frame at the offset, and its content if that is all here.
@@ -344,7 +340,7 @@ class MethodReader:
             data[header_start + _HEADER.size : header_end], data[body_start:body_end]
         )
         signature = _CONTENT_PREFIXES[data[start : start + 4]]
-        if signature == _DELIVER:
+        if signature == _DELIVER.signature:
             arguments = self.deliveries.learn(data, start - _FRAME.size, content)
         else:
             arguments = AMQPReader(data[start + 4 : end])
@@ -459,26 +455,48 @@ def _is_amqp(data: bytes, advice: str) -> bool:
     )
 
 
-def _small_frames(channel: int, payload: bytes, properties: bytes, body: Octets) -> bytes:
-    """Return the three frames of a method with a small content: a shortcut of the general way.
+@lru_cache(maxsize=128)
+def _small_frames(
+    channel: int, payload: bytes, properties: bytes
+) -> tuple[Callable[..., bytes], bytes, bytes]:
+    """Return the frames of a method with a small content: a shortcut of the general way.
 
-    It needs no look at frame_max, as every frame is smaller than the least that this can be.
+    They are what the function returns for the first piece, the size of the body, the second piece
+    and the size again; then body and end octet follow. Most messages are like others before.
     """
-    body_size = len(body)
-    header_size = _CONTENT.size + len(properties)
-    return b''.join(
+    size = _CONTENT.size + len(properties)
+    first = b''.join(
         (
-            _pack_frame(FRAME_METHOD, channel, len(payload)),
+            _FRAME.pack(FRAME_METHOD, channel, len(payload)),
             payload,
-            _pack_end_and_header(
-                FRAME_END, FRAME_HEADER, channel, header_size, payload[:2], 0, body_size
-            ),
-            properties,
-            _pack_end_and_body(FRAME_END, FRAME_BODY, channel, body_size),
-            body,
             _END,
+            _FRAME.pack(FRAME_HEADER, channel, size),
+            payload[:2],
+            _NO_WEIGHT,
         )
     )
+    second = properties + _END + _FRAME.pack(FRAME_BODY, channel, 0)[:-4]
+    return _two_pieces(len(first), len(second)).pack, first, second
+
+
+@lru_cache(maxsize=128)
+def _two_pieces(first: int, second: int) -> Struct:
+    """Return what packs two pieces of these sizes, with the size of a body behind each."""
+    return Struct(f'>{first}sQ{second}sI')
+
+
+def acknowledgement_frame(channel: int, method: Method, delivery_tag: int, bit: Any) -> bytes:
+    """Return the frame of a method of a delivery tag and one bit, as a writer does, but cheaply.
+
+    Raises ValueError or TypeError that names the method and the field.
+    """
+    try:
+        return _pack_acknowledgement(
+            FRAME_METHOD, channel, 13, method.prefix, delivery_tag, bool(bit), FRAME_END
+        )
+    except StructError:
+        encode_once(method, delivery_tag, bit)  # says what is wrong
+        raise
 
 
 class MethodWriter:
@@ -521,27 +539,37 @@ class MethodWriter:
         content: Optional[Message] = None,
         deadline: Deadline = NEVER,
     ) -> None:
-        """Send a method and its content: all of it is encoded first.
+        """Send a method and its content: all of it is encoded first; see frames() and send()."""
+        self.send(self.frames(channel, payload, content), deadline)
+
+    def frames(
+        self, channel: int, payload: bytes, content: Optional[Message] = None
+    ) -> Union[bytes, list[Octets]]:
+        """Return the frames of a method and its content; as a list of pieces, if they are large.
 
         payload: class id, method id and arguments.
 
-        Raises ValueError or TypeError before anything is sent, if the properties cannot be
-        encoded or a frame would be too large; ConnectionLost or AMQPTimeout when sending.
+        Raises ValueError or TypeError if the properties cannot be encoded or a frame would be too
+        large.
         """
-        octets: Any
         if content is None:
-            if len(payload) > self.frame_max - FRAME_OVERHEAD:
-                self._check_size(len(payload), 'arguments')
-            octets = _pack_frame(FRAME_METHOD, channel, len(payload)) + payload + _END
-        else:
-            body = content.body
-            if type(body) is not bytes:
-                body = content.encode_body()
-            properties = content._serialize_properties()
-            if body and len(body) + len(properties) + len(payload) <= SMALL:
-                octets = _small_frames(channel, payload, properties, body)
-            else:
-                octets = self._frames(channel, payload, properties, body)
+            return self.method_frame(channel, payload)
+        body = content.body
+        if type(body) is not bytes:
+            body = content.encode_body()
+        properties = content._serialize_properties()
+        size = len(body)
+        # It needs no look at frame_max: every frame is smaller than the least that this can be.
+        if size and size + len(properties) + len(payload) <= SMALL:
+            pack, first, second = _small_frames(channel, payload, properties)
+            return pack(first, size, second, size) + body + _END
+        return self._large_frames(channel, payload, properties, body)
+
+    def send(self, octets: Union[bytes, list[Octets]], deadline: Deadline = NEVER) -> None:
+        """Send whole frames as one uninterrupted write.
+
+        Raises ConnectionLost or AMQPTimeout.
+        """
         if deadline is NEVER and self.write_timeout is None:
             with self.lock:
                 self._send(octets, deadline)
@@ -550,16 +578,16 @@ class MethodWriter:
         if self.pending:
             self.flush()
 
-    def _frames(
+    def _large_frames(
         self, channel: int, payload: bytes, properties: bytes, body: Octets
     ) -> Union[bytes, list[Octets]]:
-        """Return the frames of a method with content; as a list, if they are large."""
-        head = self._method_frame(channel, payload)
+        head = self.method_frame(channel, payload)
         self._check_size(_CONTENT.size + len(properties), 'properties')
         pieces = [head, *self._content_pieces(channel, payload[:2], properties, body)]
         return b''.join(pieces) if len(body) <= LARGEST_JOINED else pieces
 
-    def _method_frame(self, channel: int, payload: bytes) -> bytes:
+    def method_frame(self, channel: int, payload: bytes) -> bytes:
+        """Return the frame of a method; raise ValueError if it would be too large."""
         if len(payload) > self.frame_max - FRAME_OVERHEAD:
             self._check_size(len(payload), 'arguments')
         return _FRAME.pack(FRAME_METHOD, channel, len(payload)) + payload + _END
@@ -654,7 +682,7 @@ class MethodWriter:
 
         If there is one, that thread sends this method when it is done.
         """
-        self.pending.append(self._method_frame(channel, payload))
+        self.pending.append(self.method_frame(channel, payload))
         self.flush()
 
     def flush(self) -> None:

@@ -31,7 +31,6 @@ from itertools import groupby
 from math import floor, isfinite
 from operator import index
 from struct import Struct
-from struct import error as StructError
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
@@ -632,20 +631,6 @@ def encode_once(method: Method, *values: Any, types: FieldTypes = FIELD_TYPES) -
     return writer.getvalue()
 
 
-_ACKNOWLEDGEMENT = Struct('>4sQB')
-
-
-def encode_acknowledgement(method: Method, delivery_tag: int, bit: Any) -> bytes:
-    """Encode a method of a delivery tag and one bit, as encode_method does, but cheaply.
-
-    Each delivery tag is used once: it makes no sense to remember them.
-    """
-    try:
-        return _ACKNOWLEDGEMENT.pack(method.prefix, delivery_tag, bool(bit))
-    except StructError:
-        return encode_once(method, delivery_tag, bit)
-
-
 _DELIVERY_TAG = Struct('>QB')
 
 
@@ -656,6 +641,30 @@ def decode_acknowledgement(method: Method, args: AMQPReader) -> tuple[int, bool]
         decode_arguments(method, args)  # says what is wrong
     delivery_tag, bits = _DELIVERY_TAG.unpack(data)
     return delivery_tag, bits & 1 == 1
+
+
+def decode_get_ok(args: AMQPReader) -> tuple[int, bool, str, str, int]:
+    """Decode the arguments of basic.get_ok, as decode_arguments does, but cheaply."""
+    data = args._data
+    try:
+        redelivered, exchange, routing_key = _decode_source(data[_LONGLONG.size : -_LONG.size])
+    except ValueError:
+        return decode_arguments(_GET_OK, args)  # says what is wrong
+    (delivery_tag,) = _LONGLONG.unpack_from(data)
+    (message_count,) = _LONG.unpack_from(data, len(data) - _LONG.size)
+    return delivery_tag, redelivered, exchange, routing_key, message_count
+
+
+@lru_cache(maxsize=128)
+def _decode_source(data: bytes) -> tuple[bool, str, str]:
+    """Return the values of a bit and two short strings: redelivered, exchange, routing key."""
+    end = len(data)
+    redelivered, offset = _decode_bit(data, 0, end)
+    exchange, offset = decode_shortstr(data, offset, end)
+    routing_key, offset = decode_shortstr(data, offset, end)
+    if offset != end:
+        raise ValueError(f'{end - offset} octets too many')
+    return redelivered, exchange, routing_key
 
 
 #: Programs use few queues, exchanges and routing keys, and each again and again.
@@ -674,6 +683,7 @@ def encode_publish(
 
 
 _PUBLISH = METHODS['basic.publish']
+_GET_OK = METHODS['basic.get_ok']
 
 
 def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:
@@ -685,8 +695,12 @@ def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:
     end = len(data)
     values: list[Any] = []
     try:
-        for decode in _decoders_of(method):
-            offset = decode(data, offset, end, values)
+        for several, decode in _decoders_of(method):
+            value, offset = decode(data, offset, end)
+            if several:
+                values += value
+            else:
+                values.append(value)
         if offset != end:
             raise ValueError(f'{end - offset} octets too many')
     except ValueError as error:
@@ -695,10 +709,6 @@ def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:
     args._offset = end
     return tuple(values)
 
-
-#: (data, offset, end, values): appends the values of some fields that follow each other, and
-#: returns the offset behind them.
-_FieldsDecoder = Callable[[bytes, int, int, list[Any]], int]
 
 _NUMBER_CODES = {'octet': 'B', 'short': 'H', 'long': 'I', 'longlong': 'Q'}
 _OTHER_DECODERS: dict[str, Callable[[bytes, int, int], Decoded]] = {
@@ -709,58 +719,46 @@ _OTHER_DECODERS: dict[str, Callable[[bytes, int, int], Decoded]] = {
 
 
 @cache
-def _decoders_of(method: Method) -> list[_FieldsDecoder]:
-    """Return the functions that decode a method's fields one after the other.
+def _decoders_of(method: Method) -> list[tuple[bool, Callable[[bytes, int, int], Decoded]]]:
+    """Return what decodes a method's fields, and whether that is several, one after the other.
 
     Numbers go together, by one Struct, and so do bits: up to eight that follow each other are an
     octet. What has no size of its own is a function each.
     """
-    decoders: list[_FieldsDecoder] = []
+    decoders: list[tuple[bool, Callable[[bytes, int, int], Decoded]]] = []
     for is_bit, group in groupby(method.fields, lambda field: field[1] == 'bit'):
         if is_bit:
             count = len(list(group))
-            decoders.append(_decode_bit if count == 1 else partial(_decode_bits, count))
+            decoders.append(
+                (False, _decode_bit) if count == 1 else (True, partial(_decode_bits, count))
+            )
             continue
         for is_number, others in groupby(group, lambda field: field[1] in _NUMBER_CODES):
             if is_number:
                 codes = ''.join(_NUMBER_CODES[wire_type] for _, wire_type in others)
-                decoders.append(partial(_decode_numbers, Struct('>' + codes)))
+                decoders.append((True, partial(_decode_numbers, Struct('>' + codes))))
             else:
-                decoders += [partial(_decode_one, _OTHER_DECODERS[kind]) for _, kind in others]
+                decoders += [(False, _OTHER_DECODERS[wire_type]) for _, wire_type in others]
     return decoders
 
 
-def _decode_numbers(struct: Struct, data: bytes, offset: int, end: int, values: list[Any]) -> int:
+def _decode_numbers(struct: Struct, data: bytes, offset: int, end: int) -> Decoded:
     following = offset + struct.size
     if following > end:
         _check_end(offset, struct.size, end)
-    values += struct.unpack_from(data, offset)
-    return following
+    return struct.unpack_from(data, offset), following
 
 
-def _decode_bit(data: bytes, offset: int, end: int, values: list[Any]) -> int:
-    following = _check_end(offset, 1, end)
-    values.append(data[offset] & 1 == 1)
-    return following
+def _decode_bit(data: bytes, offset: int, end: int) -> Decoded:
+    if offset >= end:
+        _check_end(offset, 1, end)
+    return data[offset] & 1 == 1, offset + 1
 
 
-def _decode_bits(count: int, data: bytes, offset: int, end: int, values: list[Any]) -> int:
+def _decode_bits(count: int, data: bytes, offset: int, end: int) -> Decoded:
     following = _check_end(offset, (count + 7) // 8, end)
     bits = int.from_bytes(data[offset:following], 'little')
-    values += [bits >> place & 1 == 1 for place in range(count)]
-    return following
-
-
-def _decode_one(
-    decode: Callable[[bytes, int, int], Decoded],
-    data: bytes,
-    offset: int,
-    end: int,
-    values: list[Any],
-) -> int:
-    value, offset = decode(data, offset, end)
-    values.append(value)
-    return offset
+    return [bits >> place & 1 == 1 for place in range(count)], following
 
 
 # --- Properties ---------------------------------------------------------------------------------
@@ -802,6 +800,12 @@ def _decode_flags(data: bytes, names: list[tuple[str, str]]) -> tuple[list[tuple
         if not flags & 1:
             return present, offset + 2
     raise ValueError('the property flags do not end')
+
+
+def _flag(position: int, words: int) -> int:
+    """Return the flag of a property, as a number of all the words of flags."""
+    word, bit = divmod(position, _FLAGS_PER_WORD)
+    return 0x8000 >> bit << 16 * (words - 1 - word)
 
 
 class _Property:
@@ -852,17 +856,39 @@ class GenericContent:
     # Property name -> why it cannot be decoded.
     _damage: Mapping[str, str] = MappingProxyType({})
 
-    _NAMES: frozenset[str] = frozenset(('dummy',))
-    _TIMES: frozenset[str] = frozenset()
-
-    dummy = _Property('dummy')
+    # What follows from PROPERTIES: see _prepare.
+    _NAMES: frozenset[str]
+    _TIMES: frozenset[str]
+    _FLAGS_SIZE: int
+    _NO_FLAGS: int
+    _ENCODERS: list[tuple[str, int, Callable[[Any], bytes]]]
+    _remembered: Callable[..., bytes]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._prepare()
+
+    @classmethod
+    def _prepare(cls) -> None:
+        """Work out what depends on the properties of a class."""
         for name, _ in cls.__dict__.get('PROPERTIES', ()):
             setattr(cls, name, _Property(name))
         cls._NAMES = frozenset(name for name, _ in cls.PROPERTIES)
         cls._TIMES = frozenset(name for name, kind in cls.PROPERTIES if kind == 'timestamp')
+        words = 1 + max(0, len(cls.PROPERTIES) - 1) // _FLAGS_PER_WORD
+        cls._FLAGS_SIZE = 2 * words
+        # Each word but the last says that another one follows.
+        cls._NO_FLAGS = sum(1 << 16 * word for word in range(1, words))
+        encoders: dict[str, Callable[[Any], bytes]] = {
+            **_PROPERTY_ENCODERS,
+            'table': partial(encode_table, types=cls.field_types),
+        }
+        cls._ENCODERS = [
+            (name, _flag(position, words), encoders[kind])
+            for position, (name, kind) in enumerate(cls.PROPERTIES)
+        ]
+        # Most messages of a program have the properties of others.
+        cls._remembered = staticmethod(lru_cache(maxsize=256, typed=True)(cls._encode_timeless))
 
     def __init__(self, **properties: Any) -> None:
         if not self._NAMES.issuperset(properties):
@@ -935,14 +961,36 @@ class GenericContent:
         """
         if self._raw_properties is not None:
             return self._raw_properties
-        properties = self._properties
         if self._damage:
             self._refuse_damage()
         try:
-            return _remembered_properties(type(self), tuple(properties), *properties.values())
+            return self._remembered(**self._properties)
         except TypeError:
             # There is a table or a time among them, which are not remembered; or one is wrong.
-            return _encode_properties(type(self), tuple(properties), *properties.values())
+            return self._encode(self._properties)
+
+    @classmethod
+    def _encode_timeless(cls, **properties: Any) -> bytes:
+        if not cls._TIMES.isdisjoint(properties):
+            # Equal times may be encoded differently: naive ones depend on the zone and on `fold`.
+            raise TypeError('times are not remembered')
+        return cls._encode(properties)
+
+    @classmethod
+    def _encode(cls, properties: Mapping[str, Any]) -> bytes:
+        flags = cls._NO_FLAGS
+        parts = [b'']
+        for name, flag, encode in cls._ENCODERS:
+            value = properties.get(name)
+            if value is None:
+                continue
+            flags |= flag
+            try:
+                parts.append(encode(value))
+            except (TypeError, ValueError) as error:
+                raise named(error, name) from None
+        parts[0] = flags.to_bytes(cls._FLAGS_SIZE, 'big')
+        return b''.join(parts)
 
     def _refuse_damage(self) -> None:
         for name, damage in self._damage.items():
@@ -950,35 +998,4 @@ class GenericContent:
                 raise ValueError(f'{damage} (received so; set or remove it to send it on)')
 
 
-def _encode_properties(cls: type[GenericContent], names: tuple[str, ...], *values: Any) -> bytes:
-    properties = dict(zip(names, values))
-    words = [0]
-    parts = []
-    for position, (name, wire_type) in enumerate(cls.PROPERTIES):
-        word, bit = divmod(position, _FLAGS_PER_WORD)
-        if bit == 0 and word:
-            words[-1] |= 1
-            words.append(0)
-        value = properties.get(name)
-        if value is None:
-            continue
-        words[-1] |= 0x8000 >> bit
-        try:
-            if wire_type == 'table':
-                parts.append(encode_table(value, cls.field_types))
-            else:
-                parts.append(_PROPERTY_ENCODERS[wire_type](value))
-        except (TypeError, ValueError) as error:
-            raise named(error, name) from None
-    return b''.join(map(_SHORT.pack, words)) + b''.join(parts)
-
-
-def _encode_timeless(cls: type[GenericContent], names: tuple[str, ...], *values: Any) -> bytes:
-    if not cls._TIMES.isdisjoint(names):
-        # Equal times may be encoded differently: naive ones depend on the zone and on `fold`.
-        raise TypeError('times are not remembered')
-    return _encode_properties(cls, names, *values)
-
-
-#: Most messages of a program have the properties of others.
-_remembered_properties: Callable[..., bytes] = lru_cache(maxsize=256, typed=True)(_encode_timeless)
+GenericContent._prepare()

@@ -184,16 +184,24 @@ class _AbstractTransport:
         """
         arrived = self._arrived
         if not arrived:  # else an interrupt came right behind them
-            self._receive_some(deadline)
+            self._fetch(arrived, deadline, self.sock.recv, _RECEIVE_SIZES)
         self.torn = True
         octets = arrived.pop()
-        if not octets:
+        count = len(octets)
+        if not count:
             raise _end_of_stream()
-        self.received += len(octets)
+        self.received += count
+        self._more = count == RECEIVE_SIZE
         self._read_buffer = self._read_buffer + octets if self._read_buffer else octets
 
-    def _receive_some(self, deadline: Deadline) -> None:
-        """Wait for octets and put them into the list of what has arrived."""
+    def _fetch(
+        self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
+    ) -> None:
+        """Do a call that receives, and append its result to the list; waits until there is one.
+
+        args: a tuple of one value each, as for map(). Where calls can be told by flags not to
+            block, these come behind them.
+        """
         raise NotImplementedError
 
     def receive_into(self, room: memoryview, deadline: Deadline) -> int:
@@ -338,10 +346,6 @@ class TCPTransport(_AbstractTransport):
         self._overflow = bytearray(1 + _FRAME_HEADER.size)
         super().__init__(host, connect_timeout)
 
-    def _receive_some(self, deadline: Deadline) -> None:
-        self._fetch(self._arrived, deadline, self.sock.recv, _RECEIVE_SIZES)
-        self._more = len(self._arrived[0]) == RECEIVE_SIZE
-
     def receive_into(self, room: memoryview, deadline: Deadline) -> int:
         counts = self._counts
         if not counts:
@@ -362,10 +366,6 @@ class TCPTransport(_AbstractTransport):
     def _fetch(
         self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
     ) -> None:
-        """Do a call that receives, which takes flags as its last argument, and keep its result.
-
-        args: a tuple of one value each, as for map().
-        """
         waits = self._blocks and (deadline is NEVER or deadline.remaining() is None)
         flags = _BLOCKING if waits else _NOT_BLOCKING
         while not results:
@@ -453,10 +453,12 @@ class SSLTransport(_AbstractTransport):
                 write = isinstance(error, self._want_write)
                 self._wait(deadline, read=not write, write=write)
 
-    def _receive_some(self, deadline: Deadline) -> None:
+    def _fetch(
+        self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
+    ) -> None:
         # TLS keeps decrypted octets of its own: try before waiting for the socket.
         try:
-            self._arrived.append(self._repeat(self.sock.recv, deadline, RECEIVE_SIZE))
+            results.append(self._repeat(call, deadline, *(value for (value,) in args)))
         except AMQPTimeout:
             raise
         except OSError as error:

@@ -346,7 +346,7 @@ class Channel(channel_0_8.Channel):
             self.method_queue.append(method)
         elif method_sig == _BASIC_ACK.signature:
             self._confirmed(_BASIC_ACK, args, True)
-            self._handled += 1
+            self._handled = True
         else:
             super()._arrive(method)
 

@@ -19,8 +19,13 @@ from amqplib.client_0_8.exceptions import (
     ProtocolVersionRefused,
     WriteTimeout,
 )
-from amqplib.client_0_8.method_framing import MethodReader, MethodWriter
-from amqplib.client_0_8.serialization import AMQPWriter
+from amqplib.client_0_8.method_framing import (
+    MethodReader,
+    MethodWriter,
+    acknowledgement_frame,
+)
+from amqplib.client_0_8.serialization import AMQPWriter, encode_method
+from amqplib.client_0_8.spec import METHODS
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 
@@ -1062,3 +1067,31 @@ def test_what_must_go_soon_and_is_too_large_is_refused():
         writer.write_soon(2, b'x' * 5000)
     writer.flush()
     assert dest.writes == []
+
+
+# --- Acknowledgements ---
+
+
+@pytest.mark.parametrize('channel', [1, 65535])
+@pytest.mark.parametrize(
+    ('name', 'tag', 'bit'),
+    [
+        ('basic.ack', 0, False),
+        ('basic.ack', 5, True),
+        ('basic.ack', 2**64 - 1, 'yes'),
+        ('basic.reject', 5, 2),
+        ('basic.reject', 5, None),
+    ],
+)
+def test_acknowledgement_is_the_frame_of_the_general_way(channel, name, tag, bit):
+    general = MethodWriter(None, 4096).frames(channel, encode_method(METHODS[name], (tag, bit)))
+    assert acknowledgement_frame(channel, METHODS[name], tag, bit) == general
+
+
+@pytest.mark.parametrize(
+    ('tag', 'error'),
+    [(-1, ValueError), (2**64, ValueError), ('5', TypeError), (1.0, TypeError), (None, TypeError)],
+)
+def test_acknowledgement_of_what_is_no_delivery_tag_is_refused(tag, error):
+    with pytest.raises(error, match=r'basic\.ack delivery_tag: '):
+        acknowledgement_frame(1, METHODS['basic.ack'], tag, False)

@@ -24,7 +24,6 @@ from amqplib.client_0_8.serialization import (
     GenericContent,
     byte,
     decode_arguments,
-    encode_acknowledgement,
     encode_method,
 )
 
@@ -1056,29 +1055,6 @@ def test_wrong_argument_is_named(name, values, error, words):
         with pytest.raises(error, match=re.escape(words)) as caught:
             encode_method(spec.METHODS[name], values)
         assert type(caught.value) is error
-
-
-@pytest.mark.parametrize(
-    ('name', 'tag', 'bit', 'expected'),
-    [
-        ('basic.ack', 0, False, '003c0050 0000000000000000 00'),
-        ('basic.ack', 5, True, '003c0050 0000000000000005 01'),
-        ('basic.ack', 2**64 - 1, 'yes', '003c0050 ffffffffffffffff 01'),
-        ('basic.reject', 5, 2, '003c005a 0000000000000005 01'),
-        ('basic.reject', 5, None, '003c005a 0000000000000005 00'),
-    ],
-)
-def test_acknowledgement(name, tag, bit, expected):
-    assert encode_acknowledgement(spec.METHODS[name], tag, bit) == octets(expected)
-
-
-@pytest.mark.parametrize(
-    ('tag', 'error'),
-    [(-1, ValueError), (2**64, ValueError), ('5', TypeError), (1.0, TypeError), (None, TypeError)],
-)
-def test_acknowledgement_of_what_is_no_delivery_tag_is_refused(tag, error):
-    with pytest.raises(error, match=r'basic\.ack delivery_tag: '):
-        encode_acknowledgement(spec.METHODS['basic.ack'], tag, False)
 
 
 # --- Property lists ---
