@@ -183,7 +183,7 @@ class Channel(AbstractChannel):
         values = (reply_code, reply_text, *method_sig)
         self._encode('channel.close', *values)  # before anything is changed
         self._closing = True
-        self._take_deliveries(False)
+        self._take_directly(False)
         self.method_queue.clear()
         try:
             self._call('channel.close', *values, timeout=deadline)
@@ -253,8 +253,8 @@ class Channel(AbstractChannel):
         else:
             super()._arrive(method)
 
-    def _take_deliveries(self, directly: bool) -> None:
-        """Have deliveries queued here at once, or by _arrive(), which looks at each."""
+    def _take_directly(self, directly: bool) -> None:
+        """Have deliveries queued here by the reader, or by _arrive(), which looks at each."""
         connection, channel_id = self.connection, self.channel_id
         if connection is not None and channel_id is not None:
             targets = connection.method_reader.deliveries.targets
@@ -277,7 +277,7 @@ class Channel(AbstractChannel):
 
     def _lose(self, cause: AMQPException, told: bool = False) -> None:
         self.is_open = False
-        self._take_deliveries(False)
+        self._take_directly(False)
         super()._lose(cause, told)
 
     def _do_close(self) -> None:
@@ -536,7 +536,7 @@ class Channel(AbstractChannel):
         )  # fmt: skip
         tag = consumer_tag if tag is None else tag
         self.callbacks[tag] = callback
-        self._take_deliveries(True)
+        self._take_directly(True)
         if on_cancel is not None:
             self._on_cancel[tag] = on_cancel
         return tag

@@ -125,8 +125,6 @@ class Connection(AbstractChannel):
     _capabilities: ClassVar[dict[str, bool]] = CAPABILITIES
     _channel_class: ClassVar[type[Channel]] = Channel
     _message_class: ClassVar[type[Message]] = Message
-    #: Why the broker takes no messages at the moment; it does not say so on 0-8.
-    blocked: Optional[str] = None
     #: What to do with a broker that does not speak this version.
     _version_advice = ': import amqplib.client_0_9_1 instead of amqplib.client_0_8'
 
@@ -226,6 +224,8 @@ class Connection(AbstractChannel):
         self.frame_max = spec.DEFAULT_FRAME_MAX
         self.heartbeat = 0
         self.known_hosts = ''
+        #: Why the broker takes no messages at the moment; it does not say so on 0-8.
+        self.blocked: Optional[str] = None
         # Numbers that are not free yet: the broker has not confirmed that it closed them.
         self._retired: set[int] = set()
         self._numbering = threading.RLock()
@@ -819,7 +819,8 @@ class Connection(AbstractChannel):
     def _ask_to_close(self, values: tuple[Any, ...], deadline: Deadline) -> None:
         if self.transport is not None:  # else another thread has closed it meanwhile
             self._closing = True
-            self.method_reader.deliveries.targets.clear()
+            # From here on, most of what arrives is dropped.
+            self.method_reader.short_ways.clear()
             self._call('connection.close', *values, timeout=deadline)
 
     def _close_ok(self, args: AMQPReader) -> None:

@@ -190,6 +190,11 @@ class MethodReader:
         self.running = True
         #: Where deliveries are known from, and where to put them.
         self.deliveries = Deliveries(message_class)
+        #: The octets that begin a method -> what takes several such methods at once. It is given
+        #: the octets, an offset, body_limit and the queue, and returns where what it took ends.
+        self.short_ways: dict[bytes, Callable[[bytes, int, int, deque[ReadMethod]], int]] = {
+            _DELIVER.prefix: self.deliveries.take
+        }
         # The one that was used last, for the next content that comes in parts.
         self._spare_body: Optional[_Body] = None
         #: What to do with a broker that does not speak this version of AMQP.
@@ -218,12 +223,12 @@ class MethodReader:
     def read_method(self) -> ReadMethod:
         """Return the next method; waits until there is one."""
         # Who reads here wants to see all of them.
-        targets, self.deliveries.targets = self.deliveries.targets, {}
+        ways, self.short_ways = self.short_ways, {}
         try:
             while not self.queue:
                 self.receive(NEVER)
         finally:
-            self.deliveries.targets = targets
+            self.short_ways = ways
         return self.queue.popleft()
 
     def receive(self, deadline: Deadline) -> None:
@@ -259,8 +264,9 @@ class MethodReader:
                 offset = self._continue_frame(data, 0)
             while end - offset >= _FRAME.size:
                 following = offset
-                if data[offset + 7 : offset + 11] == _DELIVER.prefix and not self.partial_messages:
-                    following = self.deliveries.take(data, offset, self.body_limit, self.queue)
+                way = self.short_ways.get(data[offset + 7 : offset + 11])
+                if way is not None and not self.partial_messages:
+                    following = way(data, offset, self.body_limit, self.queue)
                 if following == offset:
                     following = self._take_next(data, offset)
                     if following == offset:

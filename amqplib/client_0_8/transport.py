@@ -87,9 +87,8 @@ class _AbstractTransport:
     _keeps_octets = False
     #: Whether there is receive_into(), which saves copying large bodies.
     receives_into = False
-    # Whether the socket blocks, except in calls that are told not to by these flags.
+    # Whether the socket blocks, except in calls that are told not to.
     _blocks = False
-    _flags = 0
 
     sock: Any = None
 
@@ -235,21 +234,7 @@ class _AbstractTransport:
 
         Raises ConnectionLost or AMQPTimeout; `cut` then says whether a part was sent.
         """
-        if deadline is not NEVER and self._has_own_timeout():
-            # The socket itself would wait, for longer perhaps.
-            self.send_pieces((octets,), deadline)
-            return
-        self.cut = True
-        try:
-            sent = self.sock.send(octets, self._flags)
-        except self._would_block:
-            sent = 0
-        except OSError as error:
-            raise ConnectionLost.from_error(error, 'the connection broke') from error
-        if sent < len(octets):
-            self._send_rest(deque([memoryview(octets)[sent:]]), sent > 0, deadline)
-        self.sent += 1  # first: who finds it unchanged and no cut may send the same again
-        self.cut = False
+        self.send_pieces((octets,), deadline)
 
     def send_pieces(self, pieces: Iterable[Octets], deadline: Deadline = NEVER) -> None:
         """Send pieces one after the other without joining them; otherwise as send()."""
@@ -338,7 +323,6 @@ class TCPTransport(_AbstractTransport):
 
     receives_into = hasattr(socket.socket, 'recvmsg_into')
     _blocks = _CAN_CHOOSE_TO_BLOCK
-    _flags = _DONTWAIT
 
     def __init__(self, host: str, connect_timeout: Optional[float]) -> None:
         # The results of recvmsg_into(), and what is between the payloads of two frames.
@@ -383,12 +367,30 @@ class TCPTransport(_AbstractTransport):
             except OSError as error:
                 raise ConnectionLost.from_error(error, 'the connection broke') from error
 
+    def send(self, octets: Octets, deadline: Deadline = NEVER) -> None:
+        """Send all of it; otherwise as the general send(), with less work."""
+        if deadline is not NEVER and self._has_own_timeout():
+            # The socket itself would wait, for longer perhaps.
+            super().send(octets, deadline)
+            return
+        self.cut = True
+        try:
+            sent = self.sock.send(octets, _DONTWAIT)
+        except self._would_block:
+            sent = 0
+        except OSError as error:
+            raise ConnectionLost.from_error(error, 'the connection broke') from error
+        if sent < len(octets):
+            self._send_rest(deque([memoryview(octets)[sent:]]), sent > 0, deadline)
+        self.sent += 1  # first: who finds it unchanged and no cut may send the same again
+        self.cut = False
+
     def _send_some(self, pieces: deque[memoryview]) -> int:
         sent: int
         if hasattr(socket.socket, 'sendmsg'):
-            sent = self._now(self.sock.sendmsg, islice(pieces, _MOST_PIECES), (), self._flags)
+            sent = self._now(self.sock.sendmsg, islice(pieces, _MOST_PIECES), (), _DONTWAIT)
         else:
-            sent = self._now(self.sock.send, _join_small(pieces), self._flags)
+            sent = self._now(self.sock.send, _join_small(pieces), _DONTWAIT)
         return sent
 
 
@@ -463,10 +465,6 @@ class SSLTransport(_AbstractTransport):
             raise
         except OSError as error:
             raise ConnectionLost.from_error(error, 'the connection broke') from error
-
-    def send(self, octets: Octets, deadline: Deadline = NEVER) -> None:
-        """Send all of it; otherwise as send() of plain TCP."""
-        self.send_pieces((octets,), deadline)
 
     def _send_some(self, pieces: deque[memoryview]) -> int:
         octets = _join_small(pieces)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional
 
 from amqplib.client_0_8 import channel as channel_0_8
 from amqplib.client_0_8 import spec as spec_0_8
-from amqplib.client_0_8.abstract_channel import ArrivedMethod, handlers_by_signature, replies_of
+from amqplib.client_0_8.abstract_channel import handlers_by_signature, replies_of
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Table
 from amqplib.client_0_8.deadline import Deadline
@@ -66,7 +66,6 @@ class Channel(channel_0_8.Channel):
         self.on_confirm: Optional[OnConfirm] = None
         # None until confirm_select() is called.
         self._confirms: Optional[Confirms] = None
-        self._outstanding_limit: Optional[int] = None
         # Whether on_confirm is being called.
         self._telling = False
         super().__init__(connection, channel_id, auto_decode)
@@ -180,9 +179,11 @@ class Channel(channel_0_8.Channel):
             if outstanding_limit < 1:
                 raise ValueError(f'outstanding_limit: {outstanding_limit} is not 1 or more')
         self._call('confirm.select', nowait, nowait=nowait)
-        self._outstanding_limit = outstanding_limit
         if self._confirms is None:
             self._confirms = Confirms()
+        self._confirms.limit = outstanding_limit
+        self._confirms.free = 0
+        self._take_directly(True)
 
     def basic_publish(
         self,
@@ -202,22 +203,16 @@ class Channel(channel_0_8.Channel):
         Raises MessageNacked, and sends nothing, if very many messages were refused and neither
         wait_for_confirms nor on_confirm was there to know.
         """
-        connection = self.connection
+        connection, confirms = self.connection, self._confirms
         if connection is not None and connection.blocked is not None:
             self._wait_until_unblocked(connection)
-        confirms = self._confirms
         if confirms is None or connection is None:
             return _publish(self, msg, exchange, routing_key, mandatory, immediate, ticket)
-        if confirms.news:
-            self._tell()
-        if confirms.refused:
-            self._drop_refused(confirms)
-        limit = self._outstanding_limit
-        if limit is not None and confirms.given - confirms.settled >= limit:
-            self._wait_for_room(connection, confirms, limit)
+        if confirms.given >= confirms.free:
+            self._make_room(connection, confirms)
+        number = confirms.given + 1
         transport = connection.method_writer.dest
         sent = transport.sent
-        number = confirms.given + 1
         try:
             # Before it is sent, as the confirm may be read at once.
             confirms.given = number
@@ -239,16 +234,28 @@ class Channel(channel_0_8.Channel):
             text = f'the broker takes no messages for more than {deadline.seconds} s'
             raise AMQPTimeout(0, text + _why(connection), _BASIC_PUBLISH) from None
 
-    def _wait_for_room(self, connection: Connection, confirms: Confirms, limit: int) -> None:
+    def _make_room(self, connection: Connection, confirms: Confirms) -> None:
+        """Tell what has arrived, and wait until one more message may be outstanding."""
         deadline = Deadline(connection.write_timeout)
-        # Callbacks may publish too, and so take the room.
-        while confirms.outstanding >= limit:
-            try:
-                # Until there is room for several: a wait for each message would cost more.
-                self._wait_for_outstanding(connection, confirms, limit // 2, deadline)
-            except AMQPTimeout:
-                if confirms.outstanding >= limit:
-                    raise
+        while True:
+            confirms.let_go()
+            self._tell()
+            self._drop_refused(confirms)
+            # Callbacks may publish too, and so take the room.
+            if not confirms.full:
+                return
+            self._wait_for_room(connection, confirms, deadline)
+
+    def _wait_for_room(
+        self, connection: Connection, confirms: Confirms, deadline: Deadline
+    ) -> None:
+        assert confirms.limit is not None
+        try:
+            # Until there is room for several: a wait for each message would cost more.
+            self._wait_for_outstanding(connection, confirms, confirms.limit // 2, deadline)
+        except AMQPTimeout:
+            if confirms.full:
+                raise
 
     def _wait_for_outstanding(
         self,
@@ -337,19 +344,6 @@ class Channel(channel_0_8.Channel):
 
     wait.__doc__ = channel_0_8.Channel.wait.__doc__
 
-    def _arrive(self, method: ArrivedMethod) -> None:
-        # The two that come by the thousands take the shortest way; confirms may be one a message.
-        method_sig, args, _ = method
-        if self._closing:
-            super()._arrive(method)
-        elif method_sig == _BASIC_DELIVER:
-            self.method_queue.append(method)
-        elif method_sig == _BASIC_ACK.signature:
-            self._confirmed(_BASIC_ACK, args, True)
-            self._handled = True
-        else:
-            super()._arrive(method)
-
     def _basic_ack(self, args: AMQPReader) -> None:
         self._confirmed(_BASIC_ACK, args, True)
 
@@ -359,14 +353,25 @@ class Channel(channel_0_8.Channel):
     def _confirmed(self, method: Method, args: AMQPReader, ok: bool) -> None:
         try:
             number, multiple = decode_acknowledgement(method, args)
+            self._settle(number, multiple, ok)
         except ProtocolError as error:
             self._break(error)
+
+    def _settle(self, number: int, multiple: bool, ok: bool = True) -> None:
         confirms = self._confirms
         if confirms is None or not confirms.settle(
             number, multiple, ok, self.on_confirm is not None
         ):
             text = f'a confirm of {number}, which was not to be confirmed'
-            self._break(ProtocolError(COMMAND_INVALID, text))
+            raise ProtocolError(COMMAND_INVALID, text)
+        self._handled = True
+
+    def _take_directly(self, directly: bool) -> None:
+        super()._take_directly(directly)
+        connection, channel_id = self.connection, self.channel_id
+        if connection is not None and channel_id is not None:
+            wanted = directly and self._confirms is not None and not self._closing
+            connection._confirm_frames.direct(channel_id, self._settle if wanted else None)
 
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
         **channel_0_8.Channel._HANDLERS,
@@ -387,7 +392,6 @@ class Channel(channel_0_8.Channel):
 _ACCESS_REQUEST = spec_0_8.METHODS['access.request']
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_NACK = METHODS['basic.nack']
-_BASIC_DELIVER = METHODS['basic.deliver'].signature
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
 
 

@@ -12,6 +12,12 @@ settled last of all, so that who waits for that finds everything else about it.
 from __future__ import annotations
 
 from collections import deque
+from struct import Struct
+from typing import Any, Callable, Optional
+
+from amqplib.client_0_8.deliveries import ReadMethod
+from amqplib.client_0_8.spec import FRAME_END, FRAME_METHOD
+from amqplib.client_0_9_1.spec import METHODS
 
 #: (sequence number, multiple, ok)
 Confirmation = tuple[int, bool, bool]
@@ -19,19 +25,32 @@ Confirmation = tuple[int, bool, bool]
 #: So many numbers that were settled out of order are always kept as they came.
 _FEW = 64
 
+_UNLIMITED = 1 << 63
+
+_ACK = METHODS['basic.ack']
+#: Octets of its payload: class and method id, delivery tag, a bit.
+_ACK_SIZE = 13
+_FRAME = Struct('>BHI')
+#: A frame header with class and method id, the delivery tag, a bit, the end of the frame.
+_CONFIRM = Struct('>11sQBB')
+
 
 class Confirms:
     """The messages of one channel that are to be confirmed.
 
+    limit: how many may be outstanding; None for no limit.
     given: how many numbers were given, which is also the last one; for the publisher to count.
     settled: how many of them were confirmed or refused.
     refused: the numbers that were refused and not taken yet.
     news: confirmations as they came, for those who want to be told of each.
+    free: up to this number, messages may be published without looking at the others again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: Optional[int] = None) -> None:
+        self.limit = limit
         self.given = 0
         self.settled = 0
+        self.free = 0
         self.refused: deque[int] = deque()
         self.news: deque[Confirmation] = deque()
         # All numbers below this one are settled, but for the stragglers; from it on, only those
@@ -45,6 +64,18 @@ class Confirms:
         """How many messages are neither confirmed nor refused."""
         return self.given - self.settled
 
+    @property
+    def full(self) -> bool:
+        """Whether as many messages are outstanding as may be."""
+        return self.limit is not None and self.outstanding >= self.limit
+
+    def let_go(self) -> None:
+        """Let numbers be given without another look, as far as the limit allows it.
+
+        To be called before looking: what comes after that asks for another look.
+        """
+        self.free = self.settled + (_UNLIMITED if self.limit is None else self.limit)
+
     def settle(self, number: int, multiple: bool, ok: bool, tell: bool = False) -> bool:
         """Note that a message, or all up to it, was confirmed or refused.
 
@@ -53,8 +84,28 @@ class Confirms:
 
         Returns False if there is no such open message: the broker must not do that.
         """
+        if ok and not tell and self._settle_in_order(number, multiple):
+            return True
         if multiple:
-            return self._settle_up_to(number or self.given, ok, tell)
+            found = self._settle_up_to(number or self.given, ok, tell)
+        else:
+            found = self._settle_one(number, ok, tell)
+        # There may be something to look at.
+        self.free = 0
+        return found
+
+    def _settle_in_order(self, number: int, multiple: bool) -> bool:
+        """Settle what comes next, if that is all there is to it, which is how most come."""
+        first = self._lowest
+        if not first <= number <= self.given or self._ahead or self._stragglers:
+            return False
+        if not multiple and number != first:
+            return False
+        self._lowest = number + 1
+        self.settled += number + 1 - first
+        return True
+
+    def _settle_one(self, number: int, ok: bool, tell: bool) -> bool:
         if not self._is_open(number):
             return False
         if not ok:
@@ -131,3 +182,37 @@ class Confirms:
         while self.refused:
             taken.append(self.refused.popleft())
         return tuple(sorted(taken))
+
+
+class ConfirmFrames:
+    """Takes the frames of basic.ack out of what was read, as they come in numbers.
+
+    A short way: what it leaves goes the general way of MethodReader and Channel.
+    """
+
+    def __init__(self) -> None:
+        # What begins the frames for a channel -> function(sequence number, multiple).
+        self._settle: dict[bytes, Callable[[int, bool], Any]] = {}
+
+    def direct(self, channel: int, settle: Optional[Callable[[int, bool], Any]]) -> None:
+        """Have a function called with the confirms of a channel; None leaves them."""
+        lead = _FRAME.pack(FRAME_METHOD, channel, _ACK_SIZE) + _ACK.prefix
+        if settle is not None:
+            self._settle[lead] = settle
+        else:
+            self._settle.pop(lead, None)
+
+    def take(self, data: bytes, offset: int, body_limit: int, queue: deque[ReadMethod]) -> int:
+        """Settle the confirms at the offset, unless something on the queue comes before them.
+
+        Returns where they end. Raises ProtocolError if there is nothing to be confirmed.
+        """
+        last = len(data) - _CONFIRM.size
+        while offset <= last and not queue:
+            lead, number, bits, frame_end = _CONFIRM.unpack_from(data, offset)
+            settle = self._settle.get(lead)
+            if settle is None or frame_end != FRAME_END:
+                break
+            settle(number, bits & 1 == 1)
+            offset += _CONFIRM.size
+        return offset

@@ -7,8 +7,10 @@ from typing import Any, Callable, ClassVar, Optional
 from amqplib.client_0_8 import connection as connection_0_8
 from amqplib.client_0_8.abstract_channel import handlers_by_signature, printable, replies_of
 from amqplib.client_0_8.serialization import AMQPReader, encode_once
+from amqplib.client_0_8.transport import _AbstractTransport
 from amqplib.client_0_9_1.basic_message import FIELD_TYPES, Message
 from amqplib.client_0_9_1.channel import Channel
+from amqplib.client_0_9_1.confirms import ConfirmFrames
 from amqplib.client_0_9_1.spec import METHODS
 
 __all__ = ['Connection']
@@ -46,6 +48,11 @@ class Connection(connection_0_8.Connection):
 
     on_blocked: Optional[Callable[[str], Any]] = None
     on_unblocked: Optional[Callable[[], Any]] = None
+
+    def _use(self, transport: _AbstractTransport) -> None:
+        super()._use(transport)
+        self._confirm_frames = ConfirmFrames()
+        self.method_reader.short_ways[METHODS['basic.ack'].prefix] = self._confirm_frames.take
 
     def _protocol_header(self) -> bytes:
         return PROTOCOL_HEADER

@@ -59,9 +59,6 @@ class Source:
 class NothingIsKnown(method_framing.Deliveries):
     """Leaves all deliveries to the general way."""
 
-    def take(self, data, offset, body_limit, queue):
-        return offset
-
     def learn(self, data, offset, message):
         size = struct.unpack_from('>I', data, offset + 3)[0]
         return AMQPReader(data[offset + 11 : offset + 7 + size])
@@ -87,6 +84,7 @@ def read(portions, knowing=True):
     reader.body_limit = LIMIT
     if not knowing:
         reader.deliveries = NothingIsKnown(reader.message_class)
+        reader.short_ways.clear()
     error = None
     while source.portions:
         try:
@@ -111,7 +109,7 @@ def short_ways(portions):
     reader = MethodReader(source)
     reader.body_limit = LIMIT
     found = []
-    take = reader.deliveries.take
+    take = reader.short_ways[DELIVER.prefix]
 
     def counting(data, offset, body_limit, queue):
         before = len(queue)
@@ -119,7 +117,7 @@ def short_ways(portions):
         found.extend([True] * (len(queue) - before))
         return following
 
-    reader.deliveries.take = counting
+    reader.short_ways[DELIVER.prefix] = counting
     while source.portions:
         reader.receive(NEVER)
     return len(found)

@@ -38,7 +38,7 @@ PATIENCE = 10
 PUBLISH = 9
 DELIVER = 6  # the callback is one of them
 ACKNOWLEDGE = 8  # beside those of the delivery
-GET = 43
+GET = 32
 
 #: Calls that do not come with each message: of what is remembered from the first time on, and of
 #: looking for what the broker may have sent.
