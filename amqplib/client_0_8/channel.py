@@ -6,7 +6,6 @@ To add a protocol method, add its row to ``spec.py`` and its function here: one 
 
 from __future__ import annotations
 
-from queue import Queue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 
@@ -40,6 +39,8 @@ from amqplib.client_0_8.serialization import (
 from amqplib.client_0_8.spec import METHODS, Signature
 
 if TYPE_CHECKING:
+    from queue import Queue
+
     from amqplib.client_0_8.connection import Connection
 
 __all__ = ['Channel']
@@ -64,6 +65,9 @@ class _LateQueue:
     def __get__(self, channel: Optional[Channel], owner: type) -> Any:
         if channel is None:
             return self
+        # Imported here, as most programs have no use for it.
+        from queue import Queue  # noqa: PLC0415
+
         # Of two threads that come here at once, both get the same one.
         return channel.__dict__.setdefault(self._name, Queue())
 
