@@ -67,6 +67,8 @@ SMALL = FRAME_MIN_SIZE - FRAME_OVERHEAD - 12  # which a content header has besid
 LARGEST_REUSED = 2 * 1024 * 1024
 #: At least so many octets of a body have to be missing to be received without a copy.
 LEAST_DIRECT = 16384
+#: So many frames of a body are received before others get their turn.
+MOST_FRAMES = 8
 #: Up to this many octets, a method and its content are joined; beyond, they are sent as pieces.
 LARGEST_JOINED = 32768
 
@@ -247,9 +249,31 @@ class MethodReader:
         partial = self.partial_messages[channel]
         if partial.missing < LEAST_DIRECT or not self.source.receives_into:
             return False
-        count = partial.receive_body(missing, self.source, deadline)
-        self._open_frame = channel, missing - count
+        for _ in range(MOST_FRAMES):
+            missing -= partial.receive_body(missing, self.source, deadline)
+            self._open_frame = channel, missing
+            if missing or partial.missing < LEAST_DIRECT:
+                break
+            missing = self._size_of_next(channel, partial.missing)
+            if not missing:
+                break
+            self._open_frame = channel, missing
+            self.source._read_buffer = b''
         return True
+
+    def _size_of_next(self, channel: int, most: int) -> int:
+        """Return the size of the body frame that goes on, if nothing but its header is here.
+
+        Else it is 0, and so it is if anything is wrong, which is found where frames are parsed.
+        """
+        data = self.source._read_buffer
+        if len(data) != 1 + _FRAME.size or data[0] != FRAME_END:
+            return 0
+        kind, frame_channel, size = _FRAME.unpack_from(data, 1)
+        fits = (
+            kind == FRAME_BODY and frame_channel == channel and size <= min(most, self.body_limit)
+        )
+        return size if fits else 0
 
     def parse(self) -> None:
         """Put the methods that are complete in the read buffer on the queue."""
