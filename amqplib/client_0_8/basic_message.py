@@ -91,8 +91,14 @@ class Message(GenericContent):
     delivery_tag = _DeliveryProperty()
 
     def __init__(self, body: Body = '', children: Any = None, **properties: Any) -> None:
-        if not self._NAMES.issuperset(properties):
+        try:
+            # Not with text, as its encoding is to be added.
+            raw = self._remembered(**properties) if type(body) is bytes else None
+        except (TypeError, ValueError):
+            raw = None  # publishing finds out what is wrong, if anything is
+        if raw is None and not self._NAMES.issuperset(properties):
             properties = self._without_unknown(properties)
+        self._raw_properties = raw
         # The properties of this call alone, so they need no copy.
         self._properties = properties
         self.body: Body = body
@@ -163,6 +169,8 @@ class Message(GenericContent):
         self.__dict__.update(state)
 
     def __copy__(self) -> Message:
+        if self._properties is not None:
+            self._raw_properties = None  # the other one may change what they share
         duplicate = type(self).__new__(type(self))
         duplicate.__dict__.update(self.__dict__)
         return duplicate
@@ -180,7 +188,7 @@ class Message(GenericContent):
         Raises ValueError if the text cannot be encoded, TypeError if it is neither str nor bytes.
         """
         body = self.body
-        if body == '' and self._raw_properties is not None:
+        if body == '' and self._properties is None:
             return b''  # received so, and sent on unchanged
         if isinstance(body, str):
             encoding = self.properties.get('content_encoding') or DEFAULT_ENCODING

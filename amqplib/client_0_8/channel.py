@@ -735,6 +735,14 @@ _GET_FIELDS = tuple(name for name, _ in METHODS['basic.get_ok'].fields)
 _BASIC_PUBLISH = METHODS['basic.publish']
 
 
+def __getattr__(name: str) -> Any:
+    if name == 'Queue':  # which old programs import from here
+        from queue import Queue  # noqa: PLC0415
+
+        return Queue
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
 def check_callable(name: str, value: Any) -> None:
     """Raise TypeError if it is something that cannot be called; None is nothing."""
     if value is not None and not callable(value):

@@ -850,9 +850,10 @@ class GenericContent:
     #: How Python types are written in tables.
     field_types: FieldTypes = FIELD_TYPES
 
-    # Received properties as they came, until they are looked at.
+    # The octets of the properties, as long as nobody has looked at these, and so changed them.
     _raw_properties: Optional[bytes] = None
-    _properties: dict[str, Any]
+    # None if they were received and not decoded yet.
+    _properties: Optional[dict[str, Any]] = None
     # Property name -> why it cannot be decoded.
     _damage: Mapping[str, str] = MappingProxyType({})
 
@@ -906,9 +907,10 @@ class GenericContent:
     def properties(self) -> dict[str, Any]:
         """The properties that are set, by name."""
         raw = self._raw_properties
-        if raw is not None:
+        if raw is not None and self._properties is None:
             self._decode_properties(raw)
-        return self._properties
+        self._raw_properties = None
+        return self._properties  # type: ignore[return-value]
 
     @properties.setter
     def properties(self, properties: dict[str, Any]) -> None:
@@ -929,7 +931,7 @@ class GenericContent:
 
     def _load_properties(self, raw_bytes: bytes) -> None:
         """Take the property flags and list of a content header; decoded when looked at."""
-        self._raw_properties = raw_bytes
+        self._raw_properties, self._properties = raw_bytes, None
 
     def _decode_properties(self, raw: bytes) -> None:
         """Decode what can be decoded, and note for the rest why it cannot be."""
@@ -951,8 +953,8 @@ class GenericContent:
                 damage[name] = f'{name}: {error}'
                 offset = following if following > offset else len(raw)
         # Only now, so that nothing is lost to an interrupt, or half done for another thread.
-        self._properties, self._damage = properties, damage
-        self._raw_properties = None
+        self._damage = damage
+        self._properties = properties
 
     def _serialize_properties(self) -> bytes:
         """Return the property flags and list, as a content header carries them.
@@ -963,14 +965,17 @@ class GenericContent:
             return self._raw_properties
         if self._damage:
             self._refuse_damage()
+        properties = self.properties
         try:
-            return self._remembered(**self._properties)
+            return self._remembered(**properties)
         except TypeError:
             # There is a table or a time among them, which are not remembered; or one is wrong.
-            return self._encode(self._properties)
+            return self._encode(properties)
 
     @classmethod
     def _encode_timeless(cls, **properties: Any) -> bytes:
+        if not cls._NAMES.issuperset(properties):
+            raise TypeError('unknown names are not remembered')
         if not cls._TIMES.isdisjoint(properties):
             # Equal times may be encoded differently: naive ones depend on the zone and on `fold`.
             raise TypeError('times are not remembered')
@@ -994,7 +999,7 @@ class GenericContent:
 
     def _refuse_damage(self) -> None:
         for name, damage in self._damage.items():
-            if self._properties.get(name) is None:
+            if self.properties.get(name) is None:
                 raise ValueError(f'{damage} (received so; set or remove it to send it on)')
 
 

@@ -835,6 +835,59 @@ def test_consumed_message_is_copied_without_its_channel(duplicate):
     assert message.channel is channel
 
 
+def set_item(message):
+    message.properties['priority'] = 6
+
+
+def set_attribute(message):
+    message.priority = 6
+
+
+def set_all(message):
+    message.properties = {'priority': 6}
+
+
+@pytest.mark.parametrize('change', [set_item, set_attribute, set_all])
+@pytest.mark.parametrize('before', [lambda message: None, Message._serialize_properties])
+@pytest.mark.parametrize('body', [b'x', 'x'])
+def test_properties_changed_after_the_message_was_made_are_sent(change, before, body):
+    message = Message(body, priority=5)
+    before(message)
+    change(message)
+    assert message._serialize_properties() == bytes.fromhex('0800 06')
+
+
+def test_properties_held_on_to_can_be_changed_after_each_sending():
+    message = Message(b'x', priority=5)
+    held = message.properties
+    for priority in range(5):
+        held['priority'] = priority
+        assert message._serialize_properties() == bytes((8, 0, priority))
+
+
+def test_removed_property_is_not_sent():
+    message = Message(b'x', priority=5, type='t')
+    del message.priority
+    assert message._serialize_properties() == bytes.fromhex('0020 0174')
+
+
+@pytest.mark.parametrize('changed', [0, 1])
+def test_shallow_copies_share_their_properties(changed):
+    message = Message(b'x', priority=5)
+    both = message, copy.copy(message)
+    both[changed].priority = 6
+    assert [one._serialize_properties() for one in both] == [bytes.fromhex('0800 06')] * 2
+
+
+@pytest.mark.parametrize('body', [b'x', 'x'])
+def test_wrong_property_is_found_when_it_is_sent(body):
+    message = Message(body, priority='high')
+    with pytest.raises(TypeError, match='priority: '):
+        message._serialize_properties()
+    message.priority = 5
+    assert message._serialize_properties() == bytes.fromhex('0800 05')
+
+
 def test_shallow_copy_keeps_the_channel():
     channel = ChannelLike()
     copied = copy.copy(consumed(channel))
