@@ -238,13 +238,16 @@ class Channel(channel_0_8.Channel):
         """Tell what has arrived, and wait until one more message may be outstanding."""
         deadline = Deadline(connection.write_timeout)
         while True:
-            confirms.let_go()
             self._tell()
             self._drop_refused(confirms)
             # Callbacks may publish too, and so take the room.
-            if not confirms.full:
+            if confirms.full:
+                self._wait_for_room(connection, confirms, deadline)
+                continue
+            confirms.let_go()
+            # What came before that has asked in vain for another look.
+            if self._telling or not confirms.news:
                 return
-            self._wait_for_room(connection, confirms, deadline)
 
     def _wait_for_room(
         self, connection: Connection, confirms: Confirms, deadline: Deadline

@@ -70,10 +70,7 @@ class Confirms:
         return self.limit is not None and self.outstanding >= self.limit
 
     def let_go(self) -> None:
-        """Let numbers be given without another look, as far as the limit allows it.
-
-        To be called before looking: what comes after that asks for another look.
-        """
+        """Let numbers be given without another look, as far as the limit allows it."""
         self.free = self.settled + (_UNLIMITED if self.limit is None else self.limit)
 
     def settle(self, number: int, multiple: bool, ok: bool, tell: bool = False) -> bool:

@@ -864,6 +864,33 @@ def test_an_error_of_on_confirm_reaches_the_caller_and_harms_nothing(confirming,
     ours.connection.close()
 
 
+def test_after_an_error_of_on_confirm_the_next_publish_tells_the_rest(confirming):
+    def script(peer):
+        expect_publish(peer, 3)
+        peer.send_raw(b''.join(map(confirm, (1, 2, 3))))
+        expect_publish(peer)
+        peer.send_raw(confirm(4))
+        peer.expect_close()
+
+    ours = confirming(script)
+    told = []
+
+    def on_confirm(number, multiple, ok):
+        told.append(number)
+        if number == 1:
+            raise ZeroDivisionError
+
+    ours.channel.on_confirm = on_confirm
+    publish(ours, 3)
+    with pytest.raises(ZeroDivisionError):
+        ours.channel.wait(timeout=5)
+    assert told == [1]
+    publish(ours, 1)
+    assert told == [1, 2, 3]
+    ours.channel.wait_for_confirms(timeout=5)
+    ours.connection.close()
+
+
 def test_refused_numbers_that_nobody_asks_for_do_not_pile_up(confirming, monkeypatch):
     monkeypatch.setattr(channel_module, 'MOST_REFUSED', 10)
 
