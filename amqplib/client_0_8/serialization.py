@@ -659,7 +659,7 @@ def decode_get_ok(args: AMQPReader) -> tuple[int, bool, str, str, int]:
 def _decode_source(data: bytes) -> tuple[bool, str, str]:
     """Return the values of a bit and two short strings: redelivered, exchange, routing key."""
     end = len(data)
-    redelivered, offset = _decode_bit(data, 0, end)
+    redelivered, offset = _decode_bit(0, True, data, 0, end)
     exchange, offset = decode_shortstr(data, offset, end)
     routing_key, offset = decode_shortstr(data, offset, end)
     if offset != end:
@@ -695,11 +695,15 @@ def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:
     end = len(data)
     values: list[Any] = []
     try:
-        for several, decode in _decoders_of(method):
-            value, offset = decode(data, offset, end)
-            if several:
-                values += value
+        for step in _decoders_of(method):
+            if type(step) is Struct:
+                following = offset + step.size
+                if following > end:
+                    _check_end(offset, step.size, end)
+                values += step.unpack_from(data, offset)
+                offset = following
             else:
+                value, offset = step(data, offset, end)
                 values.append(value)
         if offset != end:
             raise ValueError(f'{end - offset} octets too many')
@@ -716,49 +720,39 @@ _OTHER_DECODERS: dict[str, Callable[[bytes, int, int], Decoded]] = {
     'longstr': decode_longstr,
     'table': decode_table,
 }
+_GROUPS = {'bit': 'bits', **dict.fromkeys(_NUMBER_CODES, 'numbers')}
 
 
 @cache
-def _decoders_of(method: Method) -> list[tuple[bool, Callable[[bytes, int, int], Decoded]]]:
-    """Return what decodes a method's fields, and whether that is several, one after the other.
+def _decoders_of(method: Method) -> list[Any]:
+    """Return what decodes a method's fields one after the other.
 
-    Numbers go together, by one Struct, and so do bits: up to eight that follow each other are an
-    octet. What has no size of its own is a function each.
+    Numbers that follow each other go together, by one Struct. Anything else is a function each:
+    (data, offset, end) -> (value, next offset).
     """
-    decoders: list[tuple[bool, Callable[[bytes, int, int], Decoded]]] = []
-    for is_bit, group in groupby(method.fields, lambda field: field[1] == 'bit'):
-        if is_bit:
-            count = len(list(group))
+    decoders: list[Any] = []
+    for group, fields in groupby(method.fields, lambda field: _GROUPS.get(field[1])):
+        wire_types = [wire_type for _, wire_type in fields]
+        if group == 'numbers':
             decoders.append(
-                (False, _decode_bit) if count == 1 else (True, partial(_decode_bits, count))
+                Struct('>' + ''.join(_NUMBER_CODES[wire_type] for wire_type in wire_types))
             )
-            continue
-        for is_number, others in groupby(group, lambda field: field[1] in _NUMBER_CODES):
-            if is_number:
-                codes = ''.join(_NUMBER_CODES[wire_type] for _, wire_type in others)
-                decoders.append((True, partial(_decode_numbers, Struct('>' + codes))))
-            else:
-                decoders += [(False, _OTHER_DECODERS[wire_type]) for _, wire_type in others]
+        elif group == 'bits':
+            last = len(wire_types) - 1
+            decoders += [
+                partial(_decode_bit, bit % 8, bit % 8 == 7 or bit == last)
+                for bit in range(last + 1)
+            ]
+        else:
+            decoders += [_OTHER_DECODERS[wire_type] for wire_type in wire_types]
     return decoders
 
 
-def _decode_numbers(struct: Struct, data: bytes, offset: int, end: int) -> Decoded:
-    following = offset + struct.size
-    if following > end:
-        _check_end(offset, struct.size, end)
-    return struct.unpack_from(data, offset), following
-
-
-def _decode_bit(data: bytes, offset: int, end: int) -> Decoded:
+def _decode_bit(place: int, is_last: bool, data: bytes, offset: int, end: int) -> Decoded:
+    """Decode one of up to eight bits in an octet, which ends with the last."""
     if offset >= end:
         _check_end(offset, 1, end)
-    return data[offset] & 1 == 1, offset + 1
-
-
-def _decode_bits(count: int, data: bytes, offset: int, end: int) -> Decoded:
-    following = _check_end(offset, (count + 7) // 8, end)
-    bits = int.from_bytes(data[offset:following], 'little')
-    return [bits >> place & 1 == 1 for place in range(count)], following
+    return data[offset] >> place & 1 == 1, offset + is_last
 
 
 # --- Properties ---------------------------------------------------------------------------------
