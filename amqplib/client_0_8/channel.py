@@ -187,7 +187,7 @@ class Channel(AbstractChannel):
         values = (reply_code, reply_text, *method_sig)
         self._encode('channel.close', *values)  # before anything is changed
         self._closing = True
-        self._take_directly(False)
+        self._stop_taking_directly()
         self.method_queue.clear()
         try:
             self._call('channel.close', *values, timeout=deadline)
@@ -257,15 +257,16 @@ class Channel(AbstractChannel):
         else:
             super()._arrive(method)
 
-    def _take_directly(self, directly: bool) -> None:
-        """Have deliveries queued here by the reader, or by _arrive(), which looks at each."""
+    def _take_directly(self) -> None:
+        """Have the reader bring here at once what it can, instead of by _arrive()."""
+        connection, channel_id = self.connection, self.channel_id
+        if connection is not None and channel_id is not None and not self._closing:
+            connection._take_directly(channel_id, self)
+
+    def _stop_taking_directly(self) -> None:
         connection, channel_id = self.connection, self.channel_id
         if connection is not None and channel_id is not None:
-            targets = connection.method_reader.deliveries.targets
-            if directly and not self._closing:
-                targets[channel_id] = self.method_queue
-            else:
-                targets.pop(channel_id, None)
+            connection._stop_bringing(channel_id)
 
     def _send_soon(self, name: str, *values: Any) -> None:
         """Send a method from within the read loop, which must not wait for other writers."""
@@ -281,7 +282,6 @@ class Channel(AbstractChannel):
 
     def _lose(self, cause: AMQPException, told: bool = False) -> None:
         self.is_open = False
-        self._take_directly(False)
         super()._lose(cause, told)
 
     def _do_close(self) -> None:
@@ -540,7 +540,7 @@ class Channel(AbstractChannel):
         )  # fmt: skip
         tag = consumer_tag if tag is None else tag
         self.callbacks[tag] = callback
-        self._take_directly(True)
+        self._take_directly()
         if on_cancel is not None:
             self._on_cancel[tag] = on_cancel
         return tag

@@ -421,6 +421,19 @@ class Connection(AbstractChannel):
         with self._numbering:
             if self.channels is not None and self.channels.get(channel_id) is channel:
                 del self.channels[channel_id]
+                self._stop_bringing(channel_id)
+
+    def _take_directly(self, channel_id: int, channel: Channel) -> None:
+        """Have the reader bring a channel at once what it can, unless the channel is closed."""
+        with self._numbering:
+            if self.channels is not None and self.channels.get(channel_id) is channel:
+                self._bring(channel_id, channel)
+
+    def _bring(self, channel_id: int, channel: Channel) -> None:
+        self.method_reader.deliveries.targets[channel_id] = channel.method_queue
+
+    def _stop_bringing(self, channel_id: int) -> None:
+        self.method_reader.deliveries.targets.pop(channel_id, None)
 
     def _retire(self, channel_id: int, channel: AbstractChannel) -> None:
         """Give up a channel whose last reply may still come; its number stays taken till then."""
@@ -763,13 +776,16 @@ class Connection(AbstractChannel):
         if not transport.is_ready(seconds, read=True, write=True)[0]:
             return
         try:
-            # Only queued: handing out may need to write.
+            # Methods are queued only, as handing out may need to write; but what goes a short way
+            # may be what somebody waits for.
             self.method_reader.receive(AT_ONCE)
         except AMQPConnectionException:
             raise
         except AMQPTimeout:
             return  # a part of a TLS record
         transport.torn = False
+        if self._turns.followers:
+            self._turns.wake_ready()
         arrived = self.method_reader.queue
         close = self._methods['connection.close'].signature
         if arrived and arrived[-1][:2] == (0, close):
@@ -884,6 +900,7 @@ class Connection(AbstractChannel):
         heartbeats.unwatch(self)
         for channel_id, channel in list(channels.items()):
             if channel_id:
+                self._stop_bringing(channel_id)
                 channel._lose(self._cause, told=self._closing)
         self._turns.wake_ready()
         self._free_descriptor()
@@ -954,17 +971,21 @@ if hasattr(os, 'register_at_fork'):
 def _allowed_in(
     queue: deque[ArrivedMethod], allowed_methods: Collection[Signature]
 ) -> Callable[[], bool]:
-    """Return a function that says whether an allowed method is in a queue that only grows."""
+    """Return a function that says whether an allowed method is in a queue that grows."""
     scanned = 0
 
     def found() -> bool:
         nonlocal scanned
         # Its own copy: the thread that reads and the one that waits may both be here.
         position = scanned
-        while position < len(queue) and queue[position][0] not in allowed_methods:
-            position += 1
-        scanned = position
-        return position < len(queue)
+        try:
+            while queue[position][0] not in allowed_methods:
+                position += 1
+        except IndexError:
+            return False
+        finally:
+            scanned = position
+        return True
 
     return found
 

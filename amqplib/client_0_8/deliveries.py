@@ -2,8 +2,8 @@
 
 The deliveries of a consumer have its tag in common, and most have exchange and routing key in
 common with others. So the octets of these are remembered with what they mean, and the places of
-everything else by the size of the method frame. A delivery that is whole in the read buffer, and
-of which all this is known, is taken with a few comparisons. Anything else goes the general way of
+everything else by the sizes of the parts. A delivery that is whole in the read buffer, and of
+which all this is known, is taken with a few comparisons. Anything else goes the general way of
 MethodReader, and is learned there.
 """
 
@@ -27,15 +27,17 @@ from amqplib.client_0_8.spec import (
 #: The largest method or header frame that is read. Brokers send headers beyond frame_max: a
 #: message keeps the headers it was published with, and dead-lettering adds to them.
 LARGEST_HEADER = 8 * DEFAULT_FRAME_MAX
-#: More than this many of a kind are not remembered: routing keys may all be different.
+#: More things than this are not remembered: routing keys may all be different.
 MOST_REMEMBERED = 1024
 
 _DELIVER = METHODS['basic.deliver']
 _SIGNATURE: Signature = _DELIVER.signature
 
 _FRAME = Struct('>BHI')
-#: Octets of a size.
-_SIZE = 4
+#: Octets of a frame header, a signature and the size of a short string.
+_SIZES = 12
+#: Octets that a content header begins with: its size, class and weight.
+_HEADER = 8
 #: Class, weight and size of the body, which the size of a content header counts.
 _CONTENT_SIZE = 12
 _DELIVERY_TAG_SIZE = 8
@@ -68,37 +70,52 @@ _new_arguments = DeliveryArguments.__new__
 _new_message = Message.__new__
 
 
-class _Layout:
-    """Where things are in a delivery with a method frame, consumer tag and header of some sizes.
+class _Kind:
+    """Deliveries whose method frame and consumer tag have the same sizes.
 
+    header: where the size of the content header is.
     tags: the octets up to the consumer tag -> the tag.
-    sources: those from the bits to the content header -> redelivered, exchange, routing key.
+    sources: those from the bits to the next frame -> redelivered, exchange, routing key.
+    layouts: what the content header begins with -> where everything is then.
     """
 
-    __slots__ = ('body', 'body_lead', 'channel', 'sources', 'tags', 'unpack')
+    __slots__ = ('channel', 'header', 'layouts', 'lead', 'source', 'sources', 'tags')
 
-    def __init__(self, channel: int, size: int, tag_size: int, header_size: int) -> None:
+    def __init__(self, channel: int, size: int, tag_size: int) -> None:
         self.channel = channel
+        # Octets of frame header, signature and consumer tag.
+        self.lead = _ARGUMENTS + 1 + tag_size
+        # Those of bits, exchange, routing key, frame end, type and channel of the next frame.
+        self.source = _FRAME.size + size - self.lead - _DELIVERY_TAG_SIZE + 4
+        self.header = self.lead + _DELIVERY_TAG_SIZE + self.source
         self.tags: dict[bytes, str] = {}
         self.sources: dict[bytes, tuple[bool, str, str]] = {}
-        # Frame header, signature, consumer tag.
-        lead = _ARGUMENTS + 1 + tag_size
-        # Bits, exchange, routing key, the end of the frame, a frame header, class and weight.
-        source = _FRAME.size + size - lead - _DELIVERY_TAG_SIZE + 1 + _FRAME.size + 4
-        properties = header_size - _CONTENT_SIZE
+        self.layouts: dict[bytes, _Layout] = {}
+
+
+class _Layout:
+    """Where things are in a delivery of a kind with a content header of a certain size."""
+
+    __slots__ = ('body', 'body_lead', 'channel', 'header', 'sources', 'tags', 'unpack')
+
+    def __init__(self, kind: _Kind, header: bytes) -> None:
+        self.channel = kind.channel
+        self.header = header
+        self.tags, self.sources = kind.tags, kind.sources
+        properties = int.from_bytes(header[:4], 'big') - _CONTENT_SIZE
         # The second number is the size of the body, and so is the last.
-        layout = Struct(f'>{lead}sQ{source}sQ{properties}s4sI')
+        layout = Struct(f'>{kind.lead}sQ{kind.source}s{_HEADER}sQ{properties}s4sI')
         self.unpack = layout.unpack_from
         self.body = layout.size
         # The end of the content header, and what begins the frame behind it.
-        self.body_lead = bytes((FRAME_END, FRAME_BODY)) + channel.to_bytes(2, 'big')
+        self.body_lead = bytes((FRAME_END, FRAME_BODY)) + kind.channel.to_bytes(2, 'big')
 
 
 class Deliveries:
     """What is known of the deliveries of a connection.
 
     message_class: what is made of contents.
-    layouts: what _sizes() returns -> what is known of deliveries that have these.
+    kinds: the octets from frame header to size of the consumer tag -> what is known of these.
     targets: number of a channel -> where its deliveries go, without signature and number being
         looked at again.
     """
@@ -106,9 +123,17 @@ class Deliveries:
     def __init__(self, message_class: type[Message]) -> None:
         self._message_class = message_class
         self.targets: dict[int, deque[Delivery]] = {}
-        self.layouts: dict[bytes, _Layout] = {}
-        # How many things are remembered, at most.
+        self.kinds: dict[bytes, _Kind] = {}
+        # How many things are remembered.
         self._count = 0
+
+    def _layout_at(self, data: bytes, offset: int) -> Optional[_Layout]:
+        """Return the layout of the delivery at the offset, if it is known."""
+        kind = self.kinds.get(data[offset : offset + _SIZES])
+        if kind is None:
+            return None
+        header = offset + kind.header
+        return kind.layouts.get(data[header : header + _HEADER])
 
     def take(self, data: bytes, offset: int, body_limit: int, queue: deque[ReadMethod]) -> int:
         """Put the deliveries at the offset on the queue, up to the first that is not known.
@@ -117,20 +142,20 @@ class Deliveries:
 
         Returns where the first begins that is not known.
         """
-        layouts, targets, message_class = self.layouts, self.targets, self._message_class
+        targets, message_class = self.targets, self._message_class
         end = len(data)
-        layout = layouts.get(_sizes(data, offset))
+        layout = self._layout_at(data, offset)
         while layout is not None:
             body = offset + layout.body
             if body > end:
                 break
-            lead, delivery_tag, source, body_size, properties, body_lead, frame_size = (
+            lead, delivery_tag, source, header, body_size, properties, body_lead, frame_size = (
                 layout.unpack(data, offset)
             )
             consumer_tag = layout.tags.get(lead)
             delivery = layout.sources.get(source)
-            if consumer_tag is None or delivery is None:
-                another = layouts.get(_sizes(data, offset))
+            if consumer_tag is None or delivery is None or header != layout.header:
+                another = self._layout_at(data, offset)
                 if another is layout:
                     break
                 layout = another
@@ -175,29 +200,26 @@ class Deliveries:
         if written != _DELIVER.prefix + octets:
             return AMQPReader(octets)
         message._delivery = values
-        if self._count == MOST_REMEMBERED:
-            self.layouts.clear()
-            self._count = 0
-        self._count += 1
-        sizes = _sizes(data, offset)
-        if sizes not in self.layouts:
-            header_size = int.from_bytes(sizes[-_SIZE:], 'big')
-            self.layouts[sizes] = _Layout(channel, size, octets[0], header_size)
-        layout = self.layouts[sizes]
-        lead, _, source, *_ = layout.unpack(data, offset)
-        layout.tags[lead] = values[0]
-        layout.sources[source] = values[2:]
+        self._remember(data, offset, channel, size, values)
         return DeliveryArguments(octets)
 
-
-def _sizes(data: bytes, offset: int) -> bytes:
-    """Return octets that say how large the parts of a delivery are.
-
-    They are those from its frame header to the size of its consumer tag, and the size of its
-    content header.
-    """
-    start = offset + _FRAME.size
-    size = int.from_bytes(data[start - _SIZE : start], 'big')
-    # Behind the end of the frame, type and channel of the next one.
-    header_size = start + size + 4
-    return data[offset : start + 5] + data[header_size : header_size + _SIZE]
+    def _remember(
+        self, data: bytes, offset: int, channel: int, size: int, values: tuple[Any, ...]
+    ) -> None:
+        if self._count >= MOST_REMEMBERED:
+            self.kinds.clear()
+            self._count = 0
+        sizes = data[offset : offset + _SIZES]
+        kind = self.kinds.get(sizes)
+        if kind is None:
+            kind = self.kinds[sizes] = _Kind(channel, size, sizes[-1])
+        start = offset + kind.header
+        header = data[start : start + _HEADER]
+        layout = kind.layouts.get(header)
+        if layout is None:
+            layout = kind.layouts[header] = _Layout(kind, header)
+            self._count += 1
+        lead, _, source, *_ = layout.unpack(data, offset)
+        self._count += (lead not in kind.tags) + (source not in kind.sources)
+        kind.tags[lead] = values[0]
+        kind.sources[source] = values[2:]

@@ -73,6 +73,7 @@ MOST_FRAMES = 8
 LARGEST_JOINED = 32768
 
 _FRAME = Struct('>BHI')
+_TYPE_AND_CHANNEL = Struct('>BH')
 _SIGNATURE = Struct('>HH')
 #: Class, weight (always 0), size of the body.
 _CONTENT = Struct('>HHQ')
@@ -80,7 +81,8 @@ _CONTENT = Struct('>HHQ')
 _HEADER = Struct('>BHI2sHQ')
 _NO_WEIGHT = b'\0\0'
 #: A frame header, class and method id, delivery tag, a bit, the end of the frame.
-_pack_acknowledgement = Struct('>BHI4sQBB').pack
+_ACKNOWLEDGEMENT = Struct('>BHI4sQBB')
+_ACKNOWLEDGEMENT_SIZE = _ACKNOWLEDGEMENT.size - FRAME_OVERHEAD
 _END = bytes((FRAME_END,))
 _DELIVER = METHODS['basic.deliver']
 HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + _END
@@ -259,6 +261,8 @@ class MethodReader:
                 break
             self._open_frame = channel, missing
             self.source._read_buffer = b''
+            # All that came is in its place, so an interrupt of the next wait loses nothing.
+            self.source.torn = False
         return True
 
     def _size_of_next(self, channel: int, most: int) -> int:
@@ -485,7 +489,7 @@ def _is_amqp(data: bytes, advice: str) -> bool:
     )
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=256)
 def _small_frames(
     channel: int, payload: bytes, properties: bytes
 ) -> tuple[Callable[..., bytes], bytes, bytes]:
@@ -505,7 +509,7 @@ def _small_frames(
             _NO_WEIGHT,
         )
     )
-    second = properties + _END + _FRAME.pack(FRAME_BODY, channel, 0)[:-4]
+    second = properties + _END + _TYPE_AND_CHANNEL.pack(FRAME_BODY, channel)
     return _two_pieces(len(first), len(second)).pack, first, second
 
 
@@ -521,9 +525,10 @@ def acknowledgement_frame(channel: int, method: Method, delivery_tag: int, bit: 
     Raises ValueError or TypeError that names the method and the field.
     """
     try:
-        return _pack_acknowledgement(
-            FRAME_METHOD, channel, 13, method.prefix, delivery_tag, bool(bit), FRAME_END
-        )
+        return _ACKNOWLEDGEMENT.pack(
+            FRAME_METHOD, channel, _ACKNOWLEDGEMENT_SIZE, method.prefix, delivery_tag, bool(bit),
+            FRAME_END,
+        )  # fmt: skip
     except StructError:
         encode_once(method, delivery_tag, bit)  # says what is wrong
         raise

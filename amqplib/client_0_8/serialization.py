@@ -778,6 +778,8 @@ _PROPERTY_DECODERS: dict[str, Callable[[bytes, int, int], Decoded]] = {
     'timestamp': decode_timestamp,
 }
 
+#: What a content header has that announces no property.
+_NO_PROPERTIES = b'\0\0'
 #: Properties to a word of flags; its lowest bit says that another word follows.
 _FLAGS_PER_WORD = 15
 
@@ -794,6 +796,10 @@ def _decode_flags(data: bytes, names: list[tuple[str, str]]) -> tuple[list[tuple
         if not flags & 1:
             return present, offset + 2
     raise ValueError('the property flags do not end')
+
+
+def _refuse(value: Any) -> bytes:
+    raise ValueError('a property cannot be of this type')
 
 
 def _flag(position: int, words: int) -> int:
@@ -844,16 +850,16 @@ class GenericContent:
     #: How Python types are written in tables.
     field_types: FieldTypes = FIELD_TYPES
 
-    # The octets of the properties, as long as nobody has looked at these, and so changed them.
+    # The octets of the properties, as long as nobody was given the dict, which may be changed.
     _raw_properties: Optional[bytes] = None
-    # None if they were received and not decoded yet.
+    # None if they were received and are not decoded yet.
     _properties: Optional[dict[str, Any]] = None
     # Property name -> why it cannot be decoded.
     _damage: Mapping[str, str] = MappingProxyType({})
 
     # What follows from PROPERTIES: see _prepare.
     _NAMES: frozenset[str]
-    _TIMES: frozenset[str]
+    _CHANGEABLE: frozenset[str]
     _FLAGS_SIZE: int
     _NO_FLAGS: int
     _ENCODERS: list[tuple[str, int, Callable[[Any], bytes]]]
@@ -869,21 +875,24 @@ class GenericContent:
         for name, _ in cls.__dict__.get('PROPERTIES', ()):
             setattr(cls, name, _Property(name))
         cls._NAMES = frozenset(name for name, _ in cls.PROPERTIES)
-        cls._TIMES = frozenset(name for name, kind in cls.PROPERTIES if kind == 'timestamp')
+        cls._CHANGEABLE = frozenset(
+            name for name, kind in cls.PROPERTIES if kind in ('table', 'timestamp')
+        )
         words = 1 + max(0, len(cls.PROPERTIES) - 1) // _FLAGS_PER_WORD
         cls._FLAGS_SIZE = 2 * words
         # Each word but the last says that another one follows.
         cls._NO_FLAGS = sum(1 << 16 * word for word in range(1, words))
         encoders: dict[str, Callable[[Any], bytes]] = {
             **_PROPERTY_ENCODERS,
-            'table': partial(encode_table, types=cls.field_types),
+            # As they are then.
+            'table': lambda table: encode_table(table, cls.field_types),
         }
         cls._ENCODERS = [
-            (name, _flag(position, words), encoders[kind])
+            (name, _flag(position, words), encoders.get(kind, _refuse))
             for position, (name, kind) in enumerate(cls.PROPERTIES)
         ]
         # Most messages of a program have the properties of others.
-        cls._remembered = staticmethod(lru_cache(maxsize=256, typed=True)(cls._encode_timeless))
+        cls._remembered = staticmethod(lru_cache(maxsize=256, typed=True)(cls._encode_unchangeable))
 
     def __init__(self, **properties: Any) -> None:
         if not self._NAMES.issuperset(properties):
@@ -900,11 +909,12 @@ class GenericContent:
     @property
     def properties(self) -> dict[str, Any]:
         """The properties that are set, by name."""
-        raw = self._raw_properties
-        if raw is not None and self._properties is None:
-            self._decode_properties(raw)
+        properties = self._properties
+        if properties is None:
+            raw = self._raw_properties
+            properties = self._decode_properties(_NO_PROPERTIES if raw is None else raw)
         self._raw_properties = None
-        return self._properties  # type: ignore[return-value]
+        return properties
 
     @properties.setter
     def properties(self, properties: dict[str, Any]) -> None:
@@ -927,7 +937,7 @@ class GenericContent:
         """Take the property flags and list of a content header; decoded when looked at."""
         self._raw_properties, self._properties = raw_bytes, None
 
-    def _decode_properties(self, raw: bytes) -> None:
+    def _decode_properties(self, raw: bytes) -> dict[str, Any]:
         """Decode what can be decoded, and note for the rest why it cannot be."""
         properties: dict[str, Any] = {}
         damage: dict[str, str] = {}
@@ -949,6 +959,7 @@ class GenericContent:
         # Only now, so that nothing is lost to an interrupt, or half done for another thread.
         self._damage = damage
         self._properties = properties
+        return properties
 
     def _serialize_properties(self) -> bytes:
         """Return the property flags and list, as a content header carries them.
@@ -967,12 +978,13 @@ class GenericContent:
             return self._encode(properties)
 
     @classmethod
-    def _encode_timeless(cls, **properties: Any) -> bytes:
+    def _encode_unchangeable(cls, **properties: Any) -> bytes:
         if not cls._NAMES.issuperset(properties):
             raise TypeError('unknown names are not remembered')
-        if not cls._TIMES.isdisjoint(properties):
+        if not cls._CHANGEABLE.isdisjoint(properties):
             # Equal times may be encoded differently: naive ones depend on the zone and on `fold`.
-            raise TypeError('times are not remembered')
+            # Tables may be equal with values of other types, and be changed.
+            raise TypeError('times and tables are not remembered')
         return cls._encode(properties)
 
     @classmethod

@@ -181,9 +181,9 @@ class Channel(channel_0_8.Channel):
         self._call('confirm.select', nowait, nowait=nowait)
         if self._confirms is None:
             self._confirms = Confirms()
-        self._confirms.limit = outstanding_limit
         self._confirms.free = 0
-        self._take_directly(True)
+        self._confirms.limit = outstanding_limit
+        self._take_directly()
 
     def basic_publish(
         self,
@@ -326,6 +326,8 @@ class Channel(channel_0_8.Channel):
                     confirms.news.popleft()
         finally:
             self._telling = False
+            if confirms.news:  # after an error: the next publish goes on
+                confirms.free = 0
 
     def wait(
         self,
@@ -368,13 +370,6 @@ class Channel(channel_0_8.Channel):
             text = f'a confirm of {number}, which was not to be confirmed'
             raise ProtocolError(COMMAND_INVALID, text)
         self._handled = True
-
-    def _take_directly(self, directly: bool) -> None:
-        super()._take_directly(directly)
-        connection, channel_id = self.connection, self.channel_id
-        if connection is not None and channel_id is not None:
-            wanted = directly and self._confirms is not None and not self._closing
-            connection._confirm_frames.direct(channel_id, self._settle if wanted else None)
 
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
         **channel_0_8.Channel._HANDLERS,

@@ -6,7 +6,10 @@ that are outstanding, and with nothing else.
 
 One thread publishes; the one that reads may be another. Each of them writes what the other one
 only looks at: `given` is the publisher's, `settled` the reader's. A reader counts a number as
-settled last of all, so that who waits for that finds everything else about it.
+settled after everything else about it is noted, so that who waits for that finds the rest. Only
+`free` is written by both: the reader sets it back after it has noted something to be looked at,
+the publisher sets it and looks again behind that. So if one overwrites the other, it is looked at
+once too often, and never not at all.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from struct import Struct
 from typing import Any, Callable, Optional
 
 from amqplib.client_0_8.deliveries import ReadMethod
-from amqplib.client_0_8.spec import FRAME_END, FRAME_METHOD
+from amqplib.client_0_8.method_framing import acknowledgement_frame
+from amqplib.client_0_8.spec import FRAME_END
 from amqplib.client_0_9_1.spec import METHODS
 
 #: (sequence number, multiple, ok)
@@ -28,10 +32,7 @@ _FEW = 64
 _UNLIMITED = 1 << 63
 
 _ACK = METHODS['basic.ack']
-#: Octets of its payload: class and method id, delivery tag, a bit.
-_ACK_SIZE = 13
-_FRAME = Struct('>BHI')
-#: A frame header with class and method id, the delivery tag, a bit, the end of the frame.
+#: What an acknowledgement begins with, frame header and signature; delivery tag, bit, frame end.
 _CONFIRM = Struct('>11sQBB')
 
 
@@ -46,8 +47,8 @@ class Confirms:
     free: up to this number, messages may be published without looking at the others again.
     """
 
-    def __init__(self, limit: Optional[int] = None) -> None:
-        self.limit = limit
+    def __init__(self) -> None:
+        self.limit: Optional[int] = None
         self.given = 0
         self.settled = 0
         self.free = 0
@@ -193,7 +194,7 @@ class ConfirmFrames:
 
     def direct(self, channel: int, settle: Optional[Callable[[int, bool], Any]]) -> None:
         """Have a function called with the confirms of a channel; None leaves them."""
-        lead = _FRAME.pack(FRAME_METHOD, channel, _ACK_SIZE) + _ACK.prefix
+        lead, *_ = _CONFIRM.unpack(acknowledgement_frame(channel, _ACK, 0, False))
         if settle is not None:
             self._settle[lead] = settle
         else:

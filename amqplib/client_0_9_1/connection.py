@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, ClassVar, Optional
 
+from amqplib.client_0_8 import channel as channel_0_8
 from amqplib.client_0_8 import connection as connection_0_8
 from amqplib.client_0_8.abstract_channel import handlers_by_signature, printable, replies_of
 from amqplib.client_0_8.serialization import AMQPReader, encode_once
@@ -53,6 +54,15 @@ class Connection(connection_0_8.Connection):
         super()._use(transport)
         self._confirm_frames = ConfirmFrames()
         self.method_reader.short_ways[METHODS['basic.ack'].prefix] = self._confirm_frames.take
+
+    def _bring(self, channel_id: int, channel: channel_0_8.Channel) -> None:
+        super()._bring(channel_id, channel)
+        if isinstance(channel, Channel) and channel._confirms is not None:
+            self._confirm_frames.direct(channel_id, channel._settle)
+
+    def _stop_bringing(self, channel_id: int) -> None:
+        super()._stop_bringing(channel_id)
+        self._confirm_frames.direct(channel_id, None)
 
     def _protocol_header(self) -> bytes:
         return PROTOCOL_HEADER
