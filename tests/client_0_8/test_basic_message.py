@@ -871,6 +871,63 @@ def test_removed_property_is_not_sent():
     assert message._serialize_properties() == bytes.fromhex('0020 0174')
 
 
+class Headers(dict):
+    """A dict that can be changed and has a hash all the same."""
+
+    __hash__ = object.__hash__
+
+
+class Equal(dict):
+    """A dict whose hash is that of its items."""
+
+    def __hash__(self):
+        return hash(tuple(self.items()))
+
+
+@pytest.mark.parametrize('kind', [dict, Headers])
+def test_headers_are_sent_as_they_are_then(kind):
+    headers = kind(a=1)
+    message = Message(b'x', application_headers=headers)
+    for value in (2, 3):
+        headers['a'] = value
+        assert message._serialize_properties()[-1] == value
+
+
+def test_headers_that_are_equal_are_not_taken_for_each_other():
+    tags = [
+        Message(b'', application_headers=Equal(a=value))._serialize_properties()[8:9]
+        for value in (1, True, 1.0)
+    ]
+    assert tags == [b'I', b't', b'd']
+
+
+def test_types_of_tables_can_be_chosen_later():
+    class Own(Message):
+        pass
+
+    Own.field_types = {**Own.field_types, type(None): lambda value, types, depth: b'V'}
+    assert Own(b'', application_headers={'a': None})._serialize_properties()[-1:] == b'V'
+
+
+def test_property_of_an_unknown_kind_can_be_declared_and_not_sent():
+    class Own(Message):
+        PROPERTIES = (('flag', 'bit'), ('note', 'shortstr'))
+
+    assert Own(b'', note='n')._serialize_properties() == bytes.fromhex('4000 016e')
+    with pytest.raises(ValueError, match='flag: '):
+        Own(b'', flag=True)._serialize_properties()
+
+
+def test_message_that_was_not_initialized_has_no_properties():
+    class Own(Message):
+        def __init__(self):
+            self.body = b'x'
+
+    assert Own().properties == {}
+    assert Own() == Message(b'x')
+    assert Own()._serialize_properties() == b'\0\0'
+
+
 @pytest.mark.parametrize('changed', [0, 1])
 def test_shallow_copies_share_their_properties(changed):
     message = Message(b'x', priority=5)

@@ -128,6 +128,27 @@ def test_all_but_the_first_of_a_kind_are_taken_the_short_way():
     assert short_ways([b''.join(alike)]) == 48
 
 
+def test_what_is_known_does_not_depend_on_the_size_of_the_header():
+    keys = [f'key.{number:03}' for number in range(100)]
+    sizes = [struct.pack('>HB', 0x8000, size) + b'x' * size for size in range(30)]
+    first = [delivery(routing_key=key) for key in keys]
+    first += [delivery(routing_key=keys[0], properties=one) for one in sizes]
+    every = [delivery(routing_key=key, properties=one) for key in keys for one in sizes]
+    assert short_ways([b''.join(first + every)]) == len(every)
+
+
+def test_deliveries_that_are_known_do_not_fill_what_is_remembered():
+    source = Source([FIRST, delivery()])
+    reader = MethodReader(source)
+    reader.receive(NEVER)
+    reader.receive(NEVER)
+    # In the middle of another content, deliveries go the general way.
+    source.portions = [frames_of(b'x', 1, channel=2)[:-9], delivery() * 2000]
+    reader.receive(NEVER)
+    reader.receive(NEVER)
+    assert reader.deliveries._count == 3
+
+
 def test_two_consumers_that_take_turns_are_both_known():
     pair = delivery(tag='one') + delivery(tag='another', channel=2, exchange='')
     assert short_ways([pair * 10]) == 18

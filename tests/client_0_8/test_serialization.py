@@ -24,6 +24,7 @@ from amqplib.client_0_8.serialization import (
     GenericContent,
     byte,
     decode_arguments,
+    decode_get_ok,
     encode_method,
 )
 
@@ -1055,6 +1056,33 @@ def test_wrong_argument_is_named(name, values, error, words):
         with pytest.raises(error, match=re.escape(words)) as caught:
             encode_method(spec.METHODS[name], values)
         assert type(caught.value) is error
+
+
+SOURCES = [
+    b'\x00\x01e\x01k',
+    b'\x01\x00\x00',
+    b'\xfe\x02\xc3\xa9\x01\xff',
+    b'\x00\x05e\x01k',  # goes beyond its end
+    b'\x00\x01e\x01kk',  # ends too late
+    b'\x00\x01e',
+    b'',
+]
+
+
+@pytest.mark.parametrize('source', SOURCES)
+@pytest.mark.parametrize(
+    'around', [(b'\xff' * 8, b'\x00\x00\x00\x05'), (bytes(8), b''), (b'', b'')]
+)
+def test_arguments_of_get_ok_are_those_of_the_general_way(source, around):
+    data = around[0] + source + around[1]
+    method = spec.METHODS['basic.get_ok']
+    try:
+        expected = decode_arguments(method, AMQPReader(data))
+    except ProtocolError as error:
+        with pytest.raises(ProtocolError, match=re.escape(error.amqp_reply_text)):
+            decode_get_ok(AMQPReader(data))
+    else:
+        assert decode_get_ok(AMQPReader(data)) == expected
 
 
 # --- Property lists ---

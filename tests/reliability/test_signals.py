@@ -12,7 +12,7 @@ import time
 
 import pytest
 from scripted.checks import lasting
-from scripted_broker import delivery, method_payload, split_frames
+from scripted_broker import content, delivery, frame, method, method_payload, split_frames
 
 import amqplib.client_0_8 as amqp
 from amqplib.client_0_8 import heartbeat
@@ -127,6 +127,57 @@ def interrupt_a_callback(address):
     interrupted_said()
     channel.wait(timeout=PATIENCE)
     assert got == ['0', '1', '2'], got
+    connection.close()
+
+
+LARGE = bytes(200_000)
+
+
+@pytest.mark.parametrize('timed_out', [False, True])
+def test_ctrl_c_between_two_frames_of_a_large_body_leaves_all_usable(play, timed_out):
+    start = method(1, 'basic.deliver', 'tag', 1, False, '', 'q')
+    whole = start + content(1, LARGE, frame_max=65536)
+    first = len(start) + len(frame(2, 1, bytes(14))) + 7  # up to where the body begins
+    second = first + (65536 - 8) + 1 + 7  # up to where its second frame does
+
+    def script(peer):
+        peer.handshake()
+        peer.open_channel()
+        peer.await_cue()
+        # The rest of the first body frame is received to where it belongs.
+        peer.send_raw(whole[:first])
+        time.sleep(MOMENT)
+        peer.send_raw(whole[first:second])
+        peer.await_cue()
+        peer.send_raw(whole[second:])
+        peer.expect_close()
+
+    broker = play(script)
+    with Child(interrupt_a_body, broker.address, timed_out) as child:
+        child.expect('ready')
+        broker.cue()
+        if timed_out:
+            child.expect('timed out')
+        time.sleep(3 * MOMENT)
+        child.signal(signal.SIGINT)
+        child.expect('interrupted')
+        broker.cue()
+
+
+def interrupt_a_body(address, timed_out):
+    connection = amqp.Connection(host=address)
+    channel = connection.channel()
+    got = []
+    channel.callbacks['tag'] = got.append
+    ready()
+    if timed_out:
+        refused(lambda: channel.wait(timeout=4 * MOMENT), amqp.AMQPTimeout)
+        print('timed out', flush=True)
+    with interrupted():
+        channel.wait()
+    interrupted_said()
+    channel.wait(timeout=PATIENCE)
+    assert [message.body for message in got] == [LARGE]
     connection.close()
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from scripted.checks import poll  # noqa: F401  (for those who import it from here)
 
 import amqplib.client_0_8 as amqp
 
@@ -21,17 +22,6 @@ SLACK = 4.0
 TESTS = Path(__file__).parent.parent
 
 posix_only = pytest.mark.skipif(os.name != 'posix', reason='there are no such signals and forks')
-
-
-def poll(found, what='what was waited for', patience=PATIENCE):
-    """Call `found` until it returns something true; return that."""
-    deadline = time.monotonic() + patience
-    while True:
-        result = found()
-        if result:
-            return result
-        assert time.monotonic() < deadline, f'{what} did not happen within {patience} s'
-        time.sleep(0.01)
 
 
 def heartbeat_threads():

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -10,6 +11,42 @@ from pathlib import Path
 import pytest
 
 import amqplib.client_0_8 as amqp
+
+#: Seconds after which something that should happen is taken not to happen.
+PATIENCE = 20.0
+
+
+def poll(found, what='what was waited for', patience=PATIENCE):
+    """Call `found` until it returns something true; return that."""
+    deadline = time.monotonic() + patience
+    while True:
+        result = found()
+        if result:
+            return result
+        assert time.monotonic() < deadline, f'{what} did not happen within {patience} s'
+        time.sleep(0.01)
+
+
+class Caller(threading.Thread):
+    """A thread that makes one call and keeps what came of it."""
+
+    def __init__(self, call):
+        super().__init__(daemon=True)
+        self.call = call
+        self.value = self.error = None
+        self.start()
+
+    def run(self):
+        try:
+            self.value = self.call()
+        except amqp.AMQPException as error:
+            self.error = error
+
+    def outcome(self):
+        """Return (value, error), once the call has ended."""
+        self.join(10)
+        assert not self.is_alive(), 'the call did not end'
+        return self.value, self.error
 
 
 def open_descriptors():

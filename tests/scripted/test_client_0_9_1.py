@@ -5,14 +5,15 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from scripted_broker import FRAME_METHOD, VERSION_0_9_1, frame, method
+from scripted_broker import FRAME_METHOD, VERSION_0_9_1, delivery, frame, method
 
 import amqplib.client_0_8 as amqp_0_8
 import amqplib.client_0_9_1 as amqp
-from amqplib.client_0_8 import serialization
+from amqplib.client_0_8 import connection as connection_module
+from amqplib.client_0_8 import serialization, turns
 from amqplib.client_0_9_1 import channel as channel_module
 
-from .checks import check_closed, lasting, refused, until_raised
+from .checks import Caller, check_closed, lasting, poll, refused, until_raised
 
 ADVICE = ': import amqplib.client_0_9_1 instead of amqplib.client_0_8'
 
@@ -698,6 +699,75 @@ def test_a_closed_channel_ends_the_wait(confirming):
         with pytest.raises(amqp.NotFound, match='no exchange'):
             ours.channel.wait_for_confirms(timeout=5)
     ours.connection.close()
+
+
+def test_a_confirm_that_a_blocked_writer_reads_wakes_who_waits_for_it(play, connect, monkeypatch):
+    # So that nobody looks without being woken.
+    monkeypatch.setattr(connection_module, '_BLOCKED_WRITE_STEP', 10)
+    monkeypatch.setattr(turns, '_FOLLOW_STEP', 10)
+    count = 5
+
+    def script(peer):
+        peer.handshake()
+        for number in range(1, count + 1):
+            peer.open_channel(number)
+        peer.expect_method(1, 'confirm.select')
+        peer.send_method(1, 'confirm.select_ok')
+        expect_publish(peer)
+        peer.await_cue()
+        peer.send_raw(confirm(1))
+        peer.await_cue()
+
+    broker = play(script, version=VERSION_0_9_1, receive_buffer=4096)
+    connection = connect(broker, cls=amqp.Connection)
+    confirming, writing, *waiting = [connection.channel() for _ in range(count)]
+    confirming.confirm_select()
+    confirming.basic_publish(amqp.Message(b'x'), '', 'q')
+    large = amqp.Message(bytes(30_000_000))
+    callers = [Caller(lambda: writing.basic_publish(large, '', 'q'))]
+    poll(connection._turns.is_led)  # by the writer, which waits for the socket
+    callers += [Caller(one.wait) for one in waiting]
+    followers = connection._turns.followers
+    poll(lambda: len(followers) == len(waiting))
+    confirmed = Caller(lambda: confirming.wait_for_confirms(timeout=10))
+    poll(lambda: len(followers) > len(waiting))
+    with lasting(most=5):
+        broker.cue()
+        assert confirmed.outcome() == (None, None)
+    broker.cue()
+    for caller in callers:
+        assert caller.outcome()[1] is not None  # the connection has ended
+
+
+@pytest.mark.parametrize('asked', ['confirm.select', 'basic.consume'])
+def test_channel_that_is_closed_with_the_reply_takes_nothing_any_more(session, asked):
+    def script(peer):
+        peer.expect_method(1, asked)
+        reply = ('tag',) if asked == 'basic.consume' else ()
+        peer.send_raw(
+            method(1, asked + '_ok', *reply, version=VERSION_0_9_1)
+            + method(1, 'channel.close', 404, 'gone', 60, 40, version=VERSION_0_9_1)
+        )
+        peer.expect_method(1, 'channel.close_ok')
+        peer.open_channel(1)
+        peer.send_raw(delivery(1, 'tag', 1))
+        peer.expect_close()
+
+    ours = session(script)
+    ask = {
+        'confirm.select': lambda: ours.channel.confirm_select(10),
+        'basic.consume': lambda: ours.channel.basic_consume('q', 'tag', callback=print),
+    }
+    ask[asked]()
+    assert ours.connection.method_reader.deliveries.targets == {}
+    assert ours.connection._confirm_frames._settle == {}
+    got = []
+    other = ours.connection.channel(1)
+    other.callbacks['tag'] = got.append
+    other.wait(timeout=5)
+    assert [message.channel for message in got] == [other]
+    with pytest.raises(amqp.NotFound):
+        ours.connection.close()
 
 
 # --- on_confirm -----------------------------------------------------------------------------------

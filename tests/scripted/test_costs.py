@@ -14,7 +14,7 @@ from collections import Counter
 from typing import ClassVar
 
 import pytest
-from scripted_broker import VERSION_0_8, VERSION_0_9_1, delivery
+from scripted_broker import VERSION_0_8, VERSION_0_9_1, delivery, method
 
 import amqplib.client_0_8 as amqp_0_8
 import amqplib.client_0_9_1 as amqp_0_9_1
@@ -36,6 +36,7 @@ PATIENCE = 10
 
 #: Calls of Python functions for each message, with everything that they call.
 PUBLISH = 9
+CONFIRM = 3  # beside those of publishing
 DELIVER = 6  # the callback is one of them
 ACKNOWLEDGE = 8  # beside those of the delivery
 GET = 32
@@ -172,6 +173,35 @@ def test_a_small_message_is_one_system_call(published):
 
 def test_calls_of_publishing(published):
     assert published.calls <= PUBLISH * COUNT + ONCE + LOOK * published.looks
+
+
+def test_calls_of_confirmed_publishing(play, connect):
+    def confirm_all(peer):
+        peer.handshake()
+        peer.open_channel()
+        peer.expect_method(1, 'confirm.select')
+        peer.send_method(1, 'confirm.select_ok')
+        for _ in range(COUNT):
+            peer.expect_method(1, 'basic.publish')
+            peer.expect_content(1)
+        confirms = [
+            method(1, 'basic.ack', number, False, version=VERSION_0_9_1)
+            for number in range(1, COUNT + 1)
+        ]
+        peer.send_raw(b''.join(confirms))
+        peer.expect_close()
+
+    broker = play(confirm_all, version=VERSION_0_9_1)
+    channel = connect(broker, cls=amqp_0_9_1.Connection).channel()
+    channel.confirm_select(COUNT)
+    with Counting(channel.connection) as counted:
+        for _ in range(COUNT):
+            channel.basic_publish(amqp_0_9_1.Message(BODY), '', 'queue')
+        channel.wait_for_confirms(timeout=PATIENCE)
+    channel.connection.close()
+    assert counted.sends == COUNT
+    calls = (PUBLISH + CONFIRM) * COUNT + ONCE
+    assert counted.calls <= calls + LOOK * (counted.looks + counted.receives)
 
 
 # Consuming

@@ -7,29 +7,7 @@ from scripted_broker import delivery
 
 import amqplib.client_0_8 as amqp
 
-from .checks import check_closed, lasting
-
-
-class Caller(threading.Thread):
-    """A thread that makes one call and keeps what came of it."""
-
-    def __init__(self, call):
-        super().__init__(daemon=True)
-        self.call = call
-        self.value = self.error = None
-        self.start()
-
-    def run(self):
-        try:
-            self.value = self.call()
-        except amqp.AMQPException as error:
-            self.error = error
-
-    def outcome(self):
-        """Return (value, error), once the call has ended."""
-        self.join(10)
-        assert not self.is_alive(), 'the call did not end'
-        return self.value, self.error
+from .checks import Caller, check_closed, lasting
 
 
 @pytest.fixture
