@@ -8,6 +8,8 @@ import time
 import uuid
 from pathlib import Path
 
+from scripted.checks import poll
+
 import amqplib.client_0_8 as amqp
 
 #: Seconds after which something that should happen is taken not to happen.
@@ -27,17 +29,6 @@ DO_NOT_WAIT = getattr(socket, 'MSG_DONTWAIT', 0)
 def new_name():
     """Return a name that nobody else uses; all are of one length."""
     return f'amqplib-test-{uuid.uuid4()}'
-
-
-def poll(found, what):
-    """Call `found` until it returns something true; return that."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        result = found()
-        if result:
-            return result
-        assert time.monotonic() < deadline, f'{what}: not within {PATIENCE} s'
-        time.sleep(0.005)
 
 
 def await_blocked(future):

@@ -9,6 +9,7 @@ import time
 import uuid
 
 import pytest
+from scripted.checks import poll
 
 import amqplib.client_0_8 as CLIENT_0_8
 import amqplib.client_0_9_1 as CLIENT_0_9_1
@@ -28,17 +29,6 @@ QUIET = 0.1
 def new_name():
     """Return a name that nobody else uses."""
     return f'amqplib-test-{uuid.uuid4()}'
-
-
-def poll(found, what='what was waited for'):
-    """Call `found` until it returns something true; return that."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        result = found()
-        if result:
-            return result
-        assert time.monotonic() < deadline, f'{what} did not happen within {PATIENCE} s'
-        time.sleep(0.005)
 
 
 def ready_count(channel, queue):
