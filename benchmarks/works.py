@@ -56,8 +56,8 @@ MAIN_WORKS = [
     Work('consume', 'consume', SMALL, 3.0, 0.25, 3.0),
     Work('consume and ack', 'consume_ack', SMALL, 2.0, 0.30),
     Work('get', 'get', SMALL, 0.02, 0.60, repeats=3),
-    Work('publish 1 MiB', 'publish', LARGE, 1.0, 0.60, repeats=2),
-    Work('consume 1 MiB', 'consume', LARGE, 1.0, 0.70, repeats=2),
+    Work('publish 1 MiB', 'publish', LARGE, 1.0, 0.60, repeats=6),
+    Work('consume 1 MiB', 'consume', LARGE, 1.0, 0.70, repeats=6),
     Work('round trip', 'rpc', 0, 0.02, repeats=3),
 ]
 

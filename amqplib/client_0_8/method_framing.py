@@ -592,7 +592,9 @@ class MethodWriter:
         body = content.body
         if type(body) is not bytes:
             body = content.encode_body()
-        properties = content._serialize_properties()
+        properties = content._raw_properties
+        if properties is None:
+            properties = content._serialize_properties()
         size = len(body)
         # It needs no look at frame_max: every frame is smaller than the least that this can be.
         if size and size + len(properties) + len(payload) <= SMALL:

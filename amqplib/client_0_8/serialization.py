@@ -802,6 +802,10 @@ def _refuse(value: Any) -> bytes:
     raise ValueError('a property cannot be of this type')
 
 
+def _remember_nothing(**properties: Any) -> bytes:
+    raise TypeError('nothing is remembered')
+
+
 def _flag(position: int, words: int) -> int:
     """Return the flag of a property, as a number of all the words of flags."""
     word, bit = divmod(position, _FLAGS_PER_WORD)
@@ -891,8 +895,12 @@ class GenericContent:
             (name, _flag(position, words), encoders.get(kind, _refuse))
             for position, (name, kind) in enumerate(cls.PROPERTIES)
         ]
-        # Most messages of a program have the properties of others.
-        cls._remembered = staticmethod(lru_cache(maxsize=256, typed=True)(cls._encode_unchangeable))
+        # Most messages of a program have the properties of others. Where a class encodes in a way
+        # of its own, it is asked each time.
+        encode: Callable[..., bytes] = _remember_nothing
+        if cls._serialize_properties is GenericContent._serialize_properties:
+            encode = lru_cache(maxsize=256, typed=True)(cls._encode_unchangeable)
+        cls._remembered = staticmethod(encode)
 
     def __init__(self, **properties: Any) -> None:
         if not self._NAMES.issuperset(properties):

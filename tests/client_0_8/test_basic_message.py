@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from amqplib.client_0_8 import serialization
 from amqplib.client_0_8.basic_message import CONTENT_ENCODING_FLAG, Message
+from amqplib.client_0_8.method_framing import MethodWriter
 
 NAMES = [
     'content_type',
@@ -916,6 +917,18 @@ def test_property_of_an_unknown_kind_can_be_declared_and_not_sent():
     assert Own(b'', note='n')._serialize_properties() == bytes.fromhex('4000 016e')
     with pytest.raises(ValueError, match='flag: '):
         Own(b'', flag=True)._serialize_properties()
+
+
+@pytest.mark.parametrize('body', [b'x', 'x'])
+def test_class_may_encode_its_properties_in_its_own_way(body):
+    class Own(Message):
+        def _serialize_properties(self):
+            self.priority = 6
+            return super()._serialize_properties()
+
+    own, other = Own(body, priority=5), Message(body, priority=6)
+    frames = [MethodWriter(None, 4096).frames(1, b'args', message) for message in (own, other)]
+    assert frames[0] == frames[1]
 
 
 def test_message_that_was_not_initialized_has_no_properties():
