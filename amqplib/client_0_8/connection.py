@@ -420,8 +420,8 @@ class Connection(AbstractChannel):
         """Free the number of a channel, unless another channel has it by now."""
         with self._numbering:
             if self.channels is not None and self.channels.get(channel_id) is channel:
-                del self.channels[channel_id]
                 self._stop_bringing(channel_id)
+                del self.channels[channel_id]
 
     def _take_directly(self, channel_id: int, channel: Channel) -> None:
         """Have the reader bring a channel at once what it can, unless the channel is closed."""

@@ -767,7 +767,8 @@ _PROPERTY_ENCODERS: dict[str, Callable[[Any], bytes]] = {
     'timestamp': encode_timestamp,
 }
 
-_PROPERTY_DECODERS: dict[str, Callable[[bytes, int, int], Decoded]] = {
+_Decoder = Callable[[bytes, int, int], Decoded]
+_PROPERTY_DECODERS: dict[str, _Decoder] = {
     'shortstr': decode_shortstr,
     'octet': decode_octet,
     'short': decode_short,
@@ -798,8 +799,8 @@ def _decode_flags(data: bytes, names: list[tuple[str, str]]) -> tuple[list[tuple
     raise ValueError('the property flags do not end')
 
 
-def _refuse(value: Any) -> bytes:
-    raise ValueError('a property cannot be of this type')
+def _refuse(*args: Any) -> Any:
+    raise ValueError('its class declares it as of a type that no property can have')
 
 
 def _remember_nothing(**properties: Any) -> bytes:
@@ -917,9 +918,9 @@ class GenericContent:
     @property
     def properties(self) -> dict[str, Any]:
         """The properties that are set, by name."""
-        properties = self._properties
+        # In this order: another thread sets the first to None after it has set the second.
+        raw, properties = self._raw_properties, self._properties
         if properties is None:
-            raw = self._raw_properties
             properties = self._decode_properties(_NO_PROPERTIES if raw is None else raw)
         self._raw_properties = None
         return properties
@@ -944,6 +945,9 @@ class GenericContent:
     def _load_properties(self, raw_bytes: bytes) -> None:
         """Take the property flags and list of a content header; decoded when looked at."""
         self._raw_properties, self._properties = raw_bytes, None
+        if self._remembered is _remember_nothing:
+            self._decode_properties(raw_bytes)
+            self._raw_properties = None
 
     def _decode_properties(self, raw: bytes) -> dict[str, Any]:
         """Decode what can be decoded, and note for the rest why it cannot be."""
@@ -955,12 +959,13 @@ class GenericContent:
         except ValueError as error:
             damage = {name: f'{name}: {error}' for name, _ in self.PROPERTIES}
         for name, wire_type in present:
+            decode: _Decoder = _PROPERTY_DECODERS.get(wire_type, _refuse)
             try:
                 following = offset
                 if wire_type == 'table':
                     # Whatever is wrong in the table, what follows it can be found.
                     following = decode_octets(raw, offset, len(raw))[1]
-                properties[name], offset = _PROPERTY_DECODERS[wire_type](raw, offset, len(raw))
+                properties[name], offset = decode(raw, offset, len(raw))
             except ValueError as error:
                 damage[name] = f'{name}: {error}'
                 offset = following if following > offset else len(raw)
@@ -974,14 +979,15 @@ class GenericContent:
 
         Raises ValueError or TypeError that names the property.
         """
-        if self._raw_properties is not None:
-            return self._raw_properties
+        raw = self._raw_properties
+        if raw is not None:
+            return raw
         if self._damage:
             self._refuse_damage()
         properties = self.properties
         try:
             return self._remembered(**properties)
-        except TypeError:
+        except (TypeError, ValueError):
             # There is a table or a time among them, which are not remembered; or one is wrong.
             return self._encode(properties)
 

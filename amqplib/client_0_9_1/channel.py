@@ -39,9 +39,6 @@ _publish = channel_0_8.Channel.basic_publish
 
 OnConfirm = Callable[[int, bool, bool], Any]
 
-#: More refused numbers than this are not kept for a wait_for_confirms() that does not come.
-MOST_REFUSED = 65536
-
 #: What is raised only before anything is sent, or when the connection has ended.
 _NOT_SENT = (AMQPException, ValueError, TypeError)
 
@@ -246,7 +243,7 @@ class Channel(channel_0_8.Channel):
                 continue
             confirms.let_go()
             # What came before that has asked in vain for another look.
-            if self._telling or not confirms.news:
+            if not confirms.refuses_too_many and (self._telling or not confirms.news):
                 return
 
     def _wait_for_room(
@@ -305,7 +302,7 @@ class Channel(channel_0_8.Channel):
 
     def _drop_refused(self, confirms: Confirms) -> None:
         """Bound what is kept of the numbers that nobody asks for."""
-        while len(confirms.refused) > MOST_REFUSED:
+        while confirms.refuses_too_many:
             if self.on_confirm is None:
                 self._raise_refused(confirms)
             confirms.refused.popleft()  # on_confirm was told of it

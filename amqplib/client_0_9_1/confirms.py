@@ -31,6 +31,9 @@ _FEW = 64
 
 _UNLIMITED = 1 << 63
 
+#: More refused numbers than this are not kept for a wait_for_confirms() that does not come.
+MOST_REFUSED = 65536
+
 _ACK = METHODS['basic.ack']
 #: What an acknowledgement begins with, frame header and signature; delivery tag, bit, frame end.
 _CONFIRM = Struct('>11sQBB')
@@ -64,6 +67,11 @@ class Confirms:
     def outstanding(self) -> int:
         """How many messages are neither confirmed nor refused."""
         return self.given - self.settled
+
+    @property
+    def refuses_too_many(self) -> bool:
+        """Whether more were refused than are kept for who does not ask."""
+        return len(self.refused) > MOST_REFUSED
 
     @property
     def full(self) -> bool:

@@ -917,6 +917,10 @@ def test_property_of_an_unknown_kind_can_be_declared_and_not_sent():
     assert Own(b'', note='n')._serialize_properties() == bytes.fromhex('4000 016e')
     with pytest.raises(ValueError, match='flag: '):
         Own(b'', flag=True)._serialize_properties()
+    received = Own.received(bytes.fromhex('8000'), b'')
+    assert received.properties == {}
+    with pytest.raises(ValueError, match='flag: '):
+        received.flag  # noqa: B018
 
 
 @pytest.mark.parametrize('body', [b'x', 'x'])
@@ -929,6 +933,46 @@ def test_class_may_encode_its_properties_in_its_own_way(body):
     own, other = Own(body, priority=5), Message(body, priority=6)
     frames = [MethodWriter(None, 4096).frames(1, b'args', message) for message in (own, other)]
     assert frames[0] == frames[1]
+
+
+def test_class_that_encodes_in_its_own_way_is_asked_for_what_it_loaded():
+    class Own(Message):
+        def _serialize_properties(self):
+            self.priority = 6
+            return super()._serialize_properties()
+
+    message = Own(b'x')
+    message._load_properties(bytes.fromhex('0800 05'))
+    frames = MethodWriter(None, 4096).frames(1, b'args', message)
+    assert frames == MethodWriter(None, 4096).frames(1, b'args', Message(b'x', priority=6))
+
+
+def test_value_without_a_hash_is_named():
+    message = Message(b'x', message_id=memoryview(bytearray(b'a')))
+    with pytest.raises(TypeError, match='message_id: '):
+        message._serialize_properties()
+
+
+def test_two_threads_may_look_at_a_received_message_at_once():
+    class Raced(Message):
+        """Another thread has decoded it right behind this one's first look."""
+
+        found = None
+
+        @property
+        def _properties(self):
+            if 'seen' not in vars(self):
+                self.seen = True
+                self._raw_properties = None
+                return None
+            return self.found
+
+        @_properties.setter
+        def _properties(self, properties):
+            self.found = properties
+
+    message = Raced.received(bytes.fromhex('0800 05'), b'x')
+    assert message.properties == {'priority': 5}
 
 
 def test_message_that_was_not_initialized_has_no_properties():

@@ -11,7 +11,7 @@ import amqplib.client_0_8 as amqp_0_8
 import amqplib.client_0_9_1 as amqp
 from amqplib.client_0_8 import connection as connection_module
 from amqplib.client_0_8 import serialization, turns
-from amqplib.client_0_9_1 import channel as channel_module
+from amqplib.client_0_9_1 import confirms as confirms_module
 
 from .checks import Caller, check_closed, lasting, poll, refused, until_raised
 
@@ -962,7 +962,7 @@ def test_after_an_error_of_on_confirm_the_next_publish_tells_the_rest(confirming
 
 
 def test_refused_numbers_that_nobody_asks_for_do_not_pile_up(confirming, monkeypatch):
-    monkeypatch.setattr(channel_module, 'MOST_REFUSED', 10)
+    monkeypatch.setattr(confirms_module, 'MOST_REFUSED', 10)
 
     def script(peer):
         expect_publish(peer, 20)
@@ -985,7 +985,7 @@ def test_refused_numbers_that_nobody_asks_for_do_not_pile_up(confirming, monkeyp
 
 
 def test_on_confirm_knows_of_refused_ones_so_the_oldest_are_dropped(confirming, monkeypatch):
-    monkeypatch.setattr(channel_module, 'MOST_REFUSED', 10)
+    monkeypatch.setattr(confirms_module, 'MOST_REFUSED', 10)
 
     def script(peer):
         for last in range(5, 105, 5):
