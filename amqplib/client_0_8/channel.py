@@ -264,6 +264,7 @@ class Channel(AbstractChannel):
             connection._take_directly(channel_id, self)
 
     def _stop_taking_directly(self) -> None:
+        """Have all come by _arrive() again, which looks at each."""
         connection, channel_id = self.connection, self.channel_id
         if connection is not None and channel_id is not None:
             connection._stop_bringing(channel_id)

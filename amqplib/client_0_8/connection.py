@@ -427,9 +427,9 @@ class Connection(AbstractChannel):
         """Have the reader bring a channel at once what it can, unless the channel is closed."""
         with self._numbering:
             if self.channels is not None and self.channels.get(channel_id) is channel:
-                self._bring(channel_id, channel)
+                self._start_bringing(channel_id, channel)
 
-    def _bring(self, channel_id: int, channel: Channel) -> None:
+    def _start_bringing(self, channel_id: int, channel: Channel) -> None:
         self.method_reader.deliveries.targets[channel_id] = channel.method_queue
 
     def _stop_bringing(self, channel_id: int) -> None:

@@ -27,17 +27,17 @@ from amqplib.client_0_8.spec import (
 #: The largest method or header frame that is read. Brokers send headers beyond frame_max: a
 #: message keeps the headers it was published with, and dead-lettering adds to them.
 LARGEST_HEADER = 8 * DEFAULT_FRAME_MAX
-#: More things than this are not remembered: routing keys may all be different.
+#: When about so many things are remembered, all are forgotten: routing keys may all differ.
 MOST_REMEMBERED = 1024
 
 _DELIVER = METHODS['basic.deliver']
 _SIGNATURE: Signature = _DELIVER.signature
 
 _FRAME = Struct('>BHI')
-#: Octets of a frame header, a signature and the size of a short string.
-_SIZES = 12
+#: Octets that tell the kind: frame header, signature, size of the consumer tag.
+_KIND_SIZE = 12
 #: Octets that a content header begins with: its size, class and weight.
-_HEADER = 8
+_HEADER_LEAD_SIZE = 8
 #: Class, weight and size of the body, which the size of a content header counts.
 _CONTENT_SIZE = 12
 _DELIVERY_TAG_SIZE = 8
@@ -71,30 +71,35 @@ _new_message = Message.__new__
 
 
 class _Kind:
-    """Deliveries whose method frame and consumer tag have the same sizes.
+    """Deliveries on one channel whose method frame and consumer tag have the same sizes.
 
-    header: where the size of the content header is.
+    lead_size: octets of frame header, signature and consumer tag.
+    source_size: those of bits, exchange, routing key, frame end, type and channel of the next
+        frame; what the content header begins with comes behind them, at header_start.
     tags: the octets up to the consumer tag -> the tag.
     sources: those from the bits to the next frame -> redelivered, exchange, routing key.
     layouts: what the content header begins with -> where everything is then.
     """
 
-    __slots__ = ('channel', 'header', 'layouts', 'lead', 'source', 'sources', 'tags')
+    __slots__ = (
+        'channel', 'header_start', 'layouts', 'lead_size', 'source_size', 'sources', 'tags'
+    )  # fmt: skip
 
     def __init__(self, channel: int, size: int, tag_size: int) -> None:
         self.channel = channel
-        # Octets of frame header, signature and consumer tag.
-        self.lead = _ARGUMENTS + 1 + tag_size
-        # Those of bits, exchange, routing key, frame end, type and channel of the next frame.
-        self.source = _FRAME.size + size - self.lead - _DELIVERY_TAG_SIZE + 4
-        self.header = self.lead + _DELIVERY_TAG_SIZE + self.source
+        self.lead_size = _ARGUMENTS + 1 + tag_size
+        self.header_start = _FRAME.size + size + 4
+        self.source_size = self.header_start - self.lead_size - _DELIVERY_TAG_SIZE
         self.tags: dict[bytes, str] = {}
         self.sources: dict[bytes, tuple[bool, str, str]] = {}
         self.layouts: dict[bytes, _Layout] = {}
 
 
 class _Layout:
-    """Where things are in a delivery of a kind with a content header of a certain size."""
+    """Where things are in a delivery of a kind with a content header of a certain size.
+
+    header: what the content header begins with; it is the key in the layouts of the kind.
+    """
 
     __slots__ = ('body', 'body_lead', 'channel', 'header', 'sources', 'tags', 'unpack')
 
@@ -104,7 +109,9 @@ class _Layout:
         self.tags, self.sources = kind.tags, kind.sources
         properties = int.from_bytes(header[:4], 'big') - _CONTENT_SIZE
         # The second number is the size of the body, and so is the last.
-        layout = Struct(f'>{kind.lead}sQ{kind.source}s{_HEADER}sQ{properties}s4sI')
+        layout = Struct(
+            f'>{kind.lead_size}sQ{kind.source_size}s{_HEADER_LEAD_SIZE}sQ{properties}s4sI'
+        )
         self.unpack = layout.unpack_from
         self.body = layout.size
         # The end of the content header, and what begins the frame behind it.
@@ -129,11 +136,11 @@ class Deliveries:
 
     def _layout_at(self, data: bytes, offset: int) -> Optional[_Layout]:
         """Return the layout of the delivery at the offset, if it is known."""
-        kind = self.kinds.get(data[offset : offset + _SIZES])
+        kind = self.kinds.get(data[offset : offset + _KIND_SIZE])
         if kind is None:
             return None
-        header = offset + kind.header
-        return kind.layouts.get(data[header : header + _HEADER])
+        header = offset + kind.header_start
+        return kind.layouts.get(data[header : header + _HEADER_LEAD_SIZE])
 
     def take(self, data: bytes, offset: int, body_limit: int, queue: deque[ReadMethod]) -> int:
         """Put the deliveries at the offset on the queue, up to the first that is not known.
@@ -209,12 +216,12 @@ class Deliveries:
         if self._count >= MOST_REMEMBERED:
             self.kinds.clear()
             self._count = 0
-        sizes = data[offset : offset + _SIZES]
+        sizes = data[offset : offset + _KIND_SIZE]
         kind = self.kinds.get(sizes)
         if kind is None:
             kind = self.kinds[sizes] = _Kind(channel, size, sizes[-1])
-        start = offset + kind.header
-        header = data[start : start + _HEADER]
+        start = offset + kind.header_start
+        header = data[start : start + _HEADER_LEAD_SIZE]
         layout = kind.layouts.get(header)
         if layout is None:
             layout = kind.layouts[header] = _Layout(kind, header)

@@ -55,8 +55,8 @@ class Connection(connection_0_8.Connection):
         self._confirm_frames = ConfirmFrames()
         self.method_reader.short_ways[METHODS['basic.ack'].prefix] = self._confirm_frames.take
 
-    def _bring(self, channel_id: int, channel: channel_0_8.Channel) -> None:
-        super()._bring(channel_id, channel)
+    def _start_bringing(self, channel_id: int, channel: channel_0_8.Channel) -> None:
+        super()._start_bringing(channel_id, channel)
         if isinstance(channel, Channel) and channel._confirms is not None:
             self._confirm_frames.direct(channel_id, channel._settle)
 
