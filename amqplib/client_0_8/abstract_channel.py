@@ -182,9 +182,10 @@ class AbstractChannel:
             )
         if content is None:
             return handler(self, args)
-        raw = content._raw_properties
-        if self.auto_decode and (raw is None or raw[0] & CONTENT_ENCODING_FLAG):
-            content.decode_body()
+        if self.auto_decode:
+            raw = content._raw_properties
+            if raw is None or raw[0] & CONTENT_ENCODING_FLAG:
+                content.decode_body()
         return handler(self, args, content)
 
     def _arrive(self, method: ArrivedMethod) -> None:

@@ -17,9 +17,8 @@ from amqplib.client_0_8.exceptions import AMQPTimeout
 #: that one stops; this is for an interrupt that comes right then.
 _FOLLOW_STEP = 1.0
 
-# Arguments of acquire() for map(); the second is a timeout.
-_WAIT = (True,)
-_NO_TIME = (0,)
+# Arguments of acquire() for map(): whether to wait.
+_WAIT, _DO_NOT_WAIT = (True,), (False,)
 
 
 def attempt(lock: Any, deadline: Deadline, work: Callable[..., Any], *args: Any) -> bool:
@@ -57,7 +56,7 @@ class Turns:
         taken: list[bool] = []
         try:
             # As attempt() does, without a call more for each wait.
-            taken += map(self._lock.acquire, _WAIT, _NO_TIME)
+            taken += map(self._lock.acquire, _DO_NOT_WAIT)
             if taken[0]:
                 self.handed_over = False
                 work(*args)
