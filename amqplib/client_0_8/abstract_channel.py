@@ -15,6 +15,7 @@ from amqplib.client_0_8 import spec
 from amqplib.client_0_8.basic_message import CONTENT_ENCODING_FLAG, Message
 from amqplib.client_0_8.deadline import NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
+    AMQPChannelException,
     AMQPConnectionException,
     AMQPException,
     AMQPTimeout,
@@ -85,6 +86,8 @@ class AbstractChannel:
     #: Methods that are handled the moment they arrive, whatever is being waited for.
     _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
     _REPLIES: ClassVar[Collection[Signature]] = replies_of(spec.METHODS)
+    #: What errors are that end this channel.
+    _error_class: ClassVar[type[AMQPException]] = AMQPChannelException
 
     def __init__(self, connection: Connection, channel_id: int) -> None:
         self.connection: Optional[Connection] = connection
@@ -100,8 +103,8 @@ class AbstractChannel:
         self._reply: Optional[ArrivedMethod] = None
         # Replies to methods that were sent with _send_method, for wait() to hand out.
         self._unclaimed: set[Signature] = set()
-        # Whether a method was handled at once, for a wait() for anything at all.
-        self._handled = False
+        # The methods that were handled at once while a wait() was waiting.
+        self._handled: set[Signature] = set()
         connection._register(channel_id, self)
 
     def __enter__(self) -> Any:
@@ -198,8 +201,8 @@ class AbstractChannel:
             self._expected = ()
             self._reply = method
         elif method_sig in self._IMMEDIATE_METHODS:
-            self.dispatch_method(*method)
-            self._handled = True
+            self._handle_at_once(method)
+            self._handled.add(method_sig)
         elif method_sig in self._REPLIES and method_sig not in self._unclaimed:
             text = f'a reply that nothing was waiting for: {self._name_of(method_sig)}'
             raise ProtocolError(spec.COMMAND_INVALID, text, method_sig, self._name_of(method_sig))
@@ -211,6 +214,15 @@ class AbstractChannel:
         else:
             self._unclaimed.discard(method_sig)
             self.method_queue.append(method)
+
+    def _handle_at_once(self, method: ArrivedMethod) -> None:
+        try:
+            self.dispatch_method(*method)
+        except Exception:
+            # From what the program does with it. It is handed out, and the others are queued.
+            if self.connection is not None:
+                self.connection.method_reader.source.torn = False
+            raise
 
     # Sending
 
@@ -269,19 +281,17 @@ class AbstractChannel:
             deadline = timeout
         else:
             deadline = NEVER if connection.rpc_timeout is None else Deadline(connection.rpc_timeout)
+        writer = connection.method_writer
+        frame = writer.method_frame(channel_id, payload)
         self._reply = None
-        self._expected = method.replies
+        written = writer.dest.sent
         try:
-            frame = connection.method_writer.method_frame(channel_id, payload)
+            self._expected = method.replies
             connection._send(self, frame, deadline)
             return self._wait_for_reply(connection, method, deadline)
-        except Exception:
-            self._expected = ()
-            raise
-        except BaseException:
-            # Perhaps the reply will come when nobody waits for it any more.
-            text = 'interrupted while waiting for the reply'
-            self._abandon(AMQPException(0, text, method.signature, method.python_name))
+        except BaseException as error:
+            if writer.dest.sent != written:
+                self._break_off(method, error)
             self._expected = ()
             raise
 
@@ -299,8 +309,19 @@ class AbstractChannel:
         assert reply is not None
         return self.dispatch_method(*reply)
 
+    def _break_off(self, method: Method, error: BaseException) -> None:
+        """After a request ended by an error: give up the channel, if its reply may be lost."""
+        if self._cause is not None or isinstance(error, AMQPTimeout):
+            return  # it is given up already, or nothing was sent
+        answered = not self._expected and self._reply is None
+        if answered and isinstance(error, Exception):
+            return  # it comes from what handles the reply
+        # Perhaps the reply will come when nobody waits for it any more.
+        text = 'interrupted while waiting for the reply'
+        self._abandon(self._error_class(0, text, method.signature, method.python_name))
+
     def _has_something(self) -> bool:
-        return bool(self.method_queue) or self._handled
+        return bool(self.method_queue or self._handled)
 
     def _has_reply(self) -> bool:
         return self._reply is not None

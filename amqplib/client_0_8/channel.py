@@ -112,12 +112,14 @@ class Channel(AbstractChannel):
         self._crossed: Optional[AMQPException] = None
         # How long close() waits for the broker.
         self._close_deadline = Deadline(None)
-        # Held until the number is registered, so that no other thread chooses it too.
-        with connection._numbering:
-            super().__init__(connection, connection._choose_channel_id(channel_id))
-        self.auto_decode = auto_decode
-        AMQP_LOGGER.debug('using channel %s', self.channel_id)
+        # Until the number is registered, there is nothing to be undone.
+        self.connection = self.channel_id = self._cause = None
         try:
+            # Held until then, so that no other thread chooses it too.
+            with connection._numbering:
+                super().__init__(connection, connection._choose_channel_id(channel_id))
+            self.auto_decode = auto_decode
+            AMQP_LOGGER.debug('using channel %s', self.channel_id)
             self._x_open()
         except BaseException:
             if self._cause is None:  # nothing was sent
@@ -186,22 +188,28 @@ class Channel(AbstractChannel):
         deadline = self._close_deadline = Deadline(timeout)
         values = (reply_code, reply_text, *method_sig)
         self._encode('channel.close', *values)  # before anything is changed
-        self._closing = True
-        self._stop_taking_directly()
-        self.method_queue.clear()
         try:
+            self._closing = True
+            self._stop_taking_directly()
+            self.method_queue.clear()
             self._call('channel.close', *values, timeout=deadline)
         except AMQPConnectionException:
             raise  # of which a WriteTimeout is one
         except AMQPTimeout as error:
-            if self._cause is None:
-                # It could not even be sent.
-                self._closing = False
-                self._abandon(error, told=True)
+            self._close_unsent(error, told=True)
             if self._crossed is None:
                 raise
+        except BaseException:
+            self._close_unsent(AMQPChannelException(0, 'interrupted while closing'))
+            raise
         if not self._told:  # the broker's own close came first
             self._raise_cause()
+
+    def _close_unsent(self, error: AMQPException, told: bool = False) -> None:
+        """Give up the channel if close() could not even send its method."""
+        if self._cause is None:
+            self._closing = False
+            self._abandon(error, told)
 
     def _close_ok(self, args: AMQPReader) -> None:
         if self._cause is None:
@@ -297,7 +305,11 @@ class Channel(AbstractChannel):
 
     def _abandon(self, cause: AMQPException, told: bool = False) -> None:
         connection, channel_id = self.connection, self.channel_id
-        if connection is not None and channel_id is not None:
+        # If it may not even be open, it is closed once the broker says that it is.
+        close_now = not self._closing and _CHANNEL_OPEN_OK not in self._expected
+        if self._closing and not self._expected:
+            self._forget()  # the close-ok has come
+        elif connection is not None and channel_id is not None:
             # Before it is lost, so that the number is not free for a moment.
             connection._retire(channel_id, self)
         if self._crossed is not None:
@@ -305,7 +317,7 @@ class Channel(AbstractChannel):
         else:
             # A copy, as the raised one refers to everything that its traceback does.
             self._lose(cause.again(), told)
-        if connection is not None and channel_id is not None and not self._closing:
+        if connection is not None and channel_id is not None and close_now:
             connection._close_retired(channel_id)
 
     # The access class (specification, class 30)
@@ -726,6 +738,7 @@ class Channel(AbstractChannel):
     )
 
 
+_CHANNEL_OPEN_OK = METHODS['channel.open_ok'].signature
 _CHANNEL_CLOSE = METHODS['channel.close'].signature
 _BASIC_RETURN = METHODS['basic.return'].signature
 _BASIC_CONSUME = METHODS['basic.consume'].signature

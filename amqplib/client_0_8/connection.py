@@ -6,7 +6,6 @@ import os
 import threading
 import warnings
 import weakref
-from collections import deque
 from collections.abc import Collection, Sequence
 from itertools import count
 from time import monotonic
@@ -122,6 +121,7 @@ class Connection(AbstractChannel):
     version_major, version_minor: int; as the broker said.
     """
 
+    _error_class = AMQPConnectionException
     _capabilities: ClassVar[dict[str, bool]] = CAPABILITIES
     _channel_class: ClassVar[type[Channel]] = Channel
     _message_class: ClassVar[type[Message]] = Message
@@ -469,18 +469,18 @@ class Connection(AbstractChannel):
     ) -> Optional[ArrivedMethod]:
         """Wait for a method for a channel, and take it off its queue.
 
-        Returns None if something was handled at once where anything was waited for.
+        Returns None if it was handled at once.
         """
         channel = (self.channels or {}).get(channel_id)
         if channel is None:
             # Closed by another thread just now.
             self._open_connection()
             raise AMQPConnectionException(0, f'channel {channel_id} is closed')
+        channel._handled.clear()
         if allowed_methods is None:
-            channel._handled = False
             ready = channel._has_something
         else:
-            ready = _allowed_in(channel.method_queue, allowed_methods)
+            ready = _any_of(allowed_methods, channel)
         self._wait_until(channel, ready, NEVER if timeout is None else Deadline(timeout))
         return channel._take(allowed_methods)
 
@@ -548,11 +548,6 @@ class Connection(AbstractChannel):
             raise
         except AMQPConnectionException as error:
             self._fail(error)
-        except Exception:
-            # From what a program does with a method at once; the others are still queued, unless
-            # an error behind them ends the connection.
-            transport.torn = False
-            raise
         except BaseException:
             if transport.torn:
                 self._fail(ConnectionLost(0, 'reading was interrupted'))
@@ -628,6 +623,8 @@ class Connection(AbstractChannel):
                 self._retired.discard(channel_id)
             elif method_sig == _CHANNEL_CLOSE:
                 self._send_soon(channel_id, METHODS['channel.close_ok'].prefix)
+            elif method_sig == _CHANNEL_OPEN_OK:
+                self._close_retired(channel_id)
             return
         if method_sig == _CHANNEL_CLOSE:
             # Sent again before our close-ok to the first one had arrived.
@@ -834,10 +831,17 @@ class Connection(AbstractChannel):
 
     def _ask_to_close(self, values: tuple[Any, ...], deadline: Deadline) -> None:
         if self.transport is not None:  # else another thread has closed it meanwhile
-            self._closing = True
-            # From here on, most of what arrives is dropped.
-            self.method_reader.short_ways.clear()
-            self._call('connection.close', *values, timeout=deadline)
+            try:
+                self._closing = True
+                # From here on, most of what arrives is dropped.
+                self.method_reader.short_ways.clear()
+                self._call('connection.close', *values, timeout=deadline)
+            except AMQPException:
+                raise
+            except BaseException:
+                # Also if nothing was sent: the others would wait for what is dropped now.
+                self._fail(AMQPConnectionException(0, 'interrupted while closing'))
+                raise
 
     def _close_ok(self, args: AMQPReader) -> None:
         self._do_close()
@@ -871,8 +875,8 @@ class Connection(AbstractChannel):
         """
         if self._cause is None:
             # A copy, as the raised one refers to everything that its traceback does.
-            self._cause = cause.again()
             self._told = told
+            self._cause = cause.again()
             if isinstance(cause, ProtocolError):
                 self._tell(cause)
         self._do_close()
@@ -891,17 +895,18 @@ class Connection(AbstractChannel):
             self._free_descriptor()
             return
         if self._cause is None:
-            self._cause = AMQPConnectionException(0, 'the connection was closed by this program')
             self._told = self._closing = True
-        self.connection = self.channels = self.transport = None
+            self._cause = AMQPConnectionException(0, 'the connection was closed by this program')
+        # An interrupt in between leaves a transport, so that whoever comes next does all of it.
+        self._ending = transport
         # This wakes the threads that wait for the socket.
         transport.shutdown()
-        self._ending = transport
         heartbeats.unwatch(self)
         for channel_id, channel in list(channels.items()):
             if channel_id:
                 self._stop_bringing(channel_id)
                 channel._lose(self._cause, told=self._closing)
+        self.connection = self.channels = self.transport = None
         self._turns.wake_ready()
         self._free_descriptor()
 
@@ -915,9 +920,11 @@ class Connection(AbstractChannel):
             self._turns.lead(attempt, lock, AT_ONCE, self._release_transport)
 
     def _release_transport(self) -> None:
-        transport, self._ending = self._ending, None
+        transport = self._ending
         if transport is not None:
             transport.release()
+            # Not before, so that an interrupt in between leaves it to be done again.
+            self._ending = None
 
     def _forked(self) -> None:
         """In a forked child: close the descriptor and nothing else."""
@@ -945,6 +952,7 @@ class Connection(AbstractChannel):
 
 
 _CONNECTION_CLASS = METHODS['connection.close'].signature[0]
+_CHANNEL_OPEN_OK = METHODS['channel.open_ok'].signature
 _CHANNEL_CLOSE = METHODS['channel.close'].signature
 _CHANNEL_CLOSE_OK = METHODS['channel.close_ok'].signature
 _BASIC_RETURN = METHODS['basic.return'].signature
@@ -968,10 +976,10 @@ if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_forget_connections)
 
 
-def _allowed_in(
-    queue: deque[ArrivedMethod], allowed_methods: Collection[Signature]
-) -> Callable[[], bool]:
-    """Return a function that says whether an allowed method is in a queue that grows."""
+def _any_of(allowed_methods: Collection[Signature], channel: AbstractChannel) -> Callable[[], bool]:
+    """Return a function that says whether an allowed method has arrived for a channel."""
+    queue, handled = channel.method_queue, channel._handled
+    # Those of the queue, which only grows meanwhile, that were looked at.
     scanned = 0
 
     def found() -> bool:
@@ -982,7 +990,7 @@ def _allowed_in(
             while queue[position][0] not in allowed_methods:
                 position += 1
         except IndexError:
-            return False
+            return bool(handled) and not handled.isdisjoint(allowed_methods)
         finally:
             scanned = position
         return True

@@ -9,7 +9,6 @@ one may send; who may is decided by those who use a transport.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
@@ -61,6 +60,9 @@ _MOST_PIECES = 512
 #: TLS has no gathered write: smaller pieces than this are joined with those that follow.
 _TLS_PIECE = 16384
 
+#: What a socket says for which the program has set a timeout; all other errors have a number.
+_TIMED_OUT = ('timed out',)
+
 # Arguments of recv() for map().
 _RECEIVE_SIZES = (RECEIVE_SIZE,)
 _NO_ANCILLARY_DATA = (0,)
@@ -81,8 +83,7 @@ class _AbstractTransport:
     """
 
     default_port = AMQP_PORT
-    # socket.timeout comes if the program has given the socket a timeout of its own.
-    _would_block: tuple[type[OSError], ...] = (BlockingIOError, socket.timeout)
+    _would_block: tuple[type[OSError], ...] = (BlockingIOError,)
     # Whether octets of a write that would block are kept, and may be sent all the same.
     _keeps_octets = False
     #: Whether there is receive_into(), which saves copying large bodies.
@@ -147,6 +148,12 @@ class _AbstractTransport:
         finally:
             self.sock.settimeout(own)
 
+    def _check_would_block(self, error: OSError) -> None:
+        """Return if an error says that a call would have had to wait; else raise ConnectionLost."""
+        check_origin(error)
+        if not isinstance(error, self._would_block) and error.args != _TIMED_OUT:
+            raise ConnectionLost.from_error(error, 'the connection broke') from error
+
     # Receiving
 
     def wait_until_readable(self, deadline: Deadline) -> None:
@@ -173,6 +180,7 @@ class _AbstractTransport:
         try:
             return wait_for(self.sock, seconds, read, write)
         except OSError as error:
+            check_origin(error)
             raise ConnectionLost.from_error(error, 'the connection broke') from error
 
     def receive(self, deadline: Deadline = NEVER) -> None:
@@ -247,7 +255,8 @@ class _AbstractTransport:
         while pieces:
             try:
                 sent = self._send_some(pieces)
-            except self._would_block:
+            except OSError as error:
+                self._check_would_block(error)
                 begun = begun or self._keeps_octets
                 own = self.sock.gettimeout()
                 if own:  # set by the program itself, which is how old ones limited a write
@@ -258,8 +267,6 @@ class _AbstractTransport:
                     self.cut = begun
                     raise
                 continue
-            except OSError as error:
-                raise ConnectionLost.from_error(error, 'the connection broke') from error
             begun = True
             _drop(pieces, sent)
 
@@ -273,10 +280,9 @@ class _AbstractTransport:
         self.cut = True
         try:
             sent = self._send_some(deque((memoryview(octets),)))
-        except self._would_block:
-            sent = 0
         except OSError as error:
-            raise ConnectionLost.from_error(error, 'the connection broke') from error
+            self._check_would_block(error)
+            sent = 0
         if sent == len(octets):
             self.sent += 1
         elif sent or self._keeps_octets:
@@ -301,9 +307,11 @@ class _AbstractTransport:
     def shutdown(self) -> None:
         """End both directions, which wakes every thread that waits for the socket."""
         if self.sock is not None:
-            with contextlib.suppress(OSError):  # the peer was faster
+            try:
                 # Not SSLSocket.shutdown, which would drop the TLS layer under other threads.
                 socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+            except OSError as error:
+                check_origin(error)  # else the peer was faster
 
     def close(self) -> None:
         """End both directions and free the descriptor; once closed, it does nothing."""
@@ -359,13 +367,12 @@ class TCPTransport(_AbstractTransport):
                 # One call, and none that a signal handler could interrupt in the middle: either
                 # nothing was taken from the socket, or the result is in the list.
                 results.extend(map(call, *args, flags))
-            except self._would_block:
+            except OSError as error:
+                self._check_would_block(error)
                 self._more = False
                 if waits:
                     text = f'nothing arrived within {self.sock.gettimeout()} s'
                     raise AMQPTimeout(0, text) from None
-            except OSError as error:
-                raise ConnectionLost.from_error(error, 'the connection broke') from error
 
     def send(self, octets: Octets, deadline: Deadline = NEVER) -> None:
         """Send all of it; otherwise as the general send(), with less work."""
@@ -376,10 +383,9 @@ class TCPTransport(_AbstractTransport):
         self.cut = True
         try:
             sent = self.sock.send(octets, _DONTWAIT)
-        except self._would_block:
-            sent = 0
         except OSError as error:
-            raise ConnectionLost.from_error(error, 'the connection broke') from error
+            self._check_would_block(error)
+            sent = 0
         if sent < len(octets):
             self._send_rest(deque([memoryview(octets)[sent:]]), sent > 0, deadline)
         self.sent += 1  # first: who finds it unchanged and no cut may send the same again
@@ -439,6 +445,7 @@ class SSLTransport(_AbstractTransport):
             address = join_address(self.host, self.port)
             raise AMQPTimeout(0, text.format(address, self.deadline.seconds)) from None
         except OSError as error:
+            check_origin(error)
             address = join_address(self.host, self.port)
             what = f'no TLS connection to {address}'
             raise ConnectionLost.from_error(error, what) from error
@@ -464,6 +471,7 @@ class SSLTransport(_AbstractTransport):
         except AMQPTimeout:
             raise
         except OSError as error:
+            check_origin(error)
             raise ConnectionLost.from_error(error, 'the connection broke') from error
 
     def _send_some(self, pieces: deque[memoryview]) -> int:
@@ -471,6 +479,15 @@ class SSLTransport(_AbstractTransport):
         with self._tls_lock:
             sent: int = self._now(self.sock.send, octets)
         return sent
+
+
+def check_origin(error: OSError) -> None:
+    """Raise an error that is not the system's, but of a signal handler that ran behind the call.
+
+    Handlers like to raise TimeoutError, which sockets do too.
+    """
+    if error.errno is None and error.args != _TIMED_OUT:
+        raise error
 
 
 def create_transport(
@@ -526,6 +543,7 @@ def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
         try:
             return _connect_to(address, _share(deadline, len(addresses) - tried))
         except OSError as error:
+            check_origin(error)
             failure = error
     if isinstance(failure, socket.timeout) and failure.errno is None:
         raise AMQPTimeout(0, f'{what} within {deadline.seconds} s') from failure

@@ -366,7 +366,7 @@ class Channel(channel_0_8.Channel):
         ):
             text = f'a confirm of {number}, which was not to be confirmed'
             raise ProtocolError(COMMAND_INVALID, text)
-        self._handled = True
+        self._handled.add(_BASIC_ACK.signature)
 
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
         **channel_0_8.Channel._HANDLERS,

@@ -3,15 +3,12 @@ what was confirmed is there whatever happens to the broker.
 """
 
 import itertools
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from live_tools import await_ready, drain, get_bodies, new_name, only_0_9_1, ready_count
-
-import amqplib
+from scripted.checks import interrupt
 
 pytestmark = only_0_9_1
 
@@ -193,30 +190,6 @@ def test_interrupted_before_any_line_the_numbers_stay_right(amqp, connect, share
     with ThreadPoolExecutor(1) as executor:
         executor.submit(try_all, connect()).result()
     assert all(outcomes.values()), outcomes
-
-
-def interrupt(line, call, *arguments):
-    """Make a call, and interrupt it before this line of the library; return if it came so far."""
-    folder = str(Path(amqplib.__file__).parent)
-
-    def trace(frame, event, arg):
-        nonlocal line
-        if not frame.f_code.co_filename.startswith(folder):
-            return None
-        line -= event == 'line'
-        if line < 0:
-            raise KeyboardInterrupt
-        return trace
-
-    traced_before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call(*arguments)
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(traced_before)
-    return False
 
 
 @pytest.mark.parametrize('limit', [1, 7, 100])

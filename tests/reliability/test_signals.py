@@ -308,23 +308,37 @@ def interrupt_connecting(address):
     interrupted_said()
 
 
-def test_interruptions_at_any_moment_leave_a_usable_or_a_lost_connection(address):
-    run_in_child(interrupt_at_random, address, 150)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize('seed', range(5))
-def test_thousands_of_interruptions_at_any_moment(address, seed):
-    run_in_child(interrupt_at_random, address, 3000, seed, seconds=500)
-
-
 class Interruption(BaseException):
     """What a signal raises, at whatever point the program is."""
 
 
-def interrupt_at_random(address, times, seed=1):
+class Alarm(TimeoutError):
+    """The same, by the class that many programs use, and sockets too."""
+
+
+class Complaint(ValueError):
+    """The same, by a class that wrong arguments are refused with."""
+
+
+KINDS = {kind.__name__: kind for kind in (Interruption, Alarm, Complaint)}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_interruptions_at_any_moment_leave_a_usable_or_a_lost_connection(address, kind):
+    run_in_child(interrupt_at_random, address, 150, 1, kind)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('seed', range(2))
+def test_thousands_of_interruptions_at_any_moment(address, seed, kind):
+    run_in_child(interrupt_at_random, address, 3000, seed, kind, seconds=500)
+
+
+def interrupt_at_random(address, times, seed, kind):
     """Interrupt publishing, getting, calls and waiting; each time, all goes on or says why not."""
+    interruption = KINDS[kind]
     # Where it strikes a finalizer, Python prints that and goes on.
     sys.unraisablehook = lambda unraisable: None
     moments = random.Random(seed)
@@ -333,7 +347,7 @@ def interrupt_at_random(address, times, seed=1):
     def strike(number, where):
         if armed[0]:
             armed[0] = False
-            raise Interruption
+            raise interruption
 
     signal.signal(signal.SIGALRM, strike)
     session = None
@@ -345,7 +359,7 @@ def interrupt_at_random(address, times, seed=1):
             signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.0001, 0.004))
             while armed[0]:
                 session.step()
-        except Interruption:
+        except interruption:
             struck += 1
         except amqp.AMQPException as error:
             # It struck where the error that it caused was raised instead.
@@ -392,7 +406,7 @@ class Interruptible:
     def __init__(self, address):
         self.connection = amqp.Connection(host=address, rpc_timeout=PATIENCE)
         self.open()
-        self.numbers = 0
+        self.numbers = self.got = 0
 
     def open(self):
         self.channel = self.connection.channel()
@@ -400,10 +414,14 @@ class Interruptible:
 
     def step(self):
         self.numbers += 1
-        body = bytes(self.numbers % 3 * 50_000 + 1)
+        body = self.numbers.to_bytes(8, 'big') + bytes(self.numbers % 3 * 50_000)
         self.channel.basic_publish(amqp.Message(body), routing_key=self.queue)
         message = self.channel.basic_get(self.queue, no_ack=True)
-        assert message is None or len(message.body) % 50_000 == 1
+        if message is not None:
+            assert len(message.body) % 50_000 == 8
+            number = int.from_bytes(message.body[:8], 'big')
+            assert number > self.got, 'a message came twice'
+            self.got = number
         with contextlib.suppress(amqp.AMQPTimeout):
             self.channel.wait(timeout=0.0005)
 

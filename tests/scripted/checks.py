@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import amqplib
 import amqplib.client_0_8 as amqp
 
 #: Seconds after which something that should happen is taken not to happen.
@@ -47,6 +48,30 @@ class Caller(threading.Thread):
         self.join(10)
         assert not self.is_alive(), 'the call did not end'
         return self.value, self.error
+
+
+def interrupt(line, call, *arguments):
+    """Make a call, and interrupt it before this line of the library; return if it came so far."""
+    folder = str(Path(amqplib.__file__).parent)
+
+    def trace(frame, event, arg):
+        nonlocal line
+        if not frame.f_code.co_filename.startswith(folder):
+            return None
+        line -= event == 'line'
+        if line < 0:
+            raise KeyboardInterrupt
+        return trace
+
+    traced_before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call(*arguments)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(traced_before)
+    return False
 
 
 def open_descriptors():

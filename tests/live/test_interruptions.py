@@ -1,0 +1,116 @@
+"""Ctrl-C before any line of the library in calls that open and close: what it leaves is sound."""
+
+import contextlib
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from live_tools import await_ready
+from scripted.checks import interrupt, poll
+
+#: Seconds after which a call that nobody answers has failed.
+PATIENCE = 2
+
+
+def in_a_thread(function, amqp, address, *arguments):
+    """Call it with a function that connects, in a thread of its own, where connections end too.
+
+    What measures coverage traces this one. And where the interruption comes between the block of
+    a `with` and the release of its lock, the lock stays with the thread.
+    """
+
+    def run():
+        connections = []
+
+        def connect():
+            connections.append(amqp.Connection(host=address, rpc_timeout=PATIENCE))
+            return connections[-1]
+
+        try:
+            function(amqp, connect, *arguments)
+        finally:
+            for connection in connections:
+                with contextlib.suppress(amqp.AMQPException):
+                    connection.close()
+
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(run).result()
+
+
+def test_closing_a_connection_leaves_it_open_or_closed(amqp, address):
+    in_a_thread(interrupt_closing, amqp, address)
+
+
+def interrupt_closing(amqp, connect):
+    for line in itertools.count():
+        connection = connect()
+        channel, sock = connection.channel(), connection.transport.sock
+        if not interrupt(line, connection.close):
+            break
+        # It works, or says at once that it is closed.
+        try:
+            channel.queue_declare(exclusive=True)
+        except amqp.AMQPConnectionException:
+            assert connection.transport is None
+        try:
+            connection.close()
+        except amqp.AMQPException as error:
+            assert 'interrupted' in str(error)  # noqa: PT017
+        connection.close()
+        assert sock.fileno() < 0
+    assert line > 100
+
+
+def test_opening_a_channel_harms_no_other(amqp, address):
+    in_a_thread(interrupt_opening, amqp, address)
+
+
+def interrupt_opening(amqp, connect):
+    connection = connect()
+    other = connection.channel()
+    for line in itertools.count():
+        if not interrupt(line, connection.channel):
+            break
+        try:
+            # By the second one, the broker has answered what was sent before the first.
+            other.queue_declare(exclusive=True)
+            other.queue_declare(exclusive=True)
+        except amqp.ConnectionLost as error:
+            assert 'interrupted' in str(error)  # noqa: PT017
+            connection = connect()
+            other = connection.channel()
+    assert line > 100
+    # Those that were opened are closed, and their numbers free.
+    poll(lambda: not connection._retired)
+
+
+def test_closing_a_channel_ends_it_at_the_broker_too(amqp, address, shared_queue):
+    in_a_thread(interrupt_closing_a_channel, amqp, address, shared_queue)
+
+
+def interrupt_closing_a_channel(amqp, connect, queue):
+    connection = connect()
+    other = connection.channel()
+    other.basic_publish(amqp.Message('x'), routing_key=queue)
+    for line in itertools.count():
+        channel = connection.channel()
+        await_ready(other, queue, 1)
+        assert channel.basic_get(queue) is not None
+        if not interrupt(line, channel.close):
+            break
+        if channel.is_open:
+            channel.close()
+        if connection.transport is None:
+            connection = connect()
+            other = connection.channel()
+    assert line > 100
+    # The message came back each time; the numbers are free.
+    poll(lambda: other.queue_declare(queue, passive=True) and not connection._retired)
+
+
+def test_a_wait_for_returned_messages_ends_when_one_has_come(amqp, channel):
+    channel.basic_publish(amqp.Message('x'), routing_key='no such queue', mandatory=True)
+    assert channel.wait([(60, 50)], timeout=10) is None
+    assert channel.returned_messages.get_nowait()[4].body == 'x'
+    with pytest.raises(amqp.AMQPTimeout):
+        channel.wait([(60, 50)], timeout=0.05)
