@@ -13,6 +13,7 @@ from amqplib.client_0_8.channel import Table
 from amqplib.client_0_8.deadline import Deadline
 from amqplib.client_0_8.exceptions import (
     AMQPChannelException,
+    AMQPConnectionException,
     AMQPException,
     AMQPTimeout,
     ProtocolError,
@@ -227,6 +228,8 @@ class Channel(channel_0_8.Channel):
         deadline = Deadline(connection.write_timeout)
         try:
             connection._wait_until(self, lambda: connection.blocked is None, deadline)
+        except AMQPConnectionException:
+            raise  # of which a WriteTimeout of another thread is one
         except AMQPTimeout:
             text = f'the broker takes no messages for more than {deadline.seconds} s'
             raise AMQPTimeout(0, text + _why(connection), _BASIC_PUBLISH) from None
@@ -253,6 +256,8 @@ class Channel(channel_0_8.Channel):
         try:
             # Until there is room for several: a wait for each message would cost more.
             self._wait_for_outstanding(connection, confirms, confirms.limit // 2, deadline)
+        except AMQPConnectionException:
+            raise
         except AMQPTimeout:
             if confirms.full:
                 raise
@@ -267,6 +272,8 @@ class Channel(channel_0_8.Channel):
         """Wait until no more than so many messages are outstanding; call on_confirm."""
         try:
             connection._wait_until(self, lambda: confirms.outstanding <= most, deadline)
+        except AMQPConnectionException:
+            raise
         except AMQPTimeout:
             count = confirms.outstanding
             text = f'{_messages(count)} not confirmed within {deadline.seconds} s'

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,7 @@ from amqplib.client_0_8 import connection as connection_module
 from amqplib.client_0_8 import serialization, turns
 from amqplib.client_0_9_1 import confirms as confirms_module
 
-from .checks import Caller, check_closed, lasting, poll, refused, until_raised
+from .checks import Caller, check_closed, check_repeated, lasting, poll, refused, until_raised
 
 ADVICE = ': import amqplib.client_0_9_1 instead of amqplib.client_0_8'
 
@@ -683,6 +684,42 @@ def test_a_lost_connection_ends_the_wait(confirming, limit):
     check_closed(ours.connection, ours.sock, raised.value, [ours.channel])
     with pytest.raises(amqp.ConnectionLost):
         ours.channel.wait_for_confirms()
+
+
+@pytest.mark.parametrize('what', ['confirms', 'room', 'leave'])
+def test_a_write_of_another_thread_that_was_cut_ends_the_wait(play, connect, what):
+    """By its error, which says that the connection is closed, and not as a wait that was long."""
+
+    def script(peer):
+        peer.handshake()
+        peer.open_channel(1)
+        peer.open_channel(2)
+        peer.expect_method(1, 'confirm.select')
+        peer.send_method(1, 'confirm.select_ok')
+        expect_publish(peer)
+        peer.expect_method(2, 'basic.publish')
+        peer.send_method(0, 'connection.blocked', 'low on memory')
+        peer.stall()
+
+    broker = play(script, version=VERSION_0_9_1, receive_buffer=4096)
+    connection = connect(broker, cls=amqp.Connection, write_timeout=1)
+    channel, writing = connection.channel(), connection.channel()
+    channel.confirm_select(1 if what == 'room' else None)
+    channel.basic_publish(amqp.Message(b'x'), '', 'q')
+    large = amqp.Message(bytes(30_000_000))
+    writer = Caller(lambda: writing.basic_publish(large, '', 'q'))
+    while what == 'leave' and connection.blocked is None:
+        connection.wait(timeout=5)
+    time.sleep(0.3)  # so that the writer's time is over first
+    waiting = {
+        'confirms': channel.wait_for_confirms,
+        'room': lambda: channel.basic_publish(amqp.Message(b'x'), '', 'q'),
+        'leave': lambda: channel.basic_publish(amqp.Message(b'x'), '', 'q'),
+    }
+    with lasting(most=3), pytest.raises(amqp.WriteTimeout) as raised:
+        waiting[what]()
+    assert type(writer.outcome()[1]) is amqp.WriteTimeout
+    check_repeated(raised.value, channel.wait_for_confirms)
 
 
 def test_a_closed_channel_ends_the_wait(confirming):
