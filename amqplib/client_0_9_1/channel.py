@@ -246,7 +246,7 @@ class Channel(channel_0_8.Channel):
                 continue
             confirms.let_go()
             # What came before that has asked in vain for another look.
-            if not confirms.refuses_too_many and (self._telling or not confirms.news):
+            if not confirms.refuses_too_many and not self._has_news():
                 return
 
     def _wait_for_room(
@@ -295,8 +295,12 @@ class Channel(channel_0_8.Channel):
         if confirms is None:
             raise AMQPException(0, 'confirm_select was not called on this channel')
         self._tell()
-        while confirms.outstanding:
-            self._wait_for_outstanding(self._open_connection(), confirms, 0, deadline)
+        # The last ones may have been settled by another thread behind that, and are to be told too.
+        while confirms.outstanding or self._has_news():
+            if confirms.outstanding:
+                self._wait_for_outstanding(self._open_connection(), confirms, 0, deadline)
+            else:
+                self._tell()
         if confirms.refused:
             self._raise_refused(confirms)
 
@@ -313,6 +317,11 @@ class Channel(channel_0_8.Channel):
             if self.on_confirm is None:
                 self._raise_refused(confirms)
             confirms.refused.popleft()  # on_confirm was told of it
+
+    def _has_news(self) -> bool:
+        """Return whether on_confirm is to be told of something, and can be."""
+        confirms = self._confirms
+        return confirms is not None and bool(confirms.news) and not self._telling
 
     def _tell(self) -> None:
         """Call on_confirm for what has arrived; not again from within it."""
@@ -341,7 +350,7 @@ class Channel(channel_0_8.Channel):
         confirms = self._confirms
         if confirms is None:
             return super().wait(allowed_methods, timeout)
-        if confirms.news and not self._telling:
+        if self._has_news():
             # What another channel's wait has read is there already.
             self._tell()
             if allowed_methods is None:

@@ -1,5 +1,6 @@
 """What 0-9-1 adds, as it is on the wire, and all that a broker may do to it."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -849,6 +850,38 @@ def test_on_confirm_is_called_in_the_thread_that_uses_the_channel(confirming):
     assert threads == []
     ours.channel.wait_for_confirms(timeout=0)
     assert threads == [threading.current_thread()]
+    ours.connection.close()
+
+
+@pytest.mark.parametrize('ok', [True, False])
+def test_what_another_thread_reads_last_is_told_too(confirming, monkeypatch, ok):
+    """Right when a wait for confirms has told what was there before."""
+
+    def script(peer):
+        peer.open_channel(2)
+        expect_publish(peer)
+        peer.send_raw(confirm(1) if ok else refuse(1))
+        peer.expect_method(2, 'tx.select')
+        peer.send_method(2, 'tx.select_ok')
+        peer.expect_close()
+
+    ours = confirming(script)
+    other = ours.connection.channel()
+    told = []
+    ours.channel.on_confirm = lambda *args: told.append(args)
+    publish(ours, 1)
+    tell = ours.channel._tell
+
+    def tell_and_switch():
+        tell()
+        patch.undo()
+        Caller(other.tx_select).outcome()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ours.channel, '_tell', tell_and_switch)
+        with contextlib.nullcontext() if ok else pytest.raises(amqp.MessageNacked):
+            ours.channel.wait_for_confirms(timeout=5)
+    assert told == [(1, False, ok)]
     ours.connection.close()
 
 
