@@ -362,6 +362,10 @@ class Channel(channel_0_8.Channel):
 
     wait.__doc__ = channel_0_8.Channel.wait.__doc__
 
+    def _has_something(self) -> bool:
+        # Another thread may read a confirm when wait() has looked at the news, but has not begun.
+        return super()._has_something() or self._has_news()
+
     def _basic_ack(self, args: AMQPReader) -> None:
         self._confirmed(_BASIC_ACK, args, True)
 

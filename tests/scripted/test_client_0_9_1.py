@@ -920,6 +920,35 @@ def test_a_wait_tells_of_what_another_channel_has_read(confirming, allowed):
     ours.connection.close()
 
 
+def test_a_wait_tells_of_what_another_thread_reads_just_then(confirming, monkeypatch):
+    def script(peer):
+        peer.open_channel(2)
+        expect_publish(peer)
+        peer.send_raw(confirm(1))
+        peer.expect_method(2, 'tx.select')
+        peer.send_method(2, 'tx.select_ok')
+        peer.expect_close()
+
+    ours = confirming(script)
+    other = ours.connection.channel()
+    told = []
+    ours.channel.on_confirm = lambda *args: told.append(args)
+    publish(ours, 1)
+    wait_method = ours.connection._wait_method
+
+    def switch_and_wait(*args):
+        patch.undo()
+        assert Caller(other.tx_select).outcome() == (None, None)
+        assert told == []
+        return wait_method(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ours.connection, '_wait_method', switch_and_wait)
+        assert ours.channel.wait(timeout=1) is None
+    assert told == [(1, False, True)]
+    ours.connection.close()
+
+
 def test_on_confirm_is_called_by_a_program_that_only_publishes(confirming):
     def script(peer):
         expect_publish(peer)
