@@ -31,6 +31,7 @@ from amqplib.client_0_9_1.spec import METHODS
 
 if TYPE_CHECKING:
     from amqplib.client_0_8 import connection as connection_0_8
+    from amqplib.client_0_8.transport import _AbstractTransport
     from amqplib.client_0_9_1.connection import Connection
 
 __all__ = ['Channel']
@@ -176,12 +177,32 @@ class Channel(channel_0_8.Channel):
                 raise TypeError(f'outstanding_limit: {outstanding_limit!r} is not an int')
             if outstanding_limit < 1:
                 raise ValueError(f'outstanding_limit: {outstanding_limit} is not 1 or more')
-        self._call('confirm.select', nowait, nowait=nowait)
-        if self._confirms is None:
-            self._confirms = Confirms()
-        self._confirms.free = 0
-        self._confirms.limit = outstanding_limit
+        confirms = self._confirms
+        if confirms is None:
+            confirms = self._begin_confirms(nowait)
+        else:
+            self._call('confirm.select', nowait, nowait=nowait)
+        confirms.free = 0
+        confirms.limit = outstanding_limit
         self._take_directly()
+
+    def _begin_confirms(self, nowait: bool) -> Confirms:
+        transport = self._open_connection().method_writer.dest
+        sent = transport.sent
+        try:
+            self._call('confirm.select', nowait, nowait=nowait)
+            confirms = self._confirms = Confirms()
+        except BaseException as error:
+            if not _is_unsent(transport, sent, error):
+                # The broker may count from now on, where this channel does not.
+                self._give_up('interrupted while asking for confirms')
+            raise
+        return confirms
+
+    def _give_up(self, why: str) -> None:
+        """Close the channel, unless it is closed: the broker may think otherwise of its state."""
+        if self._cause is None:
+            self._abandon(AMQPChannelException(0, why))
 
     def basic_publish(
         self,
@@ -408,6 +429,15 @@ _ACCESS_REQUEST = spec_0_8.METHODS['access.request']
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_NACK = METHODS['basic.nack']
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
+
+
+def _is_unsent(transport: _AbstractTransport, sent: int, error: BaseException) -> bool:
+    """Return whether it is sure that a call which has raised an error has sent nothing.
+
+    sent: what transport.sent was before; other threads send too.
+    """
+    # Of the errors, only a timeout says so, if it is not a WriteTimeout.
+    return transport.sent == sent or type(error) is AMQPTimeout
 
 
 def _tell_nobody(number: int, multiple: bool, ok: bool) -> None:

@@ -192,6 +192,31 @@ def test_interrupted_before_any_line_the_numbers_stay_right(amqp, connect, share
     assert all(outcomes.values()), outcomes
 
 
+def test_interrupted_before_any_line_confirms_are_asked_for_or_not(amqp, connect, shared_queue):
+    """Or the channel or connection is closed; but never does the broker alone count."""
+
+    def try_all(connection):
+        for line in itertools.count():
+            channel = connection.channel()
+            if not interrupt(line, channel.confirm_select, 10):
+                connection.close()
+                return
+            if connection.transport is None:
+                connection = connect()
+            elif channel.is_open:
+                (number,) = publish(amqp, channel, shared_queue, 1)
+                if number is not None:
+                    assert number == 1
+                    channel.wait_for_confirms(timeout=10)
+                # A confirm that is not expected would come before the reply.
+                channel.queue_declare(shared_queue, passive=True)
+                channel.close()
+
+    # In a thread of its own, as what measures coverage traces this one.
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(try_all, connect()).result()
+
+
 @pytest.mark.parametrize('limit', [1, 7, 100])
 def test_no_more_than_the_limit_is_outstanding(amqp, channel, queue, limit):
     channel.confirm_select(outstanding_limit=limit)

@@ -422,6 +422,63 @@ def test_confirms_asked_for_without_waiting(session):
     ours.connection.close()
 
 
+@pytest.mark.parametrize('error', [KeyboardInterrupt, ZeroDivisionError, ValueError])
+@pytest.mark.parametrize('nowait', [False, True])
+def test_interrupted_when_confirms_have_been_asked_for(session, monkeypatch, nowait, error):
+    """The broker counts then, so a channel that does not is given up; the connection goes on."""
+
+    def script(peer):
+        assert peer.expect_method(1, 'confirm.select').nowait == nowait
+        if not nowait:
+            peer.send_method(1, 'confirm.select_ok')
+        peer.expect_method(1, 'channel.close')
+        peer.send_method(1, 'channel.close_ok')
+        peer.open_channel(2)
+        peer.expect_close()
+
+    ours = session(script)
+    call = ours.channel._call
+
+    def call_and_interrupt(*args, **options):
+        call(*args, **options)
+        patch.undo()
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ours.channel, '_call', call_and_interrupt)
+        with pytest.raises(error):
+            ours.channel.confirm_select(nowait=nowait)
+    with pytest.raises(amqp.AMQPChannelException, match='interrupted while asking for confirms'):
+        publish(ours, 1)
+    assert ours.connection.channel().is_open
+    ours.connection.close()
+
+
+def test_interrupted_before_confirms_have_been_asked_for(session, monkeypatch):
+    def script(peer):
+        expect_publish(peer)
+        peer.expect_method(1, 'confirm.select')
+        peer.send_method(1, 'confirm.select_ok')
+        expect_publish(peer)
+        peer.send_raw(confirm(1))
+        peer.expect_close()
+
+    ours = session(script)
+
+    def interrupt(*args, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ours.channel, '_call', interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ours.channel.confirm_select()
+    assert publish(ours, 1) == [None]
+    ours.channel.confirm_select()
+    assert publish(ours, 1) == [1]
+    ours.channel.wait_for_confirms(timeout=5)
+    ours.connection.close()
+
+
 # --- The limit ----------------------------------------------------------------------------------
 
 
