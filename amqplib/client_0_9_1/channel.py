@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, Union
 
 from amqplib.client_0_8 import channel as channel_0_8
 from amqplib.client_0_8 import spec as spec_0_8
@@ -22,6 +23,7 @@ from amqplib.client_0_8.serialization import (
     AMQPReader,
     decode_acknowledgement,
     encode_method,
+    encode_publish,
 )
 from amqplib.client_0_8.spec import COMMAND_INVALID, Method, Signature
 from amqplib.client_0_9_1.basic_message import FIELD_TYPES
@@ -31,18 +33,12 @@ from amqplib.client_0_9_1.spec import METHODS
 
 if TYPE_CHECKING:
     from amqplib.client_0_8 import connection as connection_0_8
-    from amqplib.client_0_8.transport import _AbstractTransport
+    from amqplib.client_0_8.transport import Octets, _AbstractTransport
     from amqplib.client_0_9_1.connection import Connection
 
 __all__ = ['Channel']
 
-#: By name, as super() would cost each publish.
-_publish = channel_0_8.Channel.basic_publish
-
 OnConfirm = Callable[[int, bool, bool], Any]
-
-#: What is raised only before anything is sent, or when the connection has ended.
-_NOT_SENT = (AMQPException, ValueError, TypeError)
 
 
 class Channel(channel_0_8.Channel):
@@ -193,11 +189,20 @@ class Channel(channel_0_8.Channel):
             self._call('confirm.select', nowait, nowait=nowait)
             confirms = self._confirms = Confirms()
         except BaseException as error:
-            if not _is_unsent(transport, sent, error):
+            if not self._is_unsent(transport, sent, error):
                 # The broker may count from now on, where this channel does not.
                 self._give_up('interrupted while asking for confirms')
             raise
         return confirms
+
+    def _is_unsent(self, transport: _AbstractTransport, sent: int, error: BaseException) -> bool:
+        """Return whether it is sure that a call which has raised an error has sent nothing.
+
+        sent: what transport.sent was before; other threads send too.
+        """
+        # A write that was cut has closed the connection. Of the other errors, only a timeout says
+        # that nothing was sent.
+        return self._cause is None and (transport.sent == sent or type(error) is AMQPTimeout)
 
     def _give_up(self, why: str) -> None:
         """Close the channel, unless it is closed: the broker may think otherwise of its state."""
@@ -223,27 +228,63 @@ class Channel(channel_0_8.Channel):
         wait_for_confirms nor on_confirm was there to know.
         """
         connection, confirms = self.connection, self._confirms
-        if connection is not None and connection.blocked is not None:
+        if connection is None:
+            self._raise_cause()
+        if connection.blocked is not None:
             self._wait_until_unblocked(connection)
-        if confirms is None or connection is None:
-            return _publish(self, msg, exchange, routing_key, mandatory, immediate, ticket)
-        if confirms.given >= confirms.free:
+        if confirms is not None and confirms.given >= confirms.free:
             self._make_room(connection, confirms)
+        frames = self._publish_frames(msg, exchange, routing_key, mandatory, immediate, ticket)
+        if not self.active:
+            connection._wait_for_flow(self)
+        if confirms is None:
+            connection._send(self, frames)
+            return None
         number = confirms.given + 1
         transport = connection.method_writer.dest
         sent = transport.sent
         try:
             # Before it is sent, as the confirm may be read at once.
             confirms.given = number
-            _publish(self, msg, exchange, routing_key, mandatory, immediate, ticket)
+            connection._send(self, frames)
         except BaseException as error:
-            if transport.sent == sent or isinstance(error, _NOT_SENT):
+            if self._is_unsent(transport, sent, error):
                 confirms.given = number - 1
             else:
                 # Perhaps it was sent: the broker would count it, and the numbers be wrong.
-                self._abandon(AMQPChannelException(0, 'interrupted while publishing'))
+                self._give_up('interrupted while publishing')
             raise
         return number
+
+    def _publish_frames(
+        self,
+        msg: Message,
+        exchange: str,
+        routing_key: str,
+        mandatory: bool,
+        immediate: bool,
+        ticket: Optional[int],
+    ) -> Union[bytes, list[Octets]]:
+        """Return what is to be sent for a message; raise what closed the channel.
+
+        This is what basic_publish of client_0_8 does before it sends. Here it is apart, so that
+        what cannot be encoded has no number yet.
+        """
+        if not isinstance(msg, Message):
+            raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
+        if ticket is None:
+            ticket = self.default_ticket
+        try:
+            payload = encode_publish(ticket, exchange, routing_key, mandatory, immediate)
+        except TypeError:  # which does not say what is wrong
+            values = (ticket, exchange, routing_key, mandatory, immediate)
+            payload = encode_method(METHODS['basic.publish'], values)
+        connection, channel_id = self.connection, self.channel_id
+        if self._cause is not None or connection is None or channel_id is None:
+            self._raise_cause()
+        if monotonic() >= connection._next_look:
+            connection._look_for_input(self)
+        return connection.method_writer.frames(channel_id, payload, msg)
 
     def _wait_until_unblocked(self, connection: Connection) -> None:
         deadline = Deadline(connection.write_timeout)
@@ -429,15 +470,6 @@ _ACCESS_REQUEST = spec_0_8.METHODS['access.request']
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_NACK = METHODS['basic.nack']
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
-
-
-def _is_unsent(transport: _AbstractTransport, sent: int, error: BaseException) -> bool:
-    """Return whether it is sure that a call which has raised an error has sent nothing.
-
-    sent: what transport.sent was before; other threads send too.
-    """
-    # Of the errors, only a timeout says so, if it is not a WriteTimeout.
-    return transport.sent == sent or type(error) is AMQPTimeout
 
 
 def _tell_nobody(number: int, multiple: bool, ok: bool) -> None:

@@ -719,6 +719,112 @@ def test_interrupted_when_it_may_have_been_sent(confirming, monkeypatch, error):
     ours.connection.close()
 
 
+@pytest.mark.parametrize(
+    'error', [KeyboardInterrupt, ValueError, TypeError, amqp.AMQPException(0, 'from a program')]
+)
+def test_interrupted_right_behind_the_sending(confirming, monkeypatch, error):
+    """Whatever a signal handler raises there: its kind does not say that nothing was sent."""
+
+    def script(peer):
+        expect_publish(peer)
+        peer.expect_method(1, 'channel.close')
+        peer.send_raw(confirm(1))
+        peer.send_method(1, 'channel.close_ok')
+        peer.open_channel(2)
+        peer.expect_close()
+
+    ours = confirming(script)
+    send = ours.connection._send
+
+    def send_and_interrupt(*args):
+        send(*args)
+        patch.undo()
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ours.connection, '_send', send_and_interrupt)
+        with pytest.raises(error if isinstance(error, type) else type(error)):
+            publish(ours, 1)
+    with pytest.raises(amqp.AMQPChannelException, match='interrupted while publishing'):
+        publish(ours, 1)
+    assert ours.connection.channel().is_open
+    ours.connection.close()
+
+
+def test_what_cannot_be_encoded_while_another_thread_sends_gets_no_number(confirming, monkeypatch):
+    def script(peer):
+        peer.open_channel(2)
+        peer.expect_method(2, 'basic.ack')
+        expect_publish(peer)
+        peer.send_raw(confirm(1))
+        peer.expect_close()
+
+    ours = confirming(script)
+    other = ours.connection.channel()
+
+    def frames(*args):
+        patch.undo()
+        other.basic_ack(1)
+        raise ValueError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ours.connection.method_writer, 'frames', frames)
+        with pytest.raises(ValueError):  # noqa: PT011 - it has no text
+            publish(ours, 1)
+    assert publish(ours, 1) == [1]
+    ours.channel.wait_for_confirms(timeout=5)
+    ours.connection.close()
+
+
+def test_what_could_not_be_sent_while_another_thread_sent_gets_no_number(confirming):
+    def script(peer):
+        peer.open_channel(2)
+        peer.expect_method(2, 'basic.ack')
+        expect_publish(peer)
+        peer.send_raw(confirm(1))
+        peer.expect_close()
+
+    ours = confirming(script, write_timeout=0.5)
+    other = ours.connection.channel()
+    sending, done = threading.Event(), threading.Event()
+
+    def send_for_long():
+        with ours.connection.method_writer.lock:
+            sending.set()
+            time.sleep(0.2)
+            other.basic_ack(1)
+            done.wait(5)
+
+    sender = Caller(send_for_long)
+    sending.wait(5)
+    with pytest.raises(amqp.AMQPTimeout, match='other threads were sending'):
+        publish(ours, 1)
+    done.set()
+    sender.outcome()
+    assert publish(ours, 1) == [1]
+    ours.channel.wait_for_confirms(timeout=5)
+    ours.connection.close()
+
+
+def test_a_publish_that_was_cut_is_not_confirmed(play, connect):
+    """Nor is it as if it had not been made: nobody knows what has arrived."""
+
+    def script(peer):
+        peer.handshake()
+        peer.open_channel()
+        peer.expect_method(1, 'confirm.select')
+        peer.send_method(1, 'confirm.select_ok')
+        peer.stall()
+
+    broker = play(script, version=VERSION_0_9_1, receive_buffer=4096)
+    connection = connect(broker, cls=amqp.Connection, write_timeout=0.3)
+    channel = connection.channel()
+    channel.confirm_select()
+    with pytest.raises(amqp.WriteTimeout) as raised:
+        channel.basic_publish(amqp.Message(bytes(30_000_000)), '', 'q')
+    check_repeated(raised.value, channel.wait_for_confirms)
+
+
 @pytest.mark.parametrize('limit', [None, 2])
 def test_a_lost_connection_ends_the_wait(confirming, limit):
     def script(peer):
