@@ -11,7 +11,7 @@ from amqplib.client_0_8 import spec as spec_0_8
 from amqplib.client_0_8.abstract_channel import handlers_by_signature, replies_of
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Table
-from amqplib.client_0_8.deadline import Deadline
+from amqplib.client_0_8.deadline import NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
     AMQPChannelException,
     AMQPConnectionException,
@@ -222,23 +222,24 @@ class Channel(channel_0_8.Channel):
 
         Returns None; after confirm_select, the message's sequence number (1, 2, ...). While the
         broker blocks the connection, or with too many messages unconfirmed, it waits within the
-        connection's write_timeout, and then raises AMQPTimeout; the message was not sent.
+        connection's write_timeout, and then raises AMQPTimeout; the message was not sent. All the
+        waits of one call, and its sending, share that time.
 
         Raises MessageNacked, and sends nothing, if very many messages were refused and neither
         wait_for_confirms nor on_confirm was there to know.
         """
-        connection, confirms = self.connection, self._confirms
+        connection, confirms, deadline = self.connection, self._confirms, NEVER
         if connection is None:
             self._raise_cause()
         if connection.blocked is not None:
-            self._wait_until_unblocked(connection)
+            deadline = self._wait_until_unblocked(connection)
         if confirms is not None and confirms.given >= confirms.free:
-            self._make_room(connection, confirms)
+            deadline = self._make_room(connection, confirms, deadline)
         frames = self._publish_frames(msg, exchange, routing_key, mandatory, immediate, ticket)
         if not self.active:
-            connection._wait_for_flow(self)
+            deadline = self._wait_for_flow(connection, deadline)
         if confirms is None:
-            connection._send(self, frames)
+            connection._send(self, frames, deadline)
             return None
         number = confirms.given + 1
         transport = connection.method_writer.dest
@@ -246,7 +247,7 @@ class Channel(channel_0_8.Channel):
         try:
             # Before it is sent, as the confirm may be read at once.
             confirms.given = number
-            connection._send(self, frames)
+            connection._send(self, frames, deadline)
         except BaseException as error:
             if self._is_unsent(transport, sent, error):
                 confirms.given = number - 1
@@ -286,30 +287,48 @@ class Channel(channel_0_8.Channel):
             connection._look_for_input(self)
         return connection.method_writer.frames(channel_id, payload, msg)
 
-    def _wait_until_unblocked(self, connection: Connection) -> None:
-        deadline = Deadline(connection.write_timeout)
-        try:
-            connection._wait_until(self, lambda: connection.blocked is None, deadline)
-        except AMQPConnectionException:
-            raise  # of which a WriteTimeout of another thread is one
-        except AMQPTimeout:
-            text = f'the broker takes no messages for more than {deadline.seconds} s'
-            raise AMQPTimeout(0, text + _why(connection), _BASIC_PUBLISH) from None
+    # Each of these returns the deadline of the publish, which the first one that waits begins.
 
-    def _make_room(self, connection: Connection, confirms: Confirms) -> None:
+    def _wait_until_unblocked(self, connection: Connection) -> Deadline:
+        deadline = _begun(NEVER, connection)
+        what = 'the broker takes no messages'
+        self._wait_to_publish(connection, lambda: connection.blocked is None, deadline, what)
+        return deadline
+
+    def _make_room(
+        self, connection: Connection, confirms: Confirms, deadline: Deadline
+    ) -> Deadline:
         """Tell what has arrived, and wait until one more message may be outstanding."""
-        deadline = Deadline(connection.write_timeout)
         while True:
             self._tell()
             self._drop_refused(confirms)
             # Callbacks may publish too, and so take the room.
             if confirms.full:
+                deadline = _begun(deadline, connection)
                 self._wait_for_room(connection, confirms, deadline)
                 continue
             confirms.let_go()
             # What came before that has asked in vain for another look.
             if not confirms.refuses_too_many and not self._has_news():
-                return
+                return deadline
+
+    def _wait_for_flow(self, connection: Connection, deadline: Deadline) -> Deadline:
+        deadline = _begun(deadline, connection)
+        what = 'the broker has paused the channel'
+        self._wait_to_publish(connection, lambda: self.active, deadline, what)
+        self._open()  # raises why, if it was closed with that
+        return deadline
+
+    def _wait_to_publish(
+        self, connection: Connection, ready: Callable[[], bool], deadline: Deadline, what: str
+    ) -> None:
+        try:
+            connection._wait_until(self, ready, deadline)
+        except AMQPConnectionException:
+            raise  # of which a WriteTimeout of another thread is one
+        except AMQPTimeout:
+            text = f'{what} for more than {deadline.seconds} s'
+            raise AMQPTimeout(0, text + _why(connection), _BASIC_PUBLISH) from None
 
     def _wait_for_room(
         self, connection: Connection, confirms: Confirms, deadline: Deadline
@@ -470,6 +489,13 @@ _ACCESS_REQUEST = spec_0_8.METHODS['access.request']
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_NACK = METHODS['basic.nack']
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
+
+
+def _begun(deadline: Deadline, connection: Connection) -> Deadline:
+    """Return the deadline of a publish that has to wait: if it had none, it begins now."""
+    if deadline is NEVER and connection.write_timeout is not None:
+        return Deadline(connection.write_timeout)
+    return deadline
 
 
 def _tell_nobody(number: int, multiple: bool, ok: bool) -> None:

@@ -597,6 +597,128 @@ def test_a_timeout_is_a_number_of_seconds(confirming, timeout, error):
     ours.connection.close()
 
 
+# --- The time that publishing may take --------------------------------------------------------
+
+
+#: What a publish may have to wait for: what begins that, what the client answers, what ends it.
+WAITS = {
+    'blocked': (
+        method(0, 'connection.blocked', 'low on memory', version=VERSION_0_9_1),
+        None,
+        method(0, 'connection.unblocked', version=VERSION_0_9_1),
+    ),
+    'room': (b'', None, confirm(1)),
+    'flow': (
+        method(1, 'channel.flow', False, version=VERSION_0_9_1),
+        'channel.flow_ok',
+        method(1, 'channel.flow', True, version=VERSION_0_9_1),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ('first', 'then', 'text'),
+    [
+        ('blocked', 'room', '1 message not confirmed within 1 s'),
+        ('blocked', 'flow', 'the broker has paused the channel for more than 1 s'),
+        ('room', 'flow', 'the broker has paused the channel for more than 1 s'),
+    ],
+)
+def test_the_waits_of_one_publish_share_its_time(confirming, first, then, text):
+    begin, answer, end = zip(WAITS[first], WAITS[then])
+
+    def script(peer):
+        expect_publish(peer)
+        peer.send_raw(b''.join(begin))
+        answers = [name for name in answer if name]
+        for name in answers:
+            peer.expect_method(1, name)
+        peer.mark()
+        peer.await_cue()
+        time.sleep(0.7)
+        peer.send_raw(end[0])
+        peer.await_cue()
+        peer.send_raw(end[1] + (b'' if 'room' in (first, then) else confirm(1)))
+        for name in answers:
+            peer.expect_method(1, name)
+        expect_publish(peer)
+        peer.send_raw(confirm(2))
+        peer.expect_close()
+
+    ours = confirming(script, 1 if 'room' in (first, then) else None, write_timeout=1)
+    publish(ours, 1)
+    if 'blocked' in (first, then):
+        await_blocked(ours)
+    while 'flow' in (first, then) and ours.channel.active:
+        ours.channel.wait(timeout=5)
+    ours.broker.await_mark()
+    ours.broker.cue()
+    with lasting(least=0.9, most=1.5), pytest.raises(amqp.AMQPTimeout) as raised:
+        publish(ours, 1)
+    assert text in str(raised.value)
+    ours.broker.cue()
+    assert publish(ours, 1) == [2]
+    ours.channel.wait_for_confirms(timeout=5)
+    ours.connection.close()
+
+
+@pytest.mark.parametrize('first', WAITS)
+def test_sending_shares_the_time_of_the_waits_before_it(play, connect, first):
+    begin, answer, end = WAITS[first]
+
+    def script(peer):
+        peer.handshake()
+        peer.open_channel()
+        peer.expect_method(1, 'confirm.select')
+        peer.send_method(1, 'confirm.select_ok')
+        expect_publish(peer)
+        peer.send_raw(begin)
+        if answer:
+            peer.expect_method(1, answer)
+        peer.await_cue()
+        time.sleep(0.7)
+        peer.send_raw(end)
+        peer.stall()
+
+    broker = play(script, version=VERSION_0_9_1, receive_buffer=4096)
+    connection = connect(broker, cls=amqp.Connection, write_timeout=1)
+    channel = connection.channel()
+    channel.confirm_select(1 if first == 'room' else None)
+    channel.basic_publish(amqp.Message(b'x'), '', 'q')
+    while first == 'blocked' and connection.blocked is None:
+        connection.wait(timeout=5)
+    while first == 'flow' and channel.active:
+        channel.wait(timeout=5)
+    large = amqp.Message(bytes(30_000_000))
+    broker.cue()
+    with lasting(least=0.9, most=1.5), pytest.raises(amqp.WriteTimeout, match='within 1 s'):
+        channel.basic_publish(large, '', 'q')
+
+
+def test_a_channel_that_is_closed_when_the_broker_lets_it_go_on_sends_nothing(session):
+    def script(peer):
+        peer.send_method(1, 'channel.flow', False)
+        peer.expect_method(1, 'channel.flow_ok')
+        peer.await_cue()
+        peer.send_raw(
+            method(1, 'channel.flow', True, version=VERSION_0_9_1)
+            + method(1, 'channel.close', 404, 'gone', 60, 40, version=VERSION_0_9_1)
+        )
+        peer.expect_method(1, 'channel.flow_ok')
+        peer.expect_method(1, 'channel.close_ok')
+        peer.expect_close()
+
+    ours = session(script)
+    while ours.channel.active:
+        ours.channel.wait(timeout=5)
+    timer = threading.Timer(0.2, ours.broker.cue)
+    timer.start()
+    with pytest.raises(amqp.NotFound, match='gone'):
+        publish(ours, 1)
+    timer.join()
+    ours.connection.close()
+
+
 # --- What goes wrong with a publish ---------------------------------------------------------------
 
 
