@@ -89,6 +89,19 @@ class AbstractChannel:
     #: What errors are that end this channel.
     _error_class: ClassVar[type[AMQPException]] = AMQPChannelException
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if '_METHOD_MAP' in cls.__dict__:
+            # What a program's own map lacks is handled as in the class that it extends.
+            known = {row.signature for row in cls._methods.values()}
+            inherited = next(base for base in cls.__mro__[1:] if hasattr(base, '_METHOD_MAP'))
+            lacking = {
+                signature: handler
+                for signature, handler in inherited._METHOD_MAP.items()
+                if signature in known
+            }
+            cls._METHOD_MAP = {**lacking, **cls._METHOD_MAP}
+
     def __init__(self, connection: Connection, channel_id: int) -> None:
         self.connection: Optional[Connection] = connection
         self.channel_id: Optional[int] = channel_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Union
+from typing import Any, ClassVar, Optional, Union
 
 from amqplib.client_0_8.serialization import GenericContent, named
 from amqplib.client_0_8.spec import BASIC_PROPERTIES, METHODS
@@ -76,7 +76,8 @@ class Message(GenericContent):
     be pickled; without the channel they came from.
     """
 
-    PROPERTIES = BASIC_PROPERTIES
+    # A list, as programs add their own to it in subclasses.
+    PROPERTIES: ClassVar[list[tuple[str, str]]] = list(BASIC_PROPERTIES)
 
     # The values of DELIVERY_FIELDS, and the channel, of a delivery until its delivery_info is
     # looked at: many programs never do.

@@ -249,7 +249,7 @@ class Channel(AbstractChannel):
         finally:
             connection._note_closed(self)
             connection._unregister(channel_id, self)
-            connection._retired.discard(channel_id)
+            connection._end_retirement(channel_id)
 
     def _arrive(self, method: ArrivedMethod) -> None:
         method_sig = method[0]
@@ -305,19 +305,19 @@ class Channel(AbstractChannel):
 
     def _abandon(self, cause: AMQPException, told: bool = False) -> None:
         connection, channel_id = self.connection, self.channel_id
-        # If it may not even be open, it is closed once the broker says that it is.
-        close_now = not self._closing and _CHANNEL_OPEN_OK not in self._expected
+        # After an interrupt, it is not sure that it was to be opened.
+        unsure = not told and _CHANNEL_OPEN_OK in self._expected
         if self._closing and not self._expected:
             self._forget()  # the close-ok has come
         elif connection is not None and channel_id is not None:
             # Before it is lost, so that the number is not free for a moment.
-            connection._retire(channel_id, self)
+            connection._retire(channel_id, self, unsure)
         if self._crossed is not None:
             self._lose(self._crossed)
         else:
             # A copy, as the raised one refers to everything that its traceback does.
             self._lose(cause.again(), told)
-        if connection is not None and channel_id is not None and close_now:
+        if connection is not None and channel_id is not None and not (self._closing or unsure):
             connection._close_retired(channel_id)
 
     # The access class (specification, class 30)
@@ -702,6 +702,11 @@ class Channel(AbstractChannel):
 
     def _done(self, args: AMQPReader) -> None:
         """Take a reply that says nothing but that it was done."""
+
+    # Subclasses may call them by the names that they had in amqplib 1.0.2.
+    _basic_cancel_ok = _basic_get_empty = _basic_qos_ok = _done
+    _exchange_declare_ok = _exchange_delete_ok = _queue_bind_ok = _queue_unbind_ok = _done
+    _tx_select_ok = _tx_commit_ok = _tx_rollback_ok = _done
 
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
         'channel.open_ok': _open_ok,

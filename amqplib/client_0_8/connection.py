@@ -199,6 +199,7 @@ class Connection(AbstractChannel):
     ) -> Optional[str]:
         """Connect to one host; return None, or the other host that it redirects to."""
         self._reset()
+        self._open_deadline = deadline
         transport = create_transport(host, deadline.remaining(), ssl)
         self._use(transport)
         address = join_address(transport.host, transport.port)
@@ -228,7 +229,11 @@ class Connection(AbstractChannel):
         self.blocked: Optional[str] = None
         # Numbers that are not free yet: the broker has not confirmed that it closed them.
         self._retired: set[int] = set()
+        # Those of them that may not be open.
+        self._unsure: set[int] = set()
         self._numbering = threading.RLock()
+        # No number below this one is free.
+        self._first_free = 1
         # Who reads the socket.
         self._turns = Turns()
         # The transport of a closed connection, until no thread uses it any more.
@@ -261,7 +266,7 @@ class Connection(AbstractChannel):
         mechanism, response = self._login.choose(self.mechanisms)
         self._x_start_ok(self._properties, mechanism, response, self._locale)
         self._log_in(deadline)
-        return self._x_open(virtual_host, insist=insist, timeout=deadline)
+        return self._x_open(virtual_host, insist=insist)
 
     def _log_in(self, deadline: Deadline) -> None:
         """Go through challenges until the broker tunes, which says that the login is accepted."""
@@ -337,26 +342,29 @@ class Connection(AbstractChannel):
         self.channel_max = channel_max or self.channel_max
         self.frame_max = frame_max or self.frame_max
         self.heartbeat = heartbeat if self._heartbeat is None else self._heartbeat
+        self._x_tune_ok(self.channel_max, self.frame_max, self.heartbeat)
         self.method_writer.frame_max = self.frame_max
         # RabbitMQ takes payloads of frame_max, beside its own limit; so may others send them.
         self.method_reader.body_limit = self.frame_max
-        self._x_tune_ok(self.channel_max, self.frame_max, self.heartbeat)
         if self.heartbeat and self.transport is not None:
             heartbeats.watch(self, self.transport, self.heartbeat)
 
     def _x_tune_ok(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
         self._wait_tune_ok = False
         self._cast('connection.tune_ok', channel_max, frame_max, heartbeat)
+        # Here, as subclasses may send other values.
+        self.channel_max = channel_max or spec.DEFAULT_CHANNEL_MAX
+        self.frame_max = frame_max or spec.DEFAULT_FRAME_MAX
+        self.heartbeat = heartbeat
 
     def _x_open(
         self,
         virtual_host: str,
         capabilities: str = '',
         insist: bool = False,
-        timeout: Deadline = NEVER,
     ) -> Optional[str]:
         redirected: Optional[str] = self._call(
-            'connection.open', virtual_host, capabilities, insist, timeout=timeout
+            'connection.open', virtual_host, capabilities, insist, timeout=self._open_deadline
         )
         return redirected
 
@@ -405,8 +413,9 @@ class Connection(AbstractChannel):
 
     def _get_free_channel_id(self) -> int:
         assert self.channels is not None
-        for channel_id in range(1, self.channel_max + 1):
+        for channel_id in range(self._first_free, self.channel_max + 1):
             if channel_id not in self.channels and channel_id not in self._retired:
+                self._first_free = channel_id
                 return channel_id
         raise AMQPException(spec.NOT_ALLOWED, 'no channel number is free')
 
@@ -422,6 +431,7 @@ class Connection(AbstractChannel):
             if self.channels is not None and self.channels.get(channel_id) is channel:
                 self._stop_bringing(channel_id)
                 del self.channels[channel_id]
+                self._first_free = min(self._first_free, channel_id)
 
     def _take_directly(self, channel_id: int, channel: Channel) -> None:
         """Have the reader bring a channel at once what it can, unless the channel is closed."""
@@ -435,10 +445,21 @@ class Connection(AbstractChannel):
     def _stop_bringing(self, channel_id: int) -> None:
         self.method_reader.deliveries.targets.pop(channel_id, None)
 
-    def _retire(self, channel_id: int, channel: AbstractChannel) -> None:
-        """Give up a channel whose last reply may still come; its number stays taken till then."""
+    def _retire(self, channel_id: int, channel: AbstractChannel, unsure: bool) -> None:
+        """Give up a channel whose last reply may still come; its number stays taken till then.
+
+        unsure: it may not be open; it is closed if the broker says that it is.
+        """
         self._retired.add(channel_id)
+        if unsure:
+            self._unsure.add(channel_id)
         self._unregister(channel_id, channel)
+
+    def _end_retirement(self, channel_id: int) -> None:
+        """Free the number of a channel that was given up."""
+        with self._numbering:
+            self._retired.discard(channel_id)
+            self._first_free = min(self._first_free, channel_id)
 
     def _close_retired(self, channel_id: int) -> None:
         """Tell the broker that a channel was given up."""
@@ -606,7 +627,11 @@ class Connection(AbstractChannel):
             self._closed_by_broker(args)
         elif method_sig in self._IMMEDIATE_METHODS:
             super()._arrive(method)
-        elif method_sig in self._METHOD_MAP and method_sig not in self._expected:
+        elif (
+            method_sig in self._METHOD_MAP
+            and method_sig not in self._expected
+            and method_sig not in self._unclaimed
+        ):
             name = self._name_of(method_sig)
             text = f'{name} at the wrong time'
             raise ProtocolError(spec.COMMAND_INVALID, text, method_sig, name)
@@ -620,10 +645,11 @@ class Connection(AbstractChannel):
         """Deal with a method for a channel that is not open."""
         if channel_id in self._retired:
             if method_sig == _CHANNEL_CLOSE_OK:
-                self._retired.discard(channel_id)
+                self._end_retirement(channel_id)
             elif method_sig == _CHANNEL_CLOSE:
                 self._send_soon(channel_id, METHODS['channel.close_ok'].prefix)
-            elif method_sig == _CHANNEL_OPEN_OK:
+            elif method_sig == _CHANNEL_OPEN_OK and channel_id in self._unsure:
+                self._unsure.discard(channel_id)
                 self._close_retired(channel_id)
             return
         if method_sig == _CHANNEL_CLOSE:

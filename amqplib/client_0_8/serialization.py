@@ -32,7 +32,7 @@ from math import floor, isfinite
 from operator import index
 from struct import Struct
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 
 from amqplib.client_0_8.exceptions import ProtocolError
 from amqplib.client_0_8.spec import METHODS, SYNTAX_ERROR, Method
@@ -851,7 +851,7 @@ class GenericContent:
     and a ValueError as an attribute.
     """
 
-    PROPERTIES: tuple[tuple[str, str], ...] = (('dummy', 'shortstr'),)
+    PROPERTIES: ClassVar[list[tuple[str, str]]] = [('dummy', 'shortstr')]
     #: How Python types are written in tables.
     field_types: FieldTypes = FIELD_TYPES
 

@@ -11,7 +11,9 @@ WANT_READ = ssl.SSLWantReadError
 WANT_WRITE = ssl.SSLWantWriteError
 
 #: Options of the old ssl.wrap_socket that have no meaning any more.
-_IGNORED = frozenset(('do_handshake_on_connect', 'suppress_ragged_eofs', 'ssl_version'))
+_IGNORED = frozenset(
+    ('do_handshake_on_connect', 'server_side', 'suppress_ragged_eofs', 'ssl_version')
+)
 _KNOWN = frozenset(
     (
         'ca_certs',
@@ -36,12 +38,15 @@ def make_context(options: Options) -> tuple[ssl.SSLContext, Optional[str]]:
         and cert_reqs. The certificate's chain and host name are verified unless
         check_hostname=False or cert_reqs=ssl.CERT_NONE say otherwise.
 
-    Raises TypeError for an unknown option, OSError or ssl.SSLError for an unusable file.
+    Raises TypeError for an unknown option, ValueError for server_side=True, OSError or
+    ssl.SSLError for an unusable file.
     """
     if isinstance(options, ssl.SSLContext):
         return options, None
     if not isinstance(options, Mapping):
         return ssl.create_default_context(), None
+    if options.get('server_side'):
+        raise ValueError('ssl: server_side: a client cannot be the server')
     unknown = set(options) - _KNOWN - _IGNORED
     if unknown:
         raise TypeError('ssl: unknown option {}'.format(', '.join(sorted(map(repr, unknown)))))

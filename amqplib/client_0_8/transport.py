@@ -523,7 +523,10 @@ def wait_for(
     poller = select.poll()
     try:
         poller.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
-    except ValueError:  # closed just now, by another thread
+    except ValueError:
+        if sock.fileno() >= 0:
+            raise  # it is of a signal handler
+        # Closed just now, by another thread.
         raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
     events = poller.poll(None if seconds is None else ceil(seconds * 1000))
     if not events:

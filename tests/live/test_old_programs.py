@@ -432,3 +432,94 @@ def test_sending_methods_by_hand(amqp, channel, queue):
     channel._send_method((50, 30), args)
     assert channel.wait(allowed_methods=[(50, 31)]) == 0
     assert ready_count(channel, queue) == 0
+
+
+# --- What subclasses change ---------------------------------------------------------------------
+
+
+def test_a_subclass_opens_the_virtual_host_in_its_own_way(amqp, connect):
+    class Connection(amqp.Connection):
+        def _x_open(self, virtual_host, capabilities='', insist=False):
+            self.opened = virtual_host
+            return amqp.Connection._x_open(self, virtual_host, capabilities, insist)
+
+    connection = connect(cls=Connection)
+    assert connection.opened == '/'
+    assert connection.channel().is_open
+
+
+def test_a_subclass_opens_the_virtual_host_by_methods_of_its_own(amqp, connect):
+    from amqplib.client_0_8.serialization import AMQPWriter
+
+    class Connection(amqp.Connection):
+        def _x_open(self, virtual_host, capabilities='', insist=False):
+            args = AMQPWriter()
+            args.write_shortstr(virtual_host)
+            args.write_shortstr(capabilities)
+            args.write_bit(insist)
+            self._send_method((10, 40), args)
+            return self.wait(allowed_methods=[(10, 41), (10, 50)])
+
+    assert connect(cls=Connection).channel().is_open
+
+
+def test_a_subclass_tunes_other_values(amqp, connect):
+    class Connection(amqp.Connection):
+        def _x_tune_ok(self, channel_max, frame_max, heartbeat):
+            amqp.Connection._x_tune_ok(self, 5, 8192, 0)
+
+    connection = connect(cls=Connection, heartbeat=1)
+    assert (connection.channel_max, connection.frame_max, connection.heartbeat) == (5, 8192, 0)
+    # Nobody watches, so silence does not matter.
+    channel = connection.channel()
+    with pytest.raises(amqp.AMQPTimeout):
+        channel.wait(timeout=2.5)
+    body = b'x' * 50_000
+    queue = channel.queue_declare(exclusive=True)[0]
+    channel.basic_publish(amqp.Message(body), '', queue)
+    await_ready(channel, queue, 1)
+    assert channel.basic_get(queue, no_ack=True).body == body
+
+
+def test_what_the_map_of_a_subclass_lacks_is_handled_as_ever(amqp, connect):
+    heard = []
+
+    class Channel(amqp.Channel):
+        def _mine(self, args, msg):
+            heard.append(msg.body)
+            return amqp.Channel._basic_deliver(self, args, msg)
+
+        _METHOD_MAP = {(60, 60): _mine}  # noqa: RUF012
+
+    channel = Channel(connect())
+    queue = channel.queue_declare(exclusive=True, auto_delete=False)[0]
+    cancelled = []
+    channel.basic_consume(queue, on_cancel=cancelled.append, callback=lambda msg: None)
+    channel.basic_publish(amqp.Message(b'x'), '', queue)
+    while not heard:
+        channel.wait(timeout=10)
+    channel.queue_delete(queue)
+    while not cancelled:
+        channel.wait(timeout=10)
+    assert heard == [b'x']
+    assert channel.queue_declare(exclusive=True)[0]
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        *('_basic_cancel_ok', '_basic_get_empty', '_basic_qos_ok'),
+        *('_exchange_declare_ok', '_exchange_delete_ok', '_queue_bind_ok', '_queue_unbind_ok'),
+        *('_tx_select_ok', '_tx_commit_ok', '_tx_rollback_ok'),
+    ],
+)
+def test_handlers_have_their_old_names(amqp, channel, name):
+    assert getattr(channel, name)(None) is None
+
+
+def test_a_subclass_adds_properties(amqp):
+    class Message(amqp.Message):
+        PROPERTIES = amqp.Message.PROPERTIES + [('extra', 'shortstr')]  # noqa: RUF005
+
+    message = Message('x', extra='y', type='z')
+    assert (message.extra, message.type) == ('y', 'z')

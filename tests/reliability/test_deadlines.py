@@ -426,6 +426,34 @@ def test_opening_a_channel_without_a_reply_ends_in_time(play, connect):
     connection.close()
 
 
+def test_a_channel_whose_opening_was_interrupted_is_closed_once_it_is_open(play, connect):
+    def script(peer):
+        peer.handshake()
+        peer.expect_method(1, 'channel.open')
+        peer.await_cue()
+        peer.expect_method(2, 'channel.open')
+        peer.send_method(1, 'channel.open_ok')
+        peer.send_method(2, 'channel.open_ok')
+        peer.expect_method(1, 'channel.close')
+        peer.send_method(1, 'channel.close_ok')
+        peer.expect_close()
+
+    broker = play(script)
+    connection = connect(broker)
+    receive = connection.method_reader.receive
+    connection.method_reader.receive = interrupt_now
+    with pytest.raises(KeyboardInterrupt):
+        connection.channel()
+    connection.method_reader.receive = receive
+    broker.cue()
+    connection.channel()
+    connection.close()
+
+
+def interrupt_now(deadline):
+    raise KeyboardInterrupt
+
+
 def test_numbers_that_are_not_free_yet_count_as_channels(play, connect):
     def script(peer):
         peer.handshake(tune=(2, 131072, 0))

@@ -316,8 +316,8 @@ class Alarm(TimeoutError):
     """The same, by the class that many programs use, and sockets too."""
 
 
-class Complaint(ValueError):
-    """The same, by a class that wrong arguments are refused with."""
+class Complaint(Exception):
+    """The same, by a class that only the program knows."""
 
 
 KINDS = {kind.__name__: kind for kind in (Interruption, Alarm, Complaint)}

@@ -1478,6 +1478,30 @@ def test_an_error_of_on_blocked_reaches_who_reads_and_harms_nothing(session):
     ours.connection.close()
 
 
+def test_an_error_of_on_blocked_during_a_call_ends_its_channel(session):
+    """Its reply may still come, and must not go to another call."""
+
+    def script(peer):
+        peer.expect_method(1, 'queue.declare')
+        peer.send_method(0, 'connection.blocked', 'low on memory')
+        peer.expect_method(1, 'channel.close')
+        peer.send_method(1, 'queue.declare_ok', 'a', 0, 0)
+        peer.send_method(1, 'channel.close_ok')
+        peer.open_channel(2)
+        peer.expect_method(2, 'queue.declare')
+        peer.send_method(2, 'queue.declare_ok', 'b', 0, 0)
+        peer.expect_close()
+
+    ours = session(script)
+    ours.connection.on_blocked = lambda reason: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        ours.channel.queue_declare('a')
+    with pytest.raises(amqp.AMQPChannelException, match='interrupted while waiting'):
+        ours.channel.queue_declare('b')
+    assert ours.connection.channel().queue_declare('b')[0] == 'b'
+    ours.connection.close()
+
+
 def test_an_error_of_on_blocked_hides_no_error_behind_it(session):
     def script(peer):
         blocked = method(0, 'connection.blocked', 'low on memory', version=VERSION_0_9_1)
