@@ -1,6 +1,7 @@
 """What must hold after something went wrong."""
 
 import contextlib
+import linecache
 import os
 import sys
 import threading
@@ -50,15 +51,26 @@ class Caller(threading.Thread):
         return self.value, self.error
 
 
+def is_with(frame):
+    """Return whether a frame is at a line that begins a `with`."""
+    text = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    return text.lstrip().startswith('with ')
+
+
 def interrupt(line, call, *arguments):
-    """Make a call, and interrupt it before this line of the library; return if it came so far."""
+    """Make a call, and interrupt it before this line of the library; return if it came so far.
+
+    A line with a `with` is left out: the tracer comes there once more between the block and the
+    release of the lock, where signals do not come.
+    """
     folder = str(Path(amqplib.__file__).parent)
 
     def trace(frame, event, arg):
         nonlocal line
         if not frame.f_code.co_filename.startswith(folder):
             return None
-        line -= event == 'line'
+        if event == 'line' and not is_with(frame):
+            line -= 1
         if line < 0:
             raise KeyboardInterrupt
         return trace
