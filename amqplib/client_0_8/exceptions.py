@@ -115,18 +115,19 @@ class AMQPChannelException(AMQPException):
 class ConnectionLost(AMQPConnectionException, ConnectionError):
     """The socket could not be opened, broke, was closed by the peer, or went silent.
 
-    errno: that of the operating system's error, or None.
+    errno, strerror: those of the operating system's error, or None.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # errno lives in OSError, outside of __dict__.
-        return type(self), self.args, {**self.__dict__, 'errno': self.errno}
+        # These live in OSError, outside of __dict__.
+        of_the_system = {'errno': self.errno, 'strerror': self.strerror}
+        return type(self), self.args, {**self.__dict__, **of_the_system}
 
     @classmethod
     def from_error(cls, error: OSError, what: str) -> ConnectionLost:
         """Make one of an operating system's error; what says what was being done."""
         lost = cls(0, f'{what}: {error.strerror or error}', NO_METHOD)
-        lost.errno = error.errno
+        lost.errno, lost.strerror = error.errno, error.strerror
         lost.__cause__ = error
         return lost
 

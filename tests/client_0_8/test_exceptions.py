@@ -197,7 +197,9 @@ def test_pickling(cls, protocol):
 
 def test_pickling_keeps_the_errno_and_the_consumer_tag():
     lost = ConnectionLost.from_error(ConnectionResetError(errno.ECONNRESET, 'reset'), 'it broke')
-    assert pickle.loads(pickle.dumps(lost)).errno == errno.ECONNRESET
+    copied = pickle.loads(pickle.dumps(lost))
+    assert (copied.errno, copied.strerror) == (errno.ECONNRESET, 'reset')
+    assert copied.args == lost.args
     cancelled = ConsumerCancelled(0, 'text', consumer_tag='ours')
     assert pickle.loads(pickle.dumps(cancelled)).consumer_tag == 'ours'
 
@@ -247,7 +249,7 @@ def test_again_keeps_nothing_alive_that_was_there_when_it_was_raised():
 
 def test_again_keeps_the_errno():
     lost = ConnectionLost.from_error(ConnectionResetError(errno.ECONNRESET, 'reset'), 'it broke')
-    assert lost.again().errno == errno.ECONNRESET
+    assert (lost.again().errno, lost.again().strerror) == (errno.ECONNRESET, 'reset')
 
 
 # --- Made of other things ---
@@ -257,7 +259,8 @@ def test_lost_connection_made_of_a_socket_error_keeps_it():
     reset = ConnectionResetError(errno.ECONNRESET, 'Connection reset by peer')
     lost = ConnectionLost.from_error(reset, 'the connection broke')
     assert str(lost) == 'the connection broke: Connection reset by peer'
-    assert lost.errno == errno.ECONNRESET
+    assert (lost.errno, lost.strerror) == (errno.ECONNRESET, 'Connection reset by peer')
+    assert lost.args == (0, str(lost), (0, 0), '')
     assert lost.amqp_reply_code == 0
     assert lost.__cause__ is reset
 
@@ -265,11 +268,12 @@ def test_lost_connection_made_of_a_socket_error_keeps_it():
 def test_lost_connection_made_of_an_error_without_a_number():
     lost = ConnectionLost.from_error(OSError('odd'), 'the connection broke')
     assert str(lost) == 'the connection broke: odd'
-    assert lost.errno is None
+    assert lost.errno is lost.strerror is None
 
 
 def test_reply_code_is_no_errno():
     assert ConnectionLost(2, 'text', (0, 0)).errno is None
+    assert ConnectionLost(2, 'text', (0, 0)).strerror is None
     assert type(ConnectionLost(2, 'text')) is ConnectionLost
 
 
