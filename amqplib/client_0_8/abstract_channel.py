@@ -91,16 +91,12 @@ class AbstractChannel:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if '_METHOD_MAP' in cls.__dict__:
-            # What a program's own map lacks is handled as in the class that it extends.
-            known = {row.signature for row in cls._methods.values()}
-            inherited = next(base for base in cls.__mro__[1:] if hasattr(base, '_METHOD_MAP'))
-            lacking = {
-                signature: handler
-                for signature, handler in inherited._METHOD_MAP.items()
-                if signature in known
-            }
-            cls._METHOD_MAP = {**lacking, **cls._METHOD_MAP}
+        own = vars(cls)
+        # The map of a program's class may lack what has come since it was written. With a table
+        # of its own, a class speaks another version, and the signatures of its base mean others.
+        if '_METHOD_MAP' in own and '_methods' not in own:
+            base: Handlers = super(cls, cls)._METHOD_MAP  # type: ignore[misc]
+            cls._METHOD_MAP = {**base, **cls._METHOD_MAP}
 
     def __init__(self, connection: Connection, channel_id: int) -> None:
         self.connection: Optional[Connection] = connection
