@@ -15,6 +15,8 @@ IPV6_LITERAL = re.compile(r'\[([0-9A-Fa-f.:]+(?:%[^\]]+)?)\](?::(.*))?\Z')
 
 #: Brackets belong around an address; a NUL would end the name for the operating system.
 _NO_NAME = frozenset('[]\0')
+#: What a URL has and a host has not.
+_OF_A_URL = frozenset('/@')
 
 #: What getaddrinfo returns: (family, type, protocol, canonical name, address).
 AddressInfo = tuple[Any, ...]
@@ -27,6 +29,11 @@ def parse_address(host: str, default_port: int) -> tuple[str, int]:
     """
     if not isinstance(host, str):
         raise TypeError(f'host: {host!r} is not a str')
+    if not _OF_A_URL.isdisjoint(host):
+        # Not repeated, as there may be a password in it.
+        raise ValueError(
+            'host: a URL is not a host: give host, userid, password and virtual_host apart'
+        )
     bracketed = IPV6_LITERAL.match(host)
     if bracketed:
         name, port = bracketed.groups()

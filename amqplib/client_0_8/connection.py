@@ -6,7 +6,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from time import monotonic
 from typing import Any, Callable, ClassVar, Optional, Union
@@ -150,12 +150,14 @@ class Connection(AbstractChannel):
         for name in kwargs:
             text = f'{type(self).__name__} has no argument {name!r}: it is ignored'
             warnings.warn(text, stacklevel=2)
-        deadline = Deadline(connect_timeout)
-        self.rpc_timeout = Deadline(rpc_timeout).seconds
-        self.write_timeout = Deadline(write_timeout).seconds
+        deadline = Deadline(connect_timeout, 'connect_timeout')
+        self.rpc_timeout = Deadline(rpc_timeout, 'rpc_timeout').seconds
+        self.write_timeout = Deadline(write_timeout, 'write_timeout').seconds
         self._login = Login(userid, password, login_method, login_response)
         self._properties = _client_properties(self._capabilities, client_properties)
         if connection_name is not None:
+            if not isinstance(connection_name, str):
+                raise TypeError(f'connection_name: {connection_name!r} is not a str')
             self._properties['connection_name'] = connection_name
         self._heartbeat = heartbeat
         arguments = (virtual_host, locale, insist)
@@ -336,7 +338,7 @@ class Connection(AbstractChannel):
         if 0 < frame_max < spec.FRAME_MIN_SIZE:
             text = 'the broker wants frames of at most {} octets; the least is {}'
             raise ProtocolError(
-                spec.NOT_ALLOWED, text.format(frame_max, spec.FRAME_MIN_SIZE), (10, 30)
+                spec.NOT_ALLOWED, text.format(frame_max, spec.FRAME_MIN_SIZE), _TUNE
             )
         # 0 says that there is no limit.
         self.channel_max = channel_max or self.channel_max
@@ -984,6 +986,7 @@ _CHANNEL_CLOSE_OK = METHODS['channel.close_ok'].signature
 _BASIC_RETURN = METHODS['basic.return'].signature
 #: What is not dropped while the connection is being closed.
 _WORTH_KNOWING = (_CHANNEL_CLOSE, _BASIC_RETURN)
+_TUNE = METHODS['connection.tune'].signature
 _REDIRECT = METHODS['connection.redirect'].signature
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
 
@@ -1032,6 +1035,8 @@ def _client_properties(
     capabilities: dict[str, bool], own: Optional[dict[str, Any]]
 ) -> dict[str, Any]:
     """Return what the client says of itself: the program's properties over the library's."""
+    if own is not None and not isinstance(own, Mapping):
+        raise TypeError(f'client_properties: {type(own).__name__!r} is not a dict')
     properties = {**LIBRARY_PROPERTIES, **(own or {})}
     properties['capabilities'] = {**capabilities, **properties.get('capabilities', {})}
     return properties

@@ -13,16 +13,17 @@ class Deadline:
     """A moment that a call may not go beyond.
 
     seconds: a number, 0 or more, from now; None for no limit.
+    name: of the argument, for the ValueError or TypeError about a wrong one.
     """
 
     __slots__ = ('_moment', 'seconds')
 
-    def __init__(self, seconds: Optional[float]) -> None:
+    def __init__(self, seconds: Optional[float], name: str = 'timeout') -> None:
         if seconds is not None:
             if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-                raise TypeError(f'timeout: {seconds!r} is not a number of seconds')
+                raise TypeError(f'{name}: {seconds!r} is not a number of seconds')
             if not seconds >= 0:
-                raise ValueError(f'timeout: {seconds!r} is not 0 or more')
+                raise ValueError(f'{name}: {seconds!r} is not 0 or more')
         self.seconds = seconds
         self._moment: Optional[float] = None
         if seconds is not None and seconds <= LONGEST:
