@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Collection, Sequence
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, TypeVar, Union
 
 from amqplib.client_0_8 import spec
 from amqplib.client_0_8.basic_message import CONTENT_ENCODING_FLAG, Message
@@ -49,6 +49,7 @@ CLOSE_TIMEOUT = 10.0
 #: (signature, arguments, content)
 ArrivedMethod = tuple[Signature, AMQPReader, Optional[Message]]
 Handlers = dict[Signature, Callable[..., Any]]
+Entered = TypeVar('Entered', bound='AbstractChannel')
 
 
 def handlers_by_signature(
@@ -116,7 +117,7 @@ class AbstractChannel:
         self._handled: set[Signature] = set()
         connection._register(channel_id, self)
 
-    def __enter__(self) -> Any:
+    def __enter__(self: Entered) -> Entered:  # noqa: PYI019  (Self is of Python 3.11)
         return self
 
     def __exit__(

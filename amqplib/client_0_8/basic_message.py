@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Optional, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
 
 from amqplib.client_0_8.serialization import GenericContent, named
 from amqplib.client_0_8.spec import BASIC_PROPERTIES, METHODS
@@ -102,7 +102,8 @@ class Message(GenericContent):
         self._raw_properties = raw
         # The properties of this call alone, so they need no copy.
         self._properties = properties
-        self.body: Body = body
+        # For type checkers, it is of any type, as nobody wants to ask before each use.
+        self.body: Any = body
 
     @classmethod
     def received(cls, raw_properties: bytes, body: bytes) -> Message:
@@ -142,6 +143,11 @@ class Message(GenericContent):
         if self._delivery is not None:
             self._make_delivery_info(self._delivery)
         return self._from_delivery_info(name)
+
+    if TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Properties can be assigned, which type checkers do not see."""
 
     def __eq__(self, other: object) -> bool:
         if not hasattr(other, 'properties') or not hasattr(other, 'body'):
@@ -205,7 +211,7 @@ class Message(GenericContent):
     def decode_body(self) -> None:
         """Make text of the body where content_encoding names how; else leave it as it is."""
         try:
-            self.body = self.body.decode(self.content_encoding)  # type: ignore[union-attr]
+            self.body = self.body.decode(self.content_encoding)
         except Exception:  # noqa: BLE001
             # No encoding, not octets, an encoding that is not known or not the one of the body:
             # a sender may name anything, and every encoding has errors (and warnings) of its own.

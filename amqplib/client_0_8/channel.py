@@ -7,7 +7,7 @@ To add a protocol method, add its row to ``spec.py`` and its function here: one 
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 
 from amqplib.client_0_8.abstract_channel import (
     AMQP_LOGGER,
@@ -400,7 +400,7 @@ class Channel(AbstractChannel):
         nowait: bool = False,
         arguments: Optional[Table] = None,
         ticket: Optional[int] = None,
-    ) -> Optional[tuple[str, int, int]]:
+    ) -> Union[tuple[str, int, int], Any]:
         """Create a queue, or check that it exists as described.
 
         queue: its name; '' lets the broker make one up.
@@ -535,7 +535,7 @@ class Channel(AbstractChannel):
     def _consume(
         self,
         options: tuple[str, str, bool, bool, bool, bool],
-        callback: Optional[Callable[[Message], Any]],
+        callback: Optional[Callable[[Any], Any]],
         ticket: Optional[int],
         on_cancel: Optional[Callable[[str], Any]],
         *arguments: Any,

@@ -381,7 +381,7 @@ class Connection(AbstractChannel):
 
     # Channels
 
-    def channel(self, channel_id: Optional[int] = None) -> Any:
+    def channel(self, channel_id: Optional[int] = None) -> Channel:
         """Return the open channel with this number, or open it; None takes a free number.
 
         channel_id: 1 to 65535; 0 returns the connection itself.
@@ -391,7 +391,7 @@ class Connection(AbstractChannel):
         self._open_connection()
         assert self.channels is not None
         if channel_id is not None and channel_id in self.channels:
-            return self.channels[channel_id]
+            return self.channels[channel_id]  # type: ignore[return-value]
         return self._channel_class(self, channel_id)
 
     def _choose_channel_id(self, channel_id: Optional[int]) -> int:

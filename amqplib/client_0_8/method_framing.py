@@ -589,7 +589,7 @@ class MethodWriter:
         """
         if content is None:
             return self.method_frame(channel, payload)
-        body = content.body
+        body: Octets = content.body
         if type(body) is not bytes:
             body = content.encode_body()
         properties = content._raw_properties

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, Union
 
+from amqplib.client_0_8 import basic_message as basic_message_0_8
 from amqplib.client_0_8 import channel as channel_0_8
 from amqplib.client_0_8 import spec as spec_0_8
 from amqplib.client_0_8.abstract_channel import handlers_by_signature, replies_of
-from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Table
 from amqplib.client_0_8.deadline import NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
@@ -26,7 +26,7 @@ from amqplib.client_0_8.serialization import (
     encode_publish,
 )
 from amqplib.client_0_8.spec import COMMAND_INVALID, Method, Signature
-from amqplib.client_0_9_1.basic_message import FIELD_TYPES
+from amqplib.client_0_9_1.basic_message import FIELD_TYPES, Message
 from amqplib.client_0_9_1.confirms import Confirms
 from amqplib.client_0_9_1.exceptions import MessageNacked
 from amqplib.client_0_9_1.spec import METHODS
@@ -211,7 +211,7 @@ class Channel(channel_0_8.Channel):
 
     def basic_publish(
         self,
-        msg: Message,
+        msg: basic_message_0_8.Message,
         exchange: str = '',
         routing_key: str = '',
         mandatory: bool = False,
@@ -259,7 +259,7 @@ class Channel(channel_0_8.Channel):
 
     def _publish_frames(
         self,
-        msg: Message,
+        msg: basic_message_0_8.Message,
         exchange: str,
         routing_key: str,
         mandatory: bool,
@@ -271,7 +271,7 @@ class Channel(channel_0_8.Channel):
         This is what basic_publish of client_0_8 does before it sends. Here it is apart, so that
         what cannot be encoded has no number yet.
         """
-        if not isinstance(msg, Message):
+        if not isinstance(msg, basic_message_0_8.Message):
             raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
         if ticket is None:
             ticket = self.default_ticket

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, ClassVar, Optional
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 
 from amqplib.client_0_8 import channel as channel_0_8
 from amqplib.client_0_8 import connection as connection_0_8
@@ -49,6 +49,10 @@ class Connection(connection_0_8.Connection):
 
     on_blocked: Optional[Callable[[str], Any]] = None
     on_unblocked: Optional[Callable[[], Any]] = None
+
+    if TYPE_CHECKING:
+
+        def channel(self, channel_id: Optional[int] = None) -> Channel: ...
 
     def _use(self, transport: _AbstractTransport) -> None:
         super()._use(transport)

@@ -1,0 +1,38 @@
+"""A program as users write it; the type checker goes through it as it does through the package."""
+
+from __future__ import annotations
+
+import amqplib.client_0_8 as amqp_0_8
+import amqplib.client_0_9_1 as amqp
+
+
+def on_message(message: amqp.Message) -> None:
+    text: str = message.body.decode()
+    print(text, message.delivery_tag, message.content_type)
+    message.channel.basic_ack(message.delivery_tag)
+
+
+def work(host: str) -> None:
+    with amqp.Connection(host, heartbeat=10) as connection, connection.channel() as channel:
+        queue, ready, consumers = channel.queue_declare(exclusive=True)
+        print(queue.upper(), ready + consumers)
+        channel.confirm_select(outstanding_limit=100)
+        message = amqp.Message('text', content_type='text/plain')
+        message.priority = 5
+        number = channel.basic_publish(message, '', queue)
+        print(number)
+        channel.wait_for_confirms(timeout=10)
+        tag = channel.basic_consume(queue, callback=on_message)
+        while tag in channel.callbacks:
+            channel.wait(timeout=1)
+        got = channel.basic_get(queue, no_ack=True)
+        if got is not None:
+            print(got.body, got.properties)
+
+
+def work_on_0_8(host: str) -> None:
+    with amqp_0_8.Connection(host) as connection:
+        channel = connection.channel()
+        name, _, _ = channel.queue_declare()
+        channel.basic_publish(amqp_0_8.Message(b'octets'), routing_key=name)
+        channel.no_such_method()  # type: ignore[attr-defined]
