@@ -46,6 +46,11 @@ _SIGNATURE = Struct('>HH')
 #: Seconds that close() waits for the broker where nothing else is asked for.
 CLOSE_TIMEOUT = 10.0
 
+#: Who is interrupted in one of these knows that it is closed.
+_CLOSING = tuple(spec.METHODS[name].signature for name in ('connection.close', 'channel.close'))
+#: The classes of the methods that open and close connections and channels.
+_OPENING_AND_CLOSING = tuple(class_id for class_id, _ in _CLOSING)
+
 #: (signature, arguments, content)
 ArrivedMethod = tuple[Signature, AMQPReader, Optional[Message]]
 Handlers = dict[Signature, Callable[..., Any]]
@@ -87,7 +92,7 @@ class AbstractChannel:
     #: Methods that are handled the moment they arrive, whatever is being waited for.
     _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
     _REPLIES: ClassVar[Collection[Signature]] = replies_of(spec.METHODS)
-    #: What errors are that end this channel.
+    #: The class of the errors that end this channel.
     _error_class: ClassVar[type[AMQPException]] = AMQPChannelException
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -324,11 +329,13 @@ class AbstractChannel:
         if self._cause is not None or isinstance(error, AMQPTimeout):
             return  # it is given up already, or nothing was sent
         answered = not self._expected and self._reply is None
-        if answered and isinstance(error, Exception):
+        opens_or_closes = method.signature[0] in _OPENING_AND_CLOSING
+        if answered and isinstance(error, Exception) and not opens_or_closes:
             return  # it comes from what handles the reply
         # Perhaps the reply will come when nobody waits for it any more.
         text = 'interrupted while waiting for the reply'
-        self._abandon(self._error_class(0, text, method.signature, method.python_name))
+        cause = self._error_class(0, text, method.signature, method.python_name)
+        self._abandon(cause, told=method.signature in _CLOSING)
 
     def _has_something(self) -> bool:
         return bool(self.method_queue or self._handled)

@@ -122,7 +122,9 @@ class Channel(AbstractChannel):
             AMQP_LOGGER.debug('using channel %s', self.channel_id)
             self._x_open()
         except BaseException:
-            if self._cause is None:  # nothing was sent
+            if self.is_open:
+                self._abandon(AMQPChannelException(0, 'interrupted while opening'))
+            elif self._cause is None:  # nothing was sent
                 self._forget()
                 self._lose(AMQPChannelException(0, 'the channel was never opened'))
             raise
@@ -200,7 +202,7 @@ class Channel(AbstractChannel):
             if self._crossed is None:
                 raise
         except BaseException:
-            self._close_unsent(AMQPChannelException(0, 'interrupted while closing'))
+            self._close_unsent(AMQPChannelException(0, 'interrupted while closing'), told=True)
             raise
         if not self._told:  # the broker's own close came first
             self._raise_cause()
@@ -312,6 +314,10 @@ class Channel(AbstractChannel):
         elif connection is not None and channel_id is not None:
             # Before it is lost, so that the number is not free for a moment.
             connection._retire(channel_id, self, unsure)
+            if unsure and not self._expected:
+                # Another thread has read just now that it is open.
+                unsure = False
+                connection._unsure.discard(channel_id)
         if self._crossed is not None:
             self._lose(self._crossed)
         else:

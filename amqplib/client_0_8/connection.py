@@ -461,6 +461,7 @@ class Connection(AbstractChannel):
         """Free the number of a channel that was given up."""
         with self._numbering:
             self._retired.discard(channel_id)
+            self._unsure.discard(channel_id)
             self._first_free = min(self._first_free, channel_id)
 
     def _close_retired(self, channel_id: int) -> None:
@@ -650,6 +651,8 @@ class Connection(AbstractChannel):
                 self._end_retirement(channel_id)
             elif method_sig == _CHANNEL_CLOSE:
                 self._send_soon(channel_id, METHODS['channel.close_ok'].prefix)
+                if channel_id in self._unsure:
+                    self._end_retirement(channel_id)  # no close of ours will be confirmed
             elif method_sig == _CHANNEL_OPEN_OK and channel_id in self._unsure:
                 self._unsure.discard(channel_id)
                 self._close_retired(channel_id)
@@ -868,7 +871,7 @@ class Connection(AbstractChannel):
                 raise
             except BaseException:
                 # Also if nothing was sent: the others would wait for what is dropped now.
-                self._fail(AMQPConnectionException(0, 'interrupted while closing'))
+                self._fail(AMQPConnectionException(0, 'interrupted while closing'), told=True)
                 raise
 
     def _close_ok(self, args: AMQPReader) -> None:

@@ -150,8 +150,8 @@ class _AbstractTransport:
 
     def _check_would_block(self, error: OSError) -> None:
         """Return if an error says that a call would have had to wait; else raise ConnectionLost."""
-        check_origin(error)
-        if not isinstance(error, self._would_block) and error.args != _TIMED_OUT:
+        check_origin(error, self.sock.gettimeout())
+        if not isinstance(error, self._would_block) and error.errno is not None:
             raise ConnectionLost.from_error(error, 'the connection broke') from error
 
     # Receiving
@@ -368,6 +368,8 @@ class TCPTransport(_AbstractTransport):
                 # nothing was taken from the socket, or the result is in the list.
                 results.extend(map(call, *args, flags))
             except OSError as error:
+                if results:
+                    raise  # of a signal handler, as the call is done
                 self._check_would_block(error)
                 self._more = False
                 if waits:
@@ -481,12 +483,12 @@ class SSLTransport(_AbstractTransport):
         return sent
 
 
-def check_origin(error: OSError) -> None:
+def check_origin(error: OSError, may_time_out: Any = False) -> None:
     """Raise an error that is not the system's, but of a signal handler that ran behind the call.
 
-    Handlers like to raise TimeoutError, which sockets do too.
+    may_time_out: whether the socket has a timeout. Handlers like to raise TimeoutError too.
     """
-    if error.errno is None and error.args != _TIMED_OUT:
+    if error.errno is None and not (may_time_out and error.args == _TIMED_OUT):
         raise error
 
 
@@ -546,7 +548,9 @@ def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
         try:
             return _connect_to(address, _share(deadline, len(addresses) - tried))
         except OSError as error:
-            check_origin(error)
+            # Not all that replace sockets number their errors.
+            if isinstance(error, TimeoutError):
+                check_origin(error, may_time_out=True)
             failure = error
     if isinstance(failure, socket.timeout) and failure.errno is None:
         raise AMQPTimeout(0, f'{what} within {deadline.seconds} s') from failure

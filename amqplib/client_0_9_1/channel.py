@@ -434,7 +434,7 @@ class Channel(channel_0_8.Channel):
         if self._has_news():
             # What another channel's wait has read is there already.
             self._tell()
-            if allowed_methods is None:
+            if allowed_methods is None or not _CONFIRMATIONS.isdisjoint(allowed_methods):
                 return None
         try:
             return super().wait(allowed_methods, timeout)
@@ -488,6 +488,7 @@ class Channel(channel_0_8.Channel):
 _ACCESS_REQUEST = spec_0_8.METHODS['access.request']
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_NACK = METHODS['basic.nack']
+_CONFIRMATIONS = {_BASIC_ACK.signature, _BASIC_NACK.signature}
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
 
 

@@ -31,6 +31,7 @@ def raising(error, then=lambda *args: None):
 
 HANDLER_ERRORS = [
     TimeoutError('too late'),
+    TimeoutError('timed out'),
     socket.timeout('too late'),
     OSError('no more'),
     ValueError('no more'),
