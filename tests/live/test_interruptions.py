@@ -1,4 +1,4 @@
-"""Ctrl-C before any line of the library in calls that open and close: what it leaves is sound."""
+"""Exceptions of signals before any line of calls that open and close: what they leave is sound."""
 
 import contextlib
 import itertools
@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from live_tools import await_ready
-from scripted.checks import interrupt, poll
+from scripted.checks import Alarm, interrupt, poll
 
 #: Seconds after which a call that nobody answers has failed.
 PATIENCE = 2
+
+KINDS = [KeyboardInterrupt, Alarm]
 
 
 def in_a_thread(function, amqp, address, *arguments):
@@ -37,15 +39,16 @@ def in_a_thread(function, amqp, address, *arguments):
         executor.submit(run).result()
 
 
-def test_closing_a_connection_leaves_it_open_or_closed(amqp, address):
-    in_a_thread(interrupt_closing, amqp, address)
+@pytest.mark.parametrize('by', KINDS)
+def test_closing_a_connection_leaves_it_open_or_closed(amqp, address, by):
+    in_a_thread(interrupt_closing, amqp, address, by)
 
 
-def interrupt_closing(amqp, connect):
+def interrupt_closing(amqp, connect, by):
     for line in itertools.count():
         connection = connect()
         channel, sock = connection.channel(), connection.transport.sock
-        if not interrupt(line, connection.close):
+        if not interrupt(line, connection.close, by=by):
             break
         # It works, or says at once that it is closed.
         try:
@@ -61,15 +64,16 @@ def interrupt_closing(amqp, connect):
     assert line > 100
 
 
-def test_opening_a_channel_harms_no_other(amqp, address):
-    in_a_thread(interrupt_opening, amqp, address)
+@pytest.mark.parametrize('by', KINDS)
+def test_opening_a_channel_harms_no_other(amqp, address, by):
+    in_a_thread(interrupt_opening, amqp, address, by)
 
 
-def interrupt_opening(amqp, connect):
+def interrupt_opening(amqp, connect, by):
     connection = connect()
     other = connection.channel()
     for line in itertools.count():
-        if not interrupt(line, connection.channel):
+        if not interrupt(line, connection.channel, by=by):
             break
         try:
             # By the second one, the broker has answered what was sent before the first.
@@ -84,11 +88,12 @@ def interrupt_opening(amqp, connect):
     poll(lambda: not connection._retired)
 
 
-def test_closing_a_channel_ends_it_at_the_broker_too(amqp, address, shared_queue):
-    in_a_thread(interrupt_closing_a_channel, amqp, address, shared_queue)
+@pytest.mark.parametrize('by', KINDS)
+def test_closing_a_channel_ends_it_at_the_broker_too(amqp, address, shared_queue, by):
+    in_a_thread(interrupt_closing_a_channel, amqp, address, shared_queue, by)
 
 
-def interrupt_closing_a_channel(amqp, connect, queue):
+def interrupt_closing_a_channel(amqp, connect, queue, by):
     connection = connect()
     other = connection.channel()
     other.basic_publish(amqp.Message('x'), routing_key=queue)
@@ -96,7 +101,7 @@ def interrupt_closing_a_channel(amqp, connect, queue):
         channel = connection.channel()
         await_ready(other, queue, 1)
         assert channel.basic_get(queue) is not None
-        if not interrupt(line, channel.close):
+        if not interrupt(line, channel.close, by=by):
             break
         if channel.is_open:
             channel.close()

@@ -57,7 +57,11 @@ def is_with(frame):
     return text.lstrip().startswith('with ')
 
 
-def interrupt(line, call, *arguments):
+class Alarm(TimeoutError):
+    """What handlers of signals like to raise."""
+
+
+def interrupt(line, call, *arguments, by=KeyboardInterrupt):
     """Make a call, and interrupt it before this line of the library; return if it came so far.
 
     A line with a `with` is left out: the tracer comes there once more between the block and the
@@ -67,19 +71,19 @@ def interrupt(line, call, *arguments):
 
     def trace(frame, event, arg):
         nonlocal line
-        if not frame.f_code.co_filename.startswith(folder):
-            return None
+        if not frame.f_code.co_filename.startswith(folder) or frame.f_code.co_name == '__del__':
+            return None  # what is raised in a finalizer goes nowhere
         if event == 'line' and not is_with(frame):
             line -= 1
         if line < 0:
-            raise KeyboardInterrupt
+            raise by
         return trace
 
     traced_before = sys.gettrace()
     sys.settrace(trace)
     try:
         call(*arguments)
-    except KeyboardInterrupt:
+    except by:
         return True
     finally:
         sys.settrace(traced_before)
