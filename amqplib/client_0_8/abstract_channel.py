@@ -51,6 +51,8 @@ _CLOSING = tuple(spec.METHODS[name].signature for name in ('connection.close', '
 #: The classes of the methods that open and close connections and channels.
 _OPENING_AND_CLOSING = tuple(class_id for class_id, _ in _CLOSING)
 
+_NONE: frozenset[Signature] = frozenset()
+
 #: (signature, arguments, content)
 ArrivedMethod = tuple[Signature, AMQPReader, Optional[Message]]
 Handlers = dict[Signature, Callable[..., Any]]
@@ -119,7 +121,7 @@ class AbstractChannel:
         # Replies to methods that were sent with _send_method, for wait() to hand out.
         self._unclaimed: set[Signature] = set()
         # The methods that were handled at once while a wait() was waiting.
-        self._handled: set[Signature] = set()
+        self._handled: frozenset[Signature] = _NONE
         connection._register(channel_id, self)
 
     def __enter__(self: Entered) -> Entered:  # noqa: PYI019  (Self is of Python 3.11)
@@ -217,7 +219,7 @@ class AbstractChannel:
             self._reply = method
         elif method_sig in self._IMMEDIATE_METHODS:
             self._handle_at_once(method)
-            self._handled.add(method_sig)
+            self._handled |= {method_sig}
         elif method_sig in self._REPLIES and method_sig not in self._unclaimed:
             text = f'a reply that nothing was waiting for: {self._name_of(method_sig)}'
             raise ProtocolError(spec.COMMAND_INVALID, text, method_sig, self._name_of(method_sig))

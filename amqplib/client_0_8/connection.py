@@ -500,7 +500,7 @@ class Connection(AbstractChannel):
             # Closed by another thread just now.
             self._open_connection()
             raise AMQPConnectionException(0, f'channel {channel_id} is closed')
-        channel._handled.clear()
+        channel._handled = frozenset()
         if allowed_methods is None:
             ready = channel._has_something
         else:
@@ -1010,7 +1010,7 @@ if hasattr(os, 'register_at_fork'):
 
 def _any_of(allowed_methods: Collection[Signature], channel: AbstractChannel) -> Callable[[], bool]:
     """Return a function that says whether an allowed method has arrived for a channel."""
-    queue, handled = channel.method_queue, channel._handled
+    queue = channel.method_queue
     # Those of the queue, which only grows meanwhile, that were looked at.
     scanned = 0
 
@@ -1022,7 +1022,7 @@ def _any_of(allowed_methods: Collection[Signature], channel: AbstractChannel) ->
             while queue[position][0] not in allowed_methods:
                 position += 1
         except IndexError:
-            return bool(handled) and not handled.isdisjoint(allowed_methods)
+            return not channel._handled.isdisjoint(allowed_methods)
         finally:
             scanned = position
         return True

@@ -467,7 +467,7 @@ class Channel(channel_0_8.Channel):
         ):
             text = f'a confirm of {number}, which was not to be confirmed'
             raise ProtocolError(COMMAND_INVALID, text)
-        self._handled.add(_BASIC_ACK.signature)
+        self._handled = _ACKNOWLEDGED
 
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
         **channel_0_8.Channel._HANDLERS,
@@ -488,6 +488,7 @@ class Channel(channel_0_8.Channel):
 _ACCESS_REQUEST = spec_0_8.METHODS['access.request']
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_NACK = METHODS['basic.nack']
+_ACKNOWLEDGED = frozenset((_BASIC_ACK.signature,))
 _CONFIRMATIONS = {_BASIC_ACK.signature, _BASIC_NACK.signature}
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
 
