@@ -154,11 +154,9 @@ class Connection(AbstractChannel):
         self.rpc_timeout = Deadline(rpc_timeout, 'rpc_timeout').seconds
         self.write_timeout = Deadline(write_timeout, 'write_timeout').seconds
         self._login = Login(userid, password, login_method, login_response)
-        self._properties = _client_properties(self._capabilities, client_properties)
-        if connection_name is not None:
-            if not isinstance(connection_name, str):
-                raise TypeError(f'connection_name: {connection_name!r} is not a str')
-            self._properties['connection_name'] = connection_name
+        self._properties = _client_properties(
+            self._capabilities, client_properties, connection_name
+        )
         self._heartbeat = heartbeat
         arguments = (virtual_host, locale, insist)
         # Find wrong values before there is a socket.
@@ -234,7 +232,7 @@ class Connection(AbstractChannel):
         # Those of them that may not be open.
         self._unsure: set[int] = set()
         self._numbering = threading.RLock()
-        # No number below this one is free.
+        # No number below this one has been freed.
         self._first_free = 1
         # Who reads the socket.
         self._turns = Turns()
@@ -415,10 +413,12 @@ class Connection(AbstractChannel):
 
     def _get_free_channel_id(self) -> int:
         assert self.channels is not None
-        for channel_id in range(self._first_free, self.channel_max + 1):
-            if channel_id not in self.channels and channel_id not in self._retired:
-                self._first_free = channel_id
-                return channel_id
+        # Programs may have taken channels out of the dict, so that lower ones are free.
+        for first in (self._first_free, 1):
+            for channel_id in range(first, self.channel_max + 1):
+                if channel_id not in self.channels and channel_id not in self._retired:
+                    self._first_free = channel_id
+                    return channel_id
         raise AMQPException(spec.NOT_ALLOWED, 'no channel number is free')
 
     def _register(self, channel_id: int, channel: AbstractChannel) -> None:
@@ -1035,13 +1035,17 @@ def _nothing_arrived(deadline: Deadline) -> AMQPTimeout:
 
 
 def _client_properties(
-    capabilities: dict[str, bool], own: Optional[dict[str, Any]]
+    capabilities: dict[str, bool], own: Optional[dict[str, Any]], name: Optional[str]
 ) -> dict[str, Any]:
     """Return what the client says of itself: the program's properties over the library's."""
     if own is not None and not isinstance(own, Mapping):
         raise TypeError(f'client_properties: {type(own).__name__!r} is not a dict')
     properties = {**LIBRARY_PROPERTIES, **(own or {})}
     properties['capabilities'] = {**capabilities, **properties.get('capabilities', {})}
+    if name is not None:
+        if not isinstance(name, str):
+            raise TypeError(f'connection_name: {name!r} is not a str')
+        properties['connection_name'] = name
     return properties
 
 

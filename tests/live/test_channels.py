@@ -23,6 +23,31 @@ def test_without_a_number_it_gets_the_lowest_free_one(connection):
     assert connection.channel().channel_id == 4
 
 
+def test_numbers_are_taken_again_from_the_lowest_on(connection):
+    channels = [connection.channel() for _ in range(6)]
+    for number in (5, 2, 4):
+        channels[number - 1].close()
+    connection.channel(4)
+    assert [connection.channel().channel_id for _ in range(3)] == [2, 5, 7]
+
+
+def test_the_number_of_a_channel_that_the_broker_closed_is_taken_again(amqp, connection):
+    first, second = connection.channel(), connection.channel()
+    with pytest.raises(amqp.NotFound):
+        first.basic_get('no such queue')
+    assert connection.channel().channel_id == 1
+    second.close()
+    assert connection.channel().channel_id == 2
+
+
+def test_the_number_of_a_channel_that_was_taken_out_of_the_dict_can_be_taken(connection):
+    connection.channel_max = 3
+    for _ in range(3):
+        connection.channel()
+    del connection.channels[2]
+    assert connection._get_free_channel_id() == 2
+
+
 def test_the_number_of_an_open_channel_gives_that_channel(connection):
     channel = connection.channel(5)
     with sends_nothing(connection):

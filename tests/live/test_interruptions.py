@@ -111,11 +111,3 @@ def interrupt_closing_a_channel(amqp, connect, queue, by):
     assert line > 100
     # The message came back each time; the numbers are free.
     poll(lambda: other.queue_declare(queue, passive=True) and not connection._retired)
-
-
-def test_a_wait_for_returned_messages_ends_when_one_has_come(amqp, channel):
-    channel.basic_publish(amqp.Message('x'), routing_key='no such queue', mandatory=True)
-    assert channel.wait([(60, 50)], timeout=10) is None
-    assert channel.returned_messages.get_nowait()[4].body == 'x'
-    with pytest.raises(amqp.AMQPTimeout):
-        channel.wait([(60, 50)], timeout=0.05)

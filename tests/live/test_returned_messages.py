@@ -107,3 +107,11 @@ def test_returned_messages_outlive_the_channel(amqp, channel, nowhere):
     channel.close()
     assert isinstance(channel.returned_messages, queues.Queue)
     assert channel.returned_messages.get_nowait()[4].body == 'x'
+
+
+def test_a_wait_for_returned_messages_ends_when_one_has_come(amqp, channel, nowhere):
+    channel.basic_publish(amqp.Message('x'), routing_key=nowhere, mandatory=True)
+    assert channel.wait([(60, 50)], timeout=10) is None
+    assert channel.returned_messages.get_nowait()[4].body == 'x'
+    with pytest.raises(amqp.AMQPTimeout):
+        channel.wait([(60, 50)], timeout=0.05)

@@ -1113,18 +1113,20 @@ def test_on_confirm_is_told_of_each(confirming):
     ours.connection.close()
 
 
+def confirm_to_another(peer):
+    """Confirm a message when a call on channel 2 is there to read it."""
+    peer.open_channel(2)
+    expect_publish(peer)
+    peer.send_raw(confirm(1))
+    peer.expect_method(2, 'tx.select')
+    peer.send_method(2, 'tx.select_ok')
+    peer.expect_close()
+
+
 def test_on_confirm_is_called_in_the_thread_that_uses_the_channel(confirming):
     """Even if another one has read the confirm."""
 
-    def script(peer):
-        peer.open_channel(2)
-        expect_publish(peer)
-        peer.send_raw(confirm(1))
-        peer.expect_method(2, 'tx.select')
-        peer.send_method(2, 'tx.select_ok')
-        peer.expect_close()
-
-    ours = confirming(script)
+    ours = confirming(confirm_to_another)
     other = ours.connection.channel()
     threads = []
     ours.channel.on_confirm = lambda *args: threads.append(threading.current_thread())
@@ -1206,15 +1208,7 @@ def test_a_wait_tells_of_what_another_channel_has_read(confirming, allowed):
 
 
 def test_a_wait_tells_of_what_another_thread_reads_just_then(confirming, monkeypatch):
-    def script(peer):
-        peer.open_channel(2)
-        expect_publish(peer)
-        peer.send_raw(confirm(1))
-        peer.expect_method(2, 'tx.select')
-        peer.send_method(2, 'tx.select_ok')
-        peer.expect_close()
-
-    ours = confirming(script)
+    ours = confirming(confirm_to_another)
     other = ours.connection.channel()
     told = []
     ours.channel.on_confirm = lambda *args: told.append(args)

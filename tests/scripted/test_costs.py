@@ -41,6 +41,9 @@ DELIVER = 6  # the callback is one of them
 ACKNOWLEDGE = 8  # beside those of the delivery
 GET = 32
 
+#: Numbers that are looked at for each new channel: the last one taken, and the free one.
+NUMBERS = 2
+
 #: Calls that do not come with each message: of what is remembered from the first time on, and of
 #: looking for what the broker may have sent.
 ONCE = 100
@@ -320,6 +323,32 @@ def test_a_message_is_got_by_two_system_calls(got):
 
 def test_calls_of_getting(got):
     assert got.calls <= GET * COUNT + ONCE
+
+
+# Opening channels
+
+
+class CountedDict(dict):
+    """A dict that counts how often it is asked for a key."""
+
+    asked = 0
+
+    def __contains__(self, key):
+        self.asked += 1
+        return super().__contains__(key)
+
+
+def test_numbers_that_are_looked_at_for_new_channels(open_channel):
+    def open_all(peer):
+        for number in range(2, COUNT + 2):
+            peer.open_channel(number)
+
+    connection = open_channel(open_all)[0].connection
+    connection.channels = channels = CountedDict(connection.channels)
+    opened = [connection.channel().channel_id for _ in range(COUNT)]
+    connection.close()
+    assert opened == list(range(2, COUNT + 2))
+    assert channels.asked <= NUMBERS * COUNT
 
 
 # Memory

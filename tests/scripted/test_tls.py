@@ -175,6 +175,7 @@ def test_options_that_have_lost_their_meaning_are_accepted(play, connect, author
         'ssl_version': ssl.PROTOCOL_TLS_CLIENT,
         'do_handshake_on_connect': True,
         'suppress_ragged_eofs': True,
+        'server_side': False,
         'keyfile': None,
         'certfile': None,
         'ciphers': 'HIGH',
@@ -190,6 +191,11 @@ def test_unknown_option_is_a_type_error_before_there_is_a_socket(options):
         amqp.Connection(host=NOBODY_LISTENS, ssl=options, connect_timeout=10)
     for name in options:
         assert (repr(name) in str(caught.value)) == (name != 'ca_certs')
+
+
+def test_server_side_is_a_value_error_before_there_is_a_socket():
+    with pytest.raises(ValueError, match='ssl: server_side'):
+        amqp.Connection(host=NOBODY_LISTENS, ssl={'server_side': True}, connect_timeout=10)
 
 
 def test_file_that_is_not_there():
