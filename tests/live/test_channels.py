@@ -4,7 +4,7 @@ import queue as queues
 import threading
 
 import pytest
-from live_tools import drain, get_bodies, only_0_9_1, ready_count, sends_nothing
+from live_tools import await_ready, drain, get_bodies, only_0_9_1, sends_nothing
 
 # Numbers
 
@@ -250,7 +250,7 @@ def test_many_channels_at_once(amqp, connection, channel, queue):
     for number, one in enumerate(channels):
         one.basic_publish(amqp.Message(str(number)), '', queue)
         one.close()
-    assert ready_count(channel, queue) == 100
+    await_ready(channel, queue, 100)
 
 
 def test_threads_can_share_a_connection_each_with_its_own_channel(amqp, connection):

@@ -74,7 +74,7 @@ def test_what_comes_back_of_deliveries_when_the_channel_is_closed(
     channel.basic_consume(queue, no_ack=no_ack, callback=received.append)
     drain(channel, lambda: len(received) == 3)
     channel.close()
-    assert ready_count(connection.channel(), queue) == (0 if no_ack else 3)
+    await_ready(connection.channel(), queue, 0 if no_ack else 3)
 
 
 def test_what_was_not_handed_out_when_the_channel_is_closed_is_never(
@@ -87,7 +87,7 @@ def test_what_was_not_handed_out_when_the_channel_is_closed_is_never(
     with pytest.raises(amqp.AMQPChannelException, match='closed'):
         channel.wait()
     assert received == []
-    assert ready_count(connection.channel(), queue) == 3
+    await_ready(connection.channel(), queue, 3)
 
 
 def test_a_callback_can_call_the_channel(amqp, channel, queue, received):

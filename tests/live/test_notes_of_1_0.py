@@ -181,7 +181,7 @@ def test_closing_makes_sure_that_messages_are_flushed(amqp, address, channel, sh
         os._exit(0)
     """
     subprocess.run([sys.executable, '-c', textwrap.dedent(program)], check=True)
-    assert channel.queue_purge(shared_queue) == 1000
+    await_ready(channel, shared_queue, 1000)
 
 
 def test_connections_and_channels_close_at_the_end_of_with_statements(

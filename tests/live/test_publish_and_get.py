@@ -67,14 +67,14 @@ def test_what_was_published_before_closing_the_connection_arrives(amqp, connect,
     for _ in range(2000):
         channel.basic_publish(amqp.Message(b'x' * 1000), '', shared_queue)
     conn.close()
-    assert connect().channel().queue_purge(shared_queue) == 2000
+    await_ready(connect().channel(), shared_queue, 2000)
 
 
 def test_what_was_published_before_closing_the_channel_arrives(amqp, connection, shared_queue):
     with connection.channel() as channel:
         for _ in range(500):
             channel.basic_publish(amqp.Message(b'x' * 1000), '', shared_queue)
-    assert connection.channel().queue_purge(shared_queue) == 500
+    await_ready(connection.channel(), shared_queue, 500)
 
 
 # Bodies
