@@ -5,13 +5,12 @@ They send methods, wait for replies, and hand out the methods that arrived for t
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Collection, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, TypeVar, Union
 
-from amqplib.client_0_8 import spec
+from amqplib.client_0_8 import log, spec
 from amqplib.client_0_8.basic_message import CONTENT_ENCODING_FLAG, Message
 from amqplib.client_0_8.deadline import NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
     from amqplib.client_0_8.connection import Connection
 
 __all__ = ['AbstractChannel']
-
-AMQP_LOGGER = logging.getLogger('amqplib')
-AMQP_LOGGER.addHandler(logging.NullHandler())
 
 _SIGNATURE = Struct('>HH')
 
@@ -140,7 +136,7 @@ class AbstractChannel:
             self.close()
         except AMQPException as error:
             # The error that ends the block is the one to be seen.
-            AMQP_LOGGER.warning('closing after an error failed: %s', error)
+            log.warning('closing after an error failed: %s', error)
 
     def close(self) -> None:
         """End this channel."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 
+from amqplib.client_0_8 import log
 from amqplib.client_0_8.abstract_channel import (
-    AMQP_LOGGER,
     CLOSE_TIMEOUT,
     AbstractChannel,
     ArrivedMethod,
@@ -119,7 +119,7 @@ class Channel(AbstractChannel):
             with connection._numbering:
                 super().__init__(connection, connection._choose_channel_id(channel_id))
             self.auto_decode = auto_decode
-            AMQP_LOGGER.debug('using channel %s', self.channel_id)
+            log.debug('using channel %s', self.channel_id)
             self._x_open()
         except BaseException:
             if self.is_open:
@@ -144,7 +144,7 @@ class Channel(AbstractChannel):
     def _open_ok(self, args: AMQPReader) -> None:
         # It may have been closed by what came right behind this.
         self.is_open = self._cause is None
-        AMQP_LOGGER.debug('channel open')
+        log.debug('channel open')
 
     def flow(self, active: bool) -> bool:
         """Ask the broker to pause (False) or to go on with (True) sending messages.
@@ -232,7 +232,7 @@ class Channel(AbstractChannel):
         code, text, class_id, method_id = self._decode('channel.close', args)
         signature = (class_id, method_id)
         cause = channel_exception(code, printable(text), signature, self._name_of(signature))
-        AMQP_LOGGER.debug('channel %s closed by the broker: %s', self.channel_id, cause)
+        log.debug('channel %s closed by the broker: %s', self.channel_id, cause)
         if self._closing:
             # The two closes crossed: the broker still confirms ours, and the number is not free
             # before that. Now and then RabbitMQ does not, as its channel ends just then.
@@ -263,7 +263,7 @@ class Channel(AbstractChannel):
         elif method_sig == _CHANNEL_CLOSE:
             self._closed_by_broker(method[1])
         elif self._closing and method_sig != _BASIC_RETURN:
-            AMQP_LOGGER.debug('not handed out, as the channel is closing: %s', method_sig)
+            log.debug('not handed out, as the channel is closing: %s', method_sig)
         else:
             super()._arrive(method)
 
@@ -599,7 +599,7 @@ class Channel(AbstractChannel):
         if callback is not None:
             callback(msg)
         elif consumer_tag not in self.callbacks:
-            AMQP_LOGGER.warning(
+            log.warning(
                 'message %s dropped: there is no consumer %r any more',
                 delivery_tag,
                 consumer_tag,
@@ -761,10 +761,13 @@ _BASIC_PUBLISH = METHODS['basic.publish']
 
 
 def __getattr__(name: str) -> Any:
-    if name == 'Queue':  # which old programs import from here
+    # What old programs import from here.
+    if name == 'Queue':
         from queue import Queue  # noqa: PLC0415
 
         return Queue
+    if name == 'AMQP_LOGGER':
+        return log.logger()
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 

@@ -13,10 +13,9 @@ from typing import Any, Callable, ClassVar, Optional, Union
 
 from amqplib import __version__
 from amqplib.client_0_8 import heartbeat as heartbeats
-from amqplib.client_0_8 import spec
+from amqplib.client_0_8 import log, spec
 from amqplib.client_0_8 import transport as transport_module
 from amqplib.client_0_8.abstract_channel import (
-    AMQP_LOGGER,
     CLOSE_TIMEOUT,
     AbstractChannel,
     ArrivedMethod,
@@ -176,7 +175,7 @@ class Connection(AbstractChannel):
                 # The password is not needed any more.
                 del self._login
                 return
-            AMQP_LOGGER.debug('redirected to %s', redirected)
+            log.debug('redirected to %s', redirected)
             host = redirected
         raise AMQPConnectionException(0, f'redirected more than {MOST_REDIRECTS} times')
 
@@ -304,7 +303,7 @@ class Connection(AbstractChannel):
         ) = self._decode('connection.start', args)
         self.mechanisms: list[str] = _words(mechanisms)
         self.locales: list[str] = _words(locales)
-        AMQP_LOGGER.debug(
+        log.debug(
             'start from the broker: version %s.%s, properties %s, mechanisms %s, locales %s',
             self.version_major,
             self.version_minor,
@@ -370,7 +369,7 @@ class Connection(AbstractChannel):
 
     def _open_ok(self, args: AMQPReader) -> None:
         (self.known_hosts,) = self._decode('connection.open_ok', args)
-        AMQP_LOGGER.debug('connection open; known hosts: %s', self.known_hosts)
+        log.debug('connection open; known hosts: %s', self.known_hosts)
 
     def _redirect(self, args: AMQPReader) -> Any:
         host, self.known_hosts = self._decode('connection.redirect', args)
@@ -478,7 +477,7 @@ class Connection(AbstractChannel):
         if self._unheard is None or self._unheard._told:
             self._unheard = channel
         else:
-            AMQP_LOGGER.warning('the broker closed a channel: %s', channel._cause)
+            log.warning('the broker closed a channel: %s', channel._cause)
 
     def _new_consumer_tag(self) -> str:
         return f'amqplib-{next(self._consumer_tags)}'
@@ -886,11 +885,11 @@ class Connection(AbstractChannel):
         code, text, class_id, method_id = self._decode('connection.close', args)
         signature = (class_id, method_id)
         cause = connection_exception(code, printable(text), signature, self._name_of(signature))
-        AMQP_LOGGER.debug('connection closed by the broker: %s', cause)
+        log.debug('connection closed by the broker: %s', cause)
         try:
             self._x_close_ok()
         except AMQPException as error:
-            AMQP_LOGGER.debug('the close of the broker could not be answered: %s', error)
+            log.debug('the close of the broker could not be answered: %s', error)
         self._fail(cause)
 
     def _x_close_ok(self) -> None:
@@ -918,7 +917,7 @@ class Connection(AbstractChannel):
         try:
             self.method_writer.write_soon(0, self._encode('connection.close', *values))
         except (AMQPException, ValueError) as error:
-            AMQP_LOGGER.debug('the broker could not be told: %s', error)
+            log.debug('the broker could not be told: %s', error)
 
     def _do_close(self) -> None:
         transport, channels = self.transport, self.channels
@@ -1006,6 +1005,12 @@ def _forget_connections() -> None:
 
 if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_forget_connections)
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'AMQP_LOGGER':  # which old programs import from here
+        return log.logger()
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def _any_of(allowed_methods: Collection[Signature], channel: AbstractChannel) -> Callable[[], bool]:

@@ -11,15 +11,13 @@ receiving do not look at the clock for this.
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from time import monotonic
 from typing import TYPE_CHECKING, Optional
 
+from amqplib.client_0_8 import log
 from amqplib.client_0_8.transport import _AbstractTransport, wait_for
-
-LOGGER = logging.getLogger('amqplib')
 
 #: How often in an interval a connection is looked at.
 LOOKS_PER_INTERVAL = 4
@@ -139,8 +137,8 @@ class _Monitor:
 def _look(pulse: _Pulse, now: float) -> bool:
     try:
         return pulse.look(now)
-    except Exception:
-        LOGGER.warning('a heartbeat failed', exc_info=True)
+    except Exception:  # noqa: BLE001  (it is logged)
+        log.warning('a heartbeat failed', exc_info=True)
         return True
 
 

@@ -15,6 +15,7 @@ PACKAGE = 'amqplib.client_0_8'
 FOLDER = Path(client_0_8.__file__).parent
 
 ORDER = [
+    'log',
     'spec',
     'exceptions',
     'serialization',
@@ -96,7 +97,7 @@ def test_nothing_but_the_standard_library_is_needed():
 
 
 #: Modules that take long to import, and that a program may never need.
-RARE = {'datetime', 'decimal', 'ssl', f'{PACKAGE}.tls'}
+RARE = {'datetime', 'decimal', 'logging', 'queue', 'ssl', f'{PACKAGE}.tls'}
 
 
 def test_what_is_rarely_needed_is_not_imported_at_first():
