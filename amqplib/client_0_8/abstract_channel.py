@@ -113,7 +113,7 @@ class AbstractChannel:
         self._told = False
         # What the call in progress waits for, and what has come of it.
         self._expected: Collection[Signature] = ()
-        self._reply: Optional[ArrivedMethod] = None
+        self._replies: list[ArrivedMethod] = []
         # Replies to methods that were sent with _send_method, for wait() to hand out.
         self._unclaimed: set[Signature] = set()
         # The methods that were handled at once while a wait() was waiting.
@@ -212,7 +212,7 @@ class AbstractChannel:
         method_sig = method[0]
         if method_sig in self._expected:
             self._expected = ()
-            self._reply = method
+            self._replies.append(method)
         elif method_sig in self._IMMEDIATE_METHODS:
             self._handle_at_once(method)
             self._handled |= {method_sig}
@@ -289,14 +289,16 @@ class AbstractChannel:
 
     def _request(self, method: Method, payload: bytes, timeout: Optional[Deadline] = None) -> Any:
         """Send a method that is encoded already; otherwise as _call."""
-        connection, channel_id = self._open()
+        connection, channel_id = self.connection, self.channel_id
+        if self._cause is not None or connection is None or channel_id is None:
+            self._raise_cause()
         if timeout is not None:
             deadline = timeout
         else:
             deadline = NEVER if connection.rpc_timeout is None else Deadline(connection.rpc_timeout)
         writer = connection.method_writer
         frame = writer.method_frame(channel_id, payload)
-        self._reply = None
+        self._replies.clear()
         written = writer.dest.sent
         try:
             self._expected = method.replies
@@ -310,7 +312,7 @@ class AbstractChannel:
 
     def _wait_for_reply(self, connection: Connection, method: Method, deadline: Deadline) -> Any:
         try:
-            connection._wait_until(self, self._has_reply, deadline)
+            connection._wait_until(self, self._replies.__len__, deadline)
         except AMQPConnectionException:
             raise  # of which a WriteTimeout of another thread is one
         except AMQPTimeout:
@@ -318,15 +320,13 @@ class AbstractChannel:
             timeout = AMQPTimeout(0, text, method.signature, self._name_of(method.signature))
             self._abandon(timeout, told=True)
             raise timeout from None
-        reply, self._reply = self._reply, None
-        assert reply is not None
-        return self.dispatch_method(*reply)
+        return self.dispatch_method(*self._replies.pop())
 
     def _break_off(self, method: Method, error: BaseException) -> None:
         """After a request ended by an error: give up the channel, if its reply may be lost."""
         if self._cause is not None or isinstance(error, AMQPTimeout):
             return  # it is given up already, or nothing was sent
-        answered = not self._expected and self._reply is None
+        answered = not self._expected and not self._replies
         opens_or_closes = method.signature[0] in _OPENING_AND_CLOSING
         if answered and isinstance(error, Exception) and not opens_or_closes:
             return  # it comes from what handles the reply
@@ -337,9 +337,6 @@ class AbstractChannel:
 
     def _has_something(self) -> bool:
         return bool(self.method_queue or self._handled)
-
-    def _has_reply(self) -> bool:
-        return self._reply is not None
 
     def _decode(self, name: str, args: AMQPReader) -> tuple[Any, ...]:
         """Return the values of the fields of the named method.

@@ -259,7 +259,7 @@ class Channel(AbstractChannel):
             self.method_queue.append(method)
         elif method_sig in self._expected:
             self._expected = ()
-            self._reply = method
+            self._replies.append(method)
         elif method_sig == _CHANNEL_CLOSE:
             self._closed_by_broker(method[1])
         elif self._closing and method_sig != _BASIC_RETURN:
@@ -609,7 +609,10 @@ class Channel(AbstractChannel):
         self, queue: str = '', no_ack: bool = False, ticket: Optional[int] = None
     ) -> Optional[Message]:
         """Return the next message of a queue, or None if there is none. Raises NotFound."""
-        msg: Optional[Message] = self._call('basic.get', self._ticket(ticket), queue, no_ack)
+        if ticket is None:
+            ticket = self.default_ticket
+        payload = encode_method(_BASIC_GET, (ticket, queue, no_ack))
+        msg: Optional[Message] = self._request(_BASIC_GET, payload)
         return msg
 
     def _basic_get_ok(self, args: AMQPReader, msg: Message) -> Message:
@@ -756,6 +759,7 @@ _BASIC_CONSUME = METHODS['basic.consume'].signature
 _BASIC_DELIVER = METHODS['basic.deliver'].signature
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_REJECT = METHODS['basic.reject']
+_BASIC_GET = METHODS['basic.get']
 _GET_FIELDS = tuple(name for name, _ in METHODS['basic.get_ok'].fields)
 _BASIC_PUBLISH = METHODS['basic.publish']
 

@@ -291,7 +291,8 @@ class Connection(AbstractChannel):
     def _await_method(self, *names: str, deadline: Deadline) -> Any:
         """Wait for one of the named methods; return what its handler returns."""
         self._expected = [self._methods[name].signature for name in names]
-        return self._wait_for_reply(self, self._methods[names[0]], deadline)
+        self._wait_until(self, self._replies.__len__, deadline)
+        return self.dispatch_method(*self._replies.pop())
 
     def _start(self, args: AMQPReader) -> None:
         (
@@ -508,7 +509,7 @@ class Connection(AbstractChannel):
         return channel._take(allowed_methods)
 
     def _wait_until(
-        self, channel: AbstractChannel, ready: Callable[[], bool], deadline: Deadline
+        self, channel: AbstractChannel, ready: Callable[[], object], deadline: Deadline
     ) -> None:
         """Read, or let another thread read, until what this channel waits for is there.
 
@@ -537,7 +538,7 @@ class Connection(AbstractChannel):
                 self._free_descriptor()
 
     def _read_until(
-        self, channel: AbstractChannel, ready: Callable[[], bool], deadline: Deadline
+        self, channel: AbstractChannel, ready: Callable[[], object], deadline: Deadline
     ) -> None:
         late = 0
         while not ready():
@@ -562,10 +563,15 @@ class Connection(AbstractChannel):
         transport = reader.source
         try:
             if not reader.queue:
-                failure = self._read(deadline)
+                try:
+                    if self.method_writer.pending:
+                        self._flush_and_receive(deadline)
+                    else:
+                        reader.receive(deadline)
+                except AMQPConnectionException as error:
+                    failure = error  # behind the methods that came before it
             transport.torn = True
-            if reader.queue:
-                self._hand_out()
+            self._hand_out()
             transport.torn = False
         except AMQPTimeout:
             raise
@@ -582,17 +588,6 @@ class Connection(AbstractChannel):
                 failure = None
             if self._turns.followers:
                 self._turns.wake_ready()
-
-    def _read(self, deadline: Deadline) -> Optional[AMQPConnectionException]:
-        """Have methods in the queue; return the error that is behind them, if there is one."""
-        try:
-            if self.method_writer.pending:
-                self._flush_and_receive(deadline)
-            else:
-                self.method_reader.receive(deadline)
-        except AMQPConnectionException as error:
-            return error
-        return None
 
     def _flush_and_receive(self, deadline: Deadline) -> None:
         """Send what is to be sent soon; receive, but come back soon if not all could be sent."""

@@ -94,6 +94,8 @@ _CONTENT_METHODS = [
 #: The octets that begin the methods with content -> their signature.
 _CONTENT_PREFIXES = {row.prefix: row.signature for row in ROWS if row.content}
 
+_new_message = Message.__new__
+
 
 class _Body:
     """The octets of a body, as they arrive."""
@@ -282,19 +284,22 @@ class MethodReader:
     def parse(self) -> None:
         """Put the methods that are complete in the read buffer on the queue."""
         data = self.source._read_buffer
+        self._started = self._started or _is_amqp(data, self.version_advice)
         if not self._started:
-            self._started = _is_amqp(data, self.version_advice)
-            if not self._started:
-                return
+            return
         offset, end = 0, len(data)
         try:
             if self._open_frame is not None:
                 offset = self._continue_frame(data, 0)
             while end - offset >= _FRAME.size:
                 following = offset
-                way = self.short_ways.get(data[offset + 7 : offset + 11])
-                if way is not None and not self.partial_messages:
-                    following = way(data, offset, self.body_limit, self.queue)
+                if not self.partial_messages:
+                    prefix = data[offset + 7 : offset + 11]
+                    way = self.short_ways.get(prefix)
+                    if way is not None:
+                        following = way(data, offset, self.body_limit, self.queue)
+                    if following == offset and prefix in _CONTENT_PREFIXES:
+                        following = self._take_whole(data, offset, prefix)
                 if following == offset:
                     following = self._take_next(data, offset)
                     if following == offset:
@@ -306,10 +311,9 @@ class MethodReader:
         self.source._read_buffer = data[offset:]
 
     def _take_next(self, data: bytes, offset: int) -> int:
-        """Take the frame at the offset, and its content if that is all here.
+        """Take the frame at the offset; return where it ends; of a body frame, what is here of it.
 
-        Return where that ends; of a body frame, what is here of it. It is the offset again, if
-        too little is here.
+        It is the offset again, if too little is here.
         """
         frame_type, channel, size = _FRAME.unpack_from(data, offset)
         start: int = offset + _FRAME.size
@@ -330,55 +334,56 @@ class MethodReader:
         if frame_type == FRAME_METHOD:
             if size < _SIGNATURE.size:
                 raise ProtocolError(SYNTAX_ERROR, f'a method frame of {size} octets')
-            prefix = data[start : start + 4]
-            if prefix in _CONTENT_PREFIXES:
-                whole = self._take_whole(channel, data, start, end)
-                if whole:
-                    return whole
-            self._take_method(channel, prefix, data[start + 4 : end])
+            self._take_method(channel, data[start : start + 4], data[start + 4 : end])
         else:
             self._take_frame(frame_type, channel, data, start, end)
         return end + 1
 
-    def _take_whole(self, channel: int, data: bytes, start: int, end: int) -> int:
-        """Take a method with its content, if that is the next thing and all of it is here.
+    def _take_whole(self, data: bytes, offset: int, prefix: bytes) -> int:
+        """Take a method with its content, if all of it is at the offset and small.
 
-        This is how small messages come, and a shortcut of what follows. Return where it ends; 0
-        for anything else, which is then taken frame by frame.
+        This is how small messages come, and a shortcut of what follows. Return where it ends; the
+        offset again for anything else, which is then taken frame by frame.
+
+        prefix: the octets that would begin the method.
         """
+        frame_type, channel, size = _FRAME.unpack_from(data, offset)
+        end: int = offset + _FRAME.size + size
         header_start = end + 1
-        if len(data) < header_start + _HEADER.size or channel in self.partial_messages:
-            return 0
-        kind, header_channel, size, content_class, weight, body_size = _HEADER.unpack_from(
+        if len(data) < header_start + _HEADER.size:
+            return offset
+        kind, header_channel, header_size, content_class, weight, body_size = _HEADER.unpack_from(
             data, header_start
         )
-        header_end = header_start + _FRAME.size + size
+        header_end = header_start + _FRAME.size + header_size
         body_start = header_end + 1 + _FRAME.size
         body_end: int = body_start + body_size
         if (
-            kind != FRAME_HEADER
+            frame_type != FRAME_METHOD
+            or kind != FRAME_HEADER
             or header_channel != channel
-            or content_class != data[start : start + 2]
+            or content_class != prefix[:2]
             or weight
             or not channel
             or not 0 < body_size <= self.body_limit
             or size > LARGEST_HEADER
-            or size < _CONTENT.size + 2
+            or header_size > LARGEST_HEADER
+            or header_size < _CONTENT.size + 2
             or body_end >= len(data)
+            or data[end] != FRAME_END
             or data[header_end] != FRAME_END
             or data[body_end] != FRAME_END
             or _FRAME.unpack_from(data, header_end + 1) != (FRAME_BODY, channel, body_size)
         ):
-            return 0
-        content = self.message_class.received(
-            data[header_start + _HEADER.size : header_end], data[body_start:body_end]
-        )
-        signature = _CONTENT_PREFIXES[data[start : start + 4]]
-        if signature == _DELIVER.signature:
-            arguments = self.deliveries.learn(data, start - _FRAME.size, content)
+            return offset
+        content = _new_message(self.message_class)
+        content._raw_properties = data[header_start + _HEADER.size : header_end]
+        content.body = data[body_start:body_end]
+        if prefix == _DELIVER.prefix:
+            arguments = self.deliveries.learn(data, offset, content)
         else:
-            arguments = AMQPReader(data[start + 4 : end])
-        self.queue.append((channel, signature, arguments, content))
+            arguments = AMQPReader(data[offset + _FRAME.size + 4 : end])
+        self.queue.append((channel, _CONTENT_PREFIXES[prefix], arguments, content))
         return body_end + 1
 
     def _continue_frame(self, data: bytes, start: int) -> int:

@@ -49,7 +49,7 @@ class Turns:
         #: Whether the thread that led last has woken another one to lead.
         self.handed_over = False
         #: What a thread sleeps on -> whether what it waits for has come.
-        self.followers: dict[Any, Callable[[], bool]] = {}
+        self.followers: dict[Any, Callable[[], object]] = {}
 
     def lead(self, work: Callable[..., Any], *args: Any) -> bool:
         """Do the work if no other thread leads; return whether that was so."""
@@ -67,7 +67,7 @@ class Turns:
             if self.followers:
                 self._hand_over()
 
-    def follow(self, ready: Callable[[], bool], deadline: Deadline) -> None:
+    def follow(self, ready: Callable[[], object], deadline: Deadline) -> None:
         """Wait until it is ready, or nobody leads any more; raise AMQPTimeout."""
         waiter = threading.Lock()
         waiter.acquire()

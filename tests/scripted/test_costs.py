@@ -39,7 +39,7 @@ PUBLISH = 9
 CONFIRM = 3  # beside those of publishing
 DELIVER = 6  # the callback is one of them
 ACKNOWLEDGE = 8  # beside those of the delivery
-GET = 32
+GET = 24
 
 #: Numbers that are looked at for each new channel: the last one taken, and the free one.
 NUMBERS = 2
