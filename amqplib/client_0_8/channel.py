@@ -116,7 +116,7 @@ class Channel(AbstractChannel):
         self.connection = self.channel_id = self._cause = None
         try:
             # Held until then, so that no other thread chooses it too.
-            with connection._numbering:
+            with connection._numbers.lock:
                 super().__init__(connection, connection._choose_channel_id(channel_id))
             self.auto_decode = auto_decode
             log.debug('using channel %s', self.channel_id)
@@ -244,14 +244,14 @@ class Channel(AbstractChannel):
         if connection is None or channel_id is None:
             return
         # Whoever sees the cause gives up the number, which is not free before the close-ok.
-        connection._retired.add(channel_id)
+        connection._numbers.retire(channel_id)
         try:
             self._lose(cause)
             connection._send_soon(channel_id, self._encode('channel.close_ok'))
         finally:
             connection._note_closed(self)
             connection._unregister(channel_id, self)
-            connection._end_retirement(channel_id)
+            connection._numbers.free(channel_id)
 
     def _arrive(self, method: ArrivedMethod) -> None:
         method_sig = method[0]
@@ -317,7 +317,7 @@ class Channel(AbstractChannel):
             if unsure and not self._expected:
                 # Another thread has read just now that it is open.
                 unsure = False
-                connection._unsure.discard(channel_id)
+                connection._numbers.unsure.discard(channel_id)
         if self._crossed is not None:
             self._lose(self._crossed)
         else:

@@ -1,4 +1,4 @@
-"""Connection: the handshake, the numbers of channels, the one read loop, and the end."""
+"""Connection: the handshake, the channels, the one read loop, and the end."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from amqplib.client_0_8.abstract_channel import (
 )
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Channel
+from amqplib.client_0_8.channel_numbers import ChannelNumbers
 from amqplib.client_0_8.deadline import AT_ONCE, NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
     NO_METHOD,
@@ -226,13 +227,7 @@ class Connection(AbstractChannel):
         self.known_hosts = ''
         #: Why the broker takes no messages at the moment; it does not say so on 0-8.
         self.blocked: Optional[str] = None
-        # Numbers that are not free yet: the broker has not confirmed that it closed them.
-        self._retired: set[int] = set()
-        # Those of them that may not be open.
-        self._unsure: set[int] = set()
-        self._numbering = threading.RLock()
-        # No number below this one has been freed.
-        self._first_free = 1
+        self._numbers = ChannelNumbers()
         # Who reads the socket.
         self._turns = Turns()
         # The transport of a closed connection, until no thread uses it any more.
@@ -396,30 +391,14 @@ class Connection(AbstractChannel):
         """Return the number for a new channel, after checking that there may be one."""
         self._open_connection()
         assert self.channels is not None
-        with self._numbering:
-            if len(self.channels) + len(self._retired) > self.channel_max:
-                raise AMQPException(
-                    spec.NOT_ALLOWED, f'all of the {self.channel_max} channels are open'
-                )
-            if channel_id is None:
-                return self._get_free_channel_id()
-        if isinstance(channel_id, bool) or not isinstance(channel_id, int):
-            raise TypeError(f'channel_id: {channel_id!r} is not an int')
-        if not 0 < channel_id <= spec.DEFAULT_CHANNEL_MAX:
-            raise ValueError(f'channel_id: {channel_id} is not 1 to 65535')
-        if channel_id in self._retired:
-            raise ValueError(f'channel_id: the broker has not closed {channel_id} yet')
+        if channel_id is None:
+            return self._get_free_channel_id()
+        self._numbers.check(channel_id, self.channels, self.channel_max)
         return channel_id
 
     def _get_free_channel_id(self) -> int:
         assert self.channels is not None
-        # Programs may have taken channels out of the dict, so that lower ones are free.
-        for first in (self._first_free, 1):
-            for channel_id in range(first, self.channel_max + 1):
-                if channel_id not in self.channels and channel_id not in self._retired:
-                    self._first_free = channel_id
-                    return channel_id
-        raise AMQPException(spec.NOT_ALLOWED, 'no channel number is free')
+        return self._numbers.choose(self.channels, self.channel_max)
 
     def _register(self, channel_id: int, channel: AbstractChannel) -> None:
         if self.channels is None:
@@ -428,16 +407,19 @@ class Connection(AbstractChannel):
         self.channels[channel_id] = channel
 
     def _unregister(self, channel_id: int, channel: AbstractChannel) -> None:
-        """Free the number of a channel, unless another channel has it by now."""
-        with self._numbering:
+        """Let go of a channel, unless another one has its number by now.
+
+        The number is free then, unless it is retired.
+        """
+        with self._numbers.lock:
             if self.channels is not None and self.channels.get(channel_id) is channel:
                 self._stop_bringing(channel_id)
                 del self.channels[channel_id]
-                self._first_free = min(self._first_free, channel_id)
+                self._numbers.note_free(channel_id)
 
     def _take_directly(self, channel_id: int, channel: Channel) -> None:
         """Have the reader bring a channel at once what it can, unless the channel is closed."""
-        with self._numbering:
+        with self._numbers.lock:
             if self.channels is not None and self.channels.get(channel_id) is channel:
                 self._start_bringing(channel_id, channel)
 
@@ -452,17 +434,8 @@ class Connection(AbstractChannel):
 
         unsure: it may not be open; it is closed if the broker says that it is.
         """
-        self._retired.add(channel_id)
-        if unsure:
-            self._unsure.add(channel_id)
+        self._numbers.retire(channel_id, unsure)
         self._unregister(channel_id, channel)
-
-    def _end_retirement(self, channel_id: int) -> None:
-        """Free the number of a channel that was given up."""
-        with self._numbering:
-            self._retired.discard(channel_id)
-            self._unsure.discard(channel_id)
-            self._first_free = min(self._first_free, channel_id)
 
     def _close_retired(self, channel_id: int) -> None:
         """Tell the broker that a channel was given up."""
@@ -640,15 +613,16 @@ class Connection(AbstractChannel):
 
     def _stray(self, channel_id: int, method_sig: Signature) -> None:
         """Deal with a method for a channel that is not open."""
-        if channel_id in self._retired:
+        numbers = self._numbers
+        if channel_id in numbers.retired:
             if method_sig == _CHANNEL_CLOSE_OK:
-                self._end_retirement(channel_id)
+                numbers.free(channel_id)
             elif method_sig == _CHANNEL_CLOSE:
                 self._send_soon(channel_id, METHODS['channel.close_ok'].prefix)
-                if channel_id in self._unsure:
-                    self._end_retirement(channel_id)  # no close of ours will be confirmed
-            elif method_sig == _CHANNEL_OPEN_OK and channel_id in self._unsure:
-                self._unsure.discard(channel_id)
+                if channel_id in numbers.unsure:
+                    numbers.free(channel_id)  # no close of ours will be confirmed
+            elif method_sig == _CHANNEL_OPEN_OK and channel_id in numbers.unsure:
+                numbers.unsure.discard(channel_id)
                 self._close_retired(channel_id)
             return
         if method_sig == _CHANNEL_CLOSE:
@@ -955,7 +929,7 @@ class Connection(AbstractChannel):
         """In a forked child: close the descriptor and nothing else."""
         # The locks may be held by threads that the child does not have.
         self._turns = Turns()
-        self._numbering = threading.RLock()
+        self._numbers.lock = threading.RLock()
         self.method_writer.lock = threading.RLock()
         transport = self.transport or self._ending
         if transport is not None:

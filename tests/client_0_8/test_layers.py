@@ -29,6 +29,7 @@ ORDER = [
     'deliveries',
     'method_framing',
     'heartbeat',
+    'channel_numbers',
     'abstract_channel',
     'channel',
     'connection',

@@ -48,6 +48,15 @@ def test_the_number_of_a_channel_that_was_taken_out_of_the_dict_can_be_taken(con
     assert connection._get_free_channel_id() == 2
 
 
+def test_a_subclass_can_choose_the_numbers(amqp, address):
+    class Own(amqp.Connection):
+        def _get_free_channel_id(self):
+            return 9
+
+    with Own(address) as connection:
+        assert connection.channel().channel_id == 9
+
+
 def test_the_number_of_an_open_channel_gives_that_channel(connection):
     channel = connection.channel(5)
     with sends_nothing(connection):

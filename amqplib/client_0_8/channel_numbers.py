@@ -1,0 +1,74 @@
+"""The numbers of a connection's channels: which are free, and which are not free yet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+
+from amqplib.client_0_8.exceptions import AMQPException
+from amqplib.client_0_8.spec import DEFAULT_CHANNEL_MAX, NOT_ALLOWED
+
+
+class ChannelNumbers:
+    """Who chooses a number holds the lock until the channel is registered by it.
+
+    retired: those of channels that were given up, until the broker has confirmed that it closed
+        them: what arrives for these is not for a new channel.
+    unsure: those of them that the broker may not have opened.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.retired: set[int] = set()
+        self.unsure: set[int] = set()
+        # No number below this one has been freed.
+        self._first_free = 1
+
+    def choose(self, taken: Collection[int], most: int) -> int:
+        """Return the lowest free number.
+
+        taken: those of the open channels, and 0.
+        most: how many channels there may be; AMQPException if there are so many.
+        """
+        self._check_room(taken, most)
+        # Programs may have taken channels out of the dict, so that lower ones are free.
+        for first in (self._first_free, 1):
+            for number in range(first, most + 1):
+                if number not in taken and number not in self.retired:
+                    self._first_free = number
+                    return number
+        raise AMQPException(NOT_ALLOWED, 'no channel number is free')
+
+    def check(self, wanted: int, taken: Collection[int], most: int) -> None:
+        """Raise ValueError or TypeError if it can be no number of a new channel; see choose()."""
+        self._check_room(taken, most)
+        if isinstance(wanted, bool) or not isinstance(wanted, int):
+            raise TypeError(f'channel_id: {wanted!r} is not an int')
+        if not 0 < wanted <= DEFAULT_CHANNEL_MAX:
+            raise ValueError(f'channel_id: {wanted} is not 1 to 65535')
+        if wanted in self.retired:
+            raise ValueError(f'channel_id: the broker has not closed {wanted} yet')
+
+    def _check_room(self, taken: Collection[int], most: int) -> None:
+        if len(taken) + len(self.retired) > most:
+            raise AMQPException(NOT_ALLOWED, f'all of the {most} channels are open')
+
+    def retire(self, number: int, unsure: bool = False) -> None:
+        """Keep a number from being chosen until it is freed.
+
+        unsure: the broker may not have opened the channel.
+        """
+        self.retired.add(number)
+        if unsure:
+            self.unsure.add(number)
+
+    def free(self, number: int) -> None:
+        """Let a number be chosen again."""
+        with self.lock:
+            self.retired.discard(number)
+            self.unsure.discard(number)
+            self.note_free(number)
+
+    def note_free(self, number: int) -> None:
+        """Learn that the channel with this number is gone; the number may still be retired."""
+        self._first_free = min(self._first_free, number)
