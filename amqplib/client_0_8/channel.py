@@ -192,7 +192,7 @@ class Channel(AbstractChannel):
         self._encode('channel.close', *values)  # before anything is changed
         try:
             self._closing = True
-            self._stop_taking_directly()
+            self._leave_short_way()
             self.method_queue.clear()
             self._call('channel.close', *values, timeout=deadline)
         except AMQPConnectionException:
@@ -267,17 +267,17 @@ class Channel(AbstractChannel):
         else:
             super()._arrive(method)
 
-    def _take_directly(self) -> None:
-        """Have the reader bring here at once what it can, instead of by _arrive()."""
+    def _use_short_way(self) -> None:
+        """Have what the reader knows a short way for come by that, instead of by _arrive()."""
         connection, channel_id = self.connection, self.channel_id
         if connection is not None and channel_id is not None and not self._closing:
-            connection._take_directly(channel_id, self)
+            connection._use_short_way(channel_id, self)
 
-    def _stop_taking_directly(self) -> None:
+    def _leave_short_way(self) -> None:
         """Have all come by _arrive() again, which looks at each."""
         connection, channel_id = self.connection, self.channel_id
         if connection is not None and channel_id is not None:
-            connection._stop_bringing(channel_id)
+            connection._close_short_way(channel_id)
 
     def _send_soon(self, name: str, *values: Any) -> None:
         """Send a method from within the read loop, which must not wait for other writers."""
@@ -559,7 +559,7 @@ class Channel(AbstractChannel):
         )  # fmt: skip
         tag = consumer_tag if tag is None else tag
         self.callbacks[tag] = callback
-        self._take_directly()
+        self._use_short_way()
         if on_cancel is not None:
             self._on_cancel[tag] = on_cancel
         return tag

@@ -413,20 +413,20 @@ class Connection(AbstractChannel):
         """
         with self._numbers.lock:
             if self.channels is not None and self.channels.get(channel_id) is channel:
-                self._stop_bringing(channel_id)
+                self._close_short_way(channel_id)
                 del self.channels[channel_id]
                 self._numbers.note_free(channel_id)
 
-    def _take_directly(self, channel_id: int, channel: Channel) -> None:
-        """Have the reader bring a channel at once what it can, unless the channel is closed."""
+    def _use_short_way(self, channel_id: int, channel: Channel) -> None:
+        """Have what can go the short way to a channel go it, unless the channel is closed."""
         with self._numbers.lock:
             if self.channels is not None and self.channels.get(channel_id) is channel:
-                self._start_bringing(channel_id, channel)
+                self._open_short_way(channel_id, channel)
 
-    def _start_bringing(self, channel_id: int, channel: Channel) -> None:
+    def _open_short_way(self, channel_id: int, channel: Channel) -> None:
         self.method_reader.deliveries.targets[channel_id] = channel.method_queue
 
-    def _stop_bringing(self, channel_id: int) -> None:
+    def _close_short_way(self, channel_id: int) -> None:
         self.method_reader.deliveries.targets.pop(channel_id, None)
 
     def _retire(self, channel_id: int, channel: AbstractChannel, unsure: bool) -> None:
@@ -877,10 +877,10 @@ class Connection(AbstractChannel):
             self._told = told
             self._cause = cause.again()
             if isinstance(cause, ProtocolError):
-                self._tell(cause)
+                self._report_to_broker(cause)
         self._do_close()
 
-    def _tell(self, cause: ProtocolError) -> None:
+    def _report_to_broker(self, cause: ProtocolError) -> None:
         """Tell the broker what it did wrong, if that is possible at once."""
         values = (cause.amqp_reply_code, cause.amqp_reply_text[:80], *cause.amqp_method_sig)
         try:
@@ -903,7 +903,7 @@ class Connection(AbstractChannel):
         heartbeats.unwatch(self)
         for channel_id, channel in list(channels.items()):
             if channel_id:
-                self._stop_bringing(channel_id)
+                self._close_short_way(channel_id)
                 channel._lose(self._cause, told=self._closing)
         self.connection = self.channels = self.transport = None
         self._turns.wake_ready()

@@ -62,7 +62,7 @@ class Channel(channel_0_8.Channel):
         # None until confirm_select() is called.
         self._confirms: Optional[Confirms] = None
         # Whether on_confirm is being called.
-        self._telling = False
+        self._in_on_confirm = False
         super().__init__(connection, channel_id, auto_decode)
 
     def access_request(
@@ -180,7 +180,7 @@ class Channel(channel_0_8.Channel):
             self._call('confirm.select', nowait, nowait=nowait)
         confirms.free = 0
         confirms.limit = outstanding_limit
-        self._take_directly()
+        self._use_short_way()
 
     def _begin_confirms(self, nowait: bool) -> Confirms:
         transport = self._open_connection().method_writer.dest
@@ -300,7 +300,7 @@ class Channel(channel_0_8.Channel):
     ) -> Deadline:
         """Tell what has arrived, and wait until one more message may be outstanding."""
         while True:
-            self._tell()
+            self._call_on_confirm()
             self._drop_refused(confirms)
             # Callbacks may publish too, and so take the room.
             if confirms.full:
@@ -360,7 +360,7 @@ class Channel(channel_0_8.Channel):
             text = f'{_messages(count)} not confirmed within {deadline.seconds} s'
             raise AMQPTimeout(0, text + _why(connection), _BASIC_PUBLISH) from None
         finally:
-            self._tell()
+            self._call_on_confirm()
 
     def wait_for_confirms(self, timeout: Optional[float] = None) -> None:
         """Wait until the broker has confirmed everything that was published.
@@ -375,13 +375,13 @@ class Channel(channel_0_8.Channel):
         confirms = self._confirms
         if confirms is None:
             raise AMQPException(0, 'confirm_select was not called on this channel')
-        self._tell()
+        self._call_on_confirm()
         # The last ones may have been settled by another thread behind that, and are to be told too.
         while confirms.outstanding or self._has_news():
             if confirms.outstanding:
                 self._wait_for_outstanding(self._open_connection(), confirms, 0, deadline)
             else:
-                self._tell()
+                self._call_on_confirm()
         if confirms.refused:
             self._raise_refused(confirms)
 
@@ -402,24 +402,24 @@ class Channel(channel_0_8.Channel):
     def _has_news(self) -> bool:
         """Return whether on_confirm is to be told of something, and can be."""
         confirms = self._confirms
-        return confirms is not None and bool(confirms.news) and not self._telling
+        return confirms is not None and bool(confirms.news) and not self._in_on_confirm
 
-    def _tell(self) -> None:
+    def _call_on_confirm(self) -> None:
         """Call on_confirm for what has arrived; not again from within it."""
         confirms = self._confirms
-        if confirms is None or self._telling:
+        if confirms is None or self._in_on_confirm:
             return
-        self._telling = True
+        self._in_on_confirm = True
         try:
             while confirms.news:
-                confirmation, tell = confirms.news[0], self.on_confirm or _tell_nobody
+                on_confirm = self.on_confirm or _ignore
                 try:
-                    tell(*confirmation)
+                    on_confirm(*confirms.news[0])
                 finally:
                     # Not before, so that Ctrl-C does not come in between; and each once.
                     confirms.news.popleft()
         finally:
-            self._telling = False
+            self._in_on_confirm = False
             if confirms.news:  # after an error: the next publish goes on
                 confirms.free = 0
 
@@ -433,13 +433,13 @@ class Channel(channel_0_8.Channel):
             return super().wait(allowed_methods, timeout)
         if self._has_news():
             # What another channel's wait has read is there already.
-            self._tell()
+            self._call_on_confirm()
             if allowed_methods is None or not _CONFIRMATIONS.isdisjoint(allowed_methods):
                 return None
         try:
             return super().wait(allowed_methods, timeout)
         finally:
-            self._tell()
+            self._call_on_confirm()
 
     wait.__doc__ = channel_0_8.Channel.wait.__doc__
 
@@ -500,7 +500,7 @@ def _begun(deadline: Deadline, connection: Connection) -> Deadline:
     return deadline
 
 
-def _tell_nobody(number: int, multiple: bool, ok: bool) -> None:
+def _ignore(number: int, multiple: bool, ok: bool) -> None:
     """Stand in for on_confirm, if it was taken away before it was told."""
 
 

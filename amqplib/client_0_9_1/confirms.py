@@ -200,7 +200,7 @@ class ConfirmFrames:
         # What begins the frames for a channel -> function(sequence number, multiple).
         self._settle: dict[bytes, Callable[[int, bool], Any]] = {}
 
-    def direct(self, channel: int, settle: Optional[Callable[[int, bool], Any]]) -> None:
+    def set_target(self, channel: int, settle: Optional[Callable[[int, bool], Any]]) -> None:
         """Have a function called with the confirms of a channel; None leaves them."""
         lead, *_ = _CONFIRM.unpack(acknowledgement_frame(channel, _ACK, 0, False))
         if settle is not None:

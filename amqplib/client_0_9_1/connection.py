@@ -59,14 +59,14 @@ class Connection(connection_0_8.Connection):
         self._confirm_frames = ConfirmFrames()
         self.method_reader.short_ways[METHODS['basic.ack'].prefix] = self._confirm_frames.take
 
-    def _start_bringing(self, channel_id: int, channel: channel_0_8.Channel) -> None:
-        super()._start_bringing(channel_id, channel)
+    def _open_short_way(self, channel_id: int, channel: channel_0_8.Channel) -> None:
+        super()._open_short_way(channel_id, channel)
         if isinstance(channel, Channel) and channel._confirms is not None:
-            self._confirm_frames.direct(channel_id, channel._settle)
+            self._confirm_frames.set_target(channel_id, channel._settle)
 
-    def _stop_bringing(self, channel_id: int) -> None:
-        super()._stop_bringing(channel_id)
-        self._confirm_frames.direct(channel_id, None)
+    def _close_short_way(self, channel_id: int) -> None:
+        super()._close_short_way(channel_id)
+        self._confirm_frames.set_target(channel_id, None)
 
     def _protocol_header(self) -> bytes:
         return PROTOCOL_HEADER

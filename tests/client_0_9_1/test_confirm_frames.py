@@ -63,7 +63,7 @@ class Confirmed:
         self.reader.body_limit = LIMIT
         frames = ConfirmFrames()
         for channel in channels:
-            frames.direct(channel, self.settler(channel))
+            frames.set_target(channel, self.settler(channel))
         self.reader.short_ways[ACK.prefix] = frames.take
         self.error = None
         self.reader.receive(NEVER)
@@ -157,10 +157,10 @@ def test_confirms_of_other_channels_are_left(channels):
 def test_channel_that_is_taken_away_is_left_from_then_on():
     frames = ConfirmFrames()
     settled = []
-    frames.direct(1, lambda *confirm: settled.append(confirm))
+    frames.set_target(1, lambda *confirm: settled.append(confirm))
     assert frames.take(ack(1), 0, LIMIT, []) == len(ack(1))
-    frames.direct(1, None)
-    frames.direct(1, None)
+    frames.set_target(1, None)
+    frames.set_target(1, None)
     assert frames.take(ack(2), 0, LIMIT, []) == 0
     assert settled == [(1, False)]
 
@@ -171,6 +171,6 @@ def test_confirm_that_is_wrong_is_where_it_stops():
     def settle(number, multiple):
         raise ProtocolError(503, 'wrong')
 
-    frames.direct(1, settle)
+    frames.set_target(1, settle)
     with pytest.raises(ProtocolError):
         frames.take(ack(1) + ack(2), 0, LIMIT, [])

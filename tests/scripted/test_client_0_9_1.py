@@ -1157,7 +1157,7 @@ def test_what_another_thread_reads_last_is_told_too(confirming, monkeypatch, ok)
     told = []
     ours.channel.on_confirm = lambda *args: told.append(args)
     publish(ours, 1)
-    tell = ours.channel._tell
+    tell = ours.channel._call_on_confirm
 
     def tell_and_switch():
         tell()
@@ -1165,7 +1165,7 @@ def test_what_another_thread_reads_last_is_told_too(confirming, monkeypatch, ok)
         Caller(other.tx_select).outcome()
 
     with monkeypatch.context() as patch:
-        patch.setattr(ours.channel, '_tell', tell_and_switch)
+        patch.setattr(ours.channel, '_call_on_confirm', tell_and_switch)
         with contextlib.nullcontext() if ok else pytest.raises(amqp.MessageNacked):
             ours.channel.wait_for_confirms(timeout=5)
     assert told == [(1, False, ok)]
