@@ -338,6 +338,9 @@ class AbstractChannel:
     def _has_something(self) -> bool:
         return bool(self.method_queue or self._handled)
 
+    def _done(self, args: AMQPReader) -> None:
+        """Take a reply that says nothing but that it was done."""
+
     def _decode(self, name: str, args: AMQPReader) -> tuple[Any, ...]:
         """Return the values of the fields of the named method.
 

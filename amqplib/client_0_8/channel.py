@@ -709,10 +709,8 @@ class Channel(AbstractChannel):
         """Undo what was published and acknowledged since the last commit."""
         self._call('tx.rollback')
 
-    def _done(self, args: AMQPReader) -> None:
-        """Take a reply that says nothing but that it was done."""
-
     # Subclasses may call them by the names that they had in amqplib 1.0.2.
+    _done = AbstractChannel._done
     _basic_cancel_ok = _basic_get_empty = _basic_qos_ok = _done
     _exchange_declare_ok = _exchange_delete_ok = _queue_bind_ok = _queue_unbind_ok = _done
     _tx_select_ok = _tx_commit_ok = _tx_rollback_ok = _done

@@ -100,7 +100,8 @@ class Connection(AbstractChannel):
     insist: ask the broker not to redirect to another host.
     connect_timeout: seconds for everything until the connection is open; None for no limit.
     rpc_timeout: seconds to wait for the reply to a method; None for no limit.
-    write_timeout: seconds that sending may take; None for no limit.
+    write_timeout: seconds that sending may take; None for no limit. Both can be changed later, by
+        assigning to the attributes of these names.
     heartbeat: seconds, 0 to 65535, after which each side wants to have heard of the other; 0 turns
         heartbeats off, None takes what the broker proposes. They are sent in the background. A
         connection on which nothing arrives for twice as long is lost.
@@ -152,7 +153,7 @@ class Connection(AbstractChannel):
             warnings.warn(text, stacklevel=2)
         deadline = Deadline(connect_timeout, 'connect_timeout')
         self.rpc_timeout = Deadline(rpc_timeout, 'rpc_timeout').seconds
-        self.write_timeout = Deadline(write_timeout, 'write_timeout').seconds
+        self.write_timeout = write_timeout
         self._login = Login(userid, password, login_method, login_response)
         self._properties = _client_properties(
             self._capabilities, client_properties, connection_name
@@ -185,6 +186,17 @@ class Connection(AbstractChannel):
             return f'<{type(self).__name__} closed>'
         address = join_address(self.transport.host, self.transport.port)
         return f'<{type(self).__name__} to {address}>'
+
+    @property
+    def write_timeout(self) -> Optional[float]:
+        """Seconds that sending may take; None for no limit. It can be changed at any time."""
+        return self._write_timeout
+
+    @write_timeout.setter
+    def write_timeout(self, seconds: Optional[float]) -> None:
+        self._write_timeout = Deadline(seconds, 'write_timeout').seconds
+        if 'method_writer' in vars(self):  # else it is made later
+            self.method_writer.write_timeout = self._write_timeout
 
     # Opening (specification, class 10)
 
@@ -247,7 +259,7 @@ class Connection(AbstractChannel):
         self.method_reader = MethodReader(transport, self._message_class)
         self.method_reader.version_advice = self._version_advice
         self.method_writer = MethodWriter(transport, self.frame_max)
-        self.method_writer.write_timeout = self.write_timeout
+        self.method_writer.write_timeout = self._write_timeout
         transport.wait_writable = self._wait_until_writable
         _connections.add(self)
 

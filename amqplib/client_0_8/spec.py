@@ -203,8 +203,6 @@ ROWS = (
 
 #: name -> Method
 METHODS: dict[str, Method] = {method.name: method for method in ROWS}
-#: (class id, method id) -> Method
-BY_SIGNATURE: dict[Signature, Method] = {method.signature: method for method in ROWS}
 
 #: The properties of the basic class (specification 1.6), in the order of their flags.
 BASIC_PROPERTIES: tuple[tuple[str, str], ...] = (

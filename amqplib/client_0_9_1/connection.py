@@ -87,9 +87,6 @@ class Connection(connection_0_8.Connection):
         payload = encode_once(method, new_secret, reason)
         self._request(method, payload)
 
-    def _updated(self, args: AMQPReader) -> None:
-        """Take the reply, which says nothing."""
-
     def _blocked(self, args: AMQPReader) -> None:
         (reason,) = self._decode('connection.blocked', args)
         self.blocked = printable(reason)
@@ -105,7 +102,7 @@ class Connection(connection_0_8.Connection):
         **connection_0_8.Connection._HANDLERS,
         'connection.blocked': _blocked,
         'connection.unblocked': _unblocked,
-        'connection.update_secret_ok': _updated,
+        'connection.update_secret_ok': connection_0_8.Connection._done,
     }
     _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
     _IMMEDIATE_METHODS = frozenset(

@@ -138,12 +138,11 @@ def test_each_method_is_there_once_under_its_id_and_name():
     assert [(row.signature, row.name) for row in spec.ROWS] == sorted(METHODS.items())
 
 
-def test_methods_are_found_by_name_and_by_signature():
+def test_methods_are_found_by_name():
     for signature, name in METHODS.items():
-        assert spec.METHODS[name] is spec.BY_SIGNATURE[signature]
         assert spec.METHODS[name].signature == signature
         assert spec.METHODS[name].name == name
-    assert len(spec.METHODS) == len(spec.BY_SIGNATURE) == len(METHODS)
+    assert len(spec.METHODS) == len(METHODS)
 
 
 def test_prefix_is_the_signature_on_the_wire():

@@ -97,6 +97,20 @@ def test_signals_neither_shorten_nor_prolong_a_write(session, many_signals):
     assert len(many_signals) >= 10
 
 
+def test_write_timeout_can_be_changed_later(session):
+    ours = session(stall)
+    ours.connection.write_timeout = 1
+    with about_a_second(), pytest.raises(amqp.WriteTimeout):
+        ours.channel.basic_publish(amqp.Message(bytes(30_000_000)), routing_key='q')
+
+
+def test_write_timeout_cannot_be_changed_to_what_is_none(session):
+    ours = session(lambda peer: peer.rest(), write_timeout=5)
+    with pytest.raises(ValueError, match='write_timeout'):
+        ours.connection.write_timeout = -1
+    assert ours.connection.write_timeout == 5
+
+
 @posix_only
 def test_signals_neither_shorten_nor_prolong_a_wait_while_another_thread_reads(
     play, connect, many_signals
