@@ -10,15 +10,13 @@ six on Fridays.
 import time
 from datetime import datetime
 
-from common import connect, make_parser, run
-
-import amqplib.client_0_8 as amqp
+from common import CLIENTS, connect, make_parser, run
 
 EXCHANGE = 'clock'
 ROUTING_KEY = '%Y.%m.%d.%w.%H.%M'
 
 
-def publish_time(ch):
+def publish_time(amqp, ch):
     """Publish what time it is."""
     now = datetime.now()
     msg = amqp.Message(now.isoformat(timespec='seconds'), timestamp=now)
@@ -37,15 +35,16 @@ def main():
     parser = make_parser(__doc__)
     parser.add_argument('--once', action='store_true', help='publish once, now, and end')
     options = parser.parse_args()
+    amqp = CLIENTS[options.protocol]
 
     with connect(options) as conn, conn.channel() as ch:
         ch.exchange_declare(EXCHANGE, 'topic', auto_delete=True)
         if options.once:
-            publish_time(ch)
+            publish_time(amqp, ch)
             return
         while True:
             sleep_until_next_minute()
-            publish_time(ch)
+            publish_time(amqp, ch)
 
 
 if __name__ == '__main__':

@@ -7,7 +7,10 @@ from pathlib import Path
 # Where amqplib is not installed, take it from the checkout that this folder belongs to.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-import amqplib.client_0_8 as amqp
+from amqplib import client_0_8, client_0_9_1
+
+# A program of your own has one of these, as in: import amqplib.client_0_8 as amqp
+CLIENTS = {'0-8': client_0_8, '0-9-1': client_0_9_1}
 
 
 def make_parser(description):
@@ -17,12 +20,15 @@ def make_parser(description):
     parser.add_argument('--userid', default='guest', help='who logs in (%(default)s)')
     parser.add_argument('--password', default='guest', help='the password (%(default)s)')
     parser.add_argument('--ssl', action='store_true', help='connect by TLS')
+    parser.add_argument(
+        '--protocol', choices=CLIENTS, default='0-8', help='the version of AMQP (%(default)s)'
+    )
     return parser
 
 
 def connect(options):
     """Return a connection to the broker that the options name."""
-    return amqp.Connection(
+    return CLIENTS[options.protocol].Connection(
         host=options.host,
         userid=options.userid,
         password=options.password,
@@ -38,5 +44,5 @@ def run(main):
         main()
     except KeyboardInterrupt:
         sys.exit(130)  # what shells say of a program that Ctrl-C ended
-    except (amqp.AMQPException, ValueError) as error:
+    except (client_0_8.AMQPException, ValueError) as error:
         sys.exit(f'{Path(sys.argv[0]).name}: {error}')

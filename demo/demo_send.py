@@ -3,16 +3,14 @@
 
 import argparse
 
-from common import connect, make_parser, run
-
-import amqplib.client_0_8 as amqp
+from common import CLIENTS, connect, make_parser, run
 
 EXCHANGE = 'myfan'
 
-# The properties that are a text or a small number.
+# The properties that are a text or a small number; both clients have the same.
 PROPERTIES = {
     name: int if wire_type == 'octet' else str
-    for name, wire_type in amqp.Message.PROPERTIES
+    for name, wire_type in CLIENTS['0-8'].Message.PROPERTIES
     if wire_type in ('octet', 'shortstr')
 }
 
@@ -35,6 +33,7 @@ def main():
         'body', nargs='+', help="the text of a message; the text 'quit' ends the receivers"
     )
     options = parser.parse_args()
+    amqp = CLIENTS[options.protocol]
 
     properties = {'content_type': 'text/plain', **dict(options.property)}
 

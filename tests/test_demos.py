@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 from broker import free_port
+from refusing_relay import RefusingRelay
 
 import amqplib.client_0_8 as amqp
+from amqplib import client_0_9_1
 
 DEMO = Path(__file__).resolve().parents[1] / 'demo'
 DEMOS = ('demo_send.py', 'demo_receive.py', 'amqp_clock.py')
@@ -21,6 +23,9 @@ SECONDS = 30
 
 # What each needs beside the address to do something and end.
 ARGUMENTS = {'demo_send.py': ['hello'], 'demo_receive.py': [], 'amqp_clock.py': ['--once']}
+
+# What each prints when it has come so far.
+SAYS = {'demo_send.py': 'sent: ', 'demo_receive.py': 'ready: ', 'amqp_clock.py': 'published: '}
 
 
 class Program:
@@ -89,16 +94,35 @@ def run(demo, *arguments):
     )
 
 
+@pytest.fixture(params=['0-8', pytest.param('0-9-1', marks=pytest.mark.any_version)])
+def protocol(request):
+    """Each version of AMQP that the demos speak, by its name."""
+    return request.param
+
+
 @pytest.fixture
-def receiver(start, address):
+def options(protocol, address):
+    """The options that name the broker and the protocol."""
+    return ['--host', address, '--protocol', protocol]
+
+
+@pytest.fixture
+def connection(protocol, address):
+    """A connection that speaks the same."""
+    with {'0-8': amqp, '0-9-1': client_0_9_1}[protocol].Connection(address) as conn:
+        yield conn
+
+
+@pytest.fixture
+def receiver(start, options):
     """A receiver that is ready."""
-    program = start('demo_receive.py', '--host', address)
+    program = start('demo_receive.py', *options)
     program.read_until('ready')
     return program
 
 
-def test_messages_arrive_and_quit_ends_the_receiver(receiver, address):
-    sent = run('demo_send.py', '--host', address, 'hello', 'grüße', 'quit')
+def test_messages_arrive_and_quit_ends_the_receiver(receiver, options):
+    sent = run('demo_send.py', *options, 'hello', 'grüße', 'quit')
     assert (sent.returncode, sent.stderr) == (0, '')
     assert sent.stdout.splitlines() == ['sent: hello', 'sent: grüße', 'sent: quit']
 
@@ -113,10 +137,10 @@ def test_messages_arrive_and_quit_ends_the_receiver(receiver, address):
     assert receiver.wait() == (0, '')
 
 
-def test_all_receivers_get_the_messages(start, receiver, address):
-    other = start('demo_receive.py', '--host', address)
+def test_all_receivers_get_the_messages(start, receiver, options):
+    other = start('demo_receive.py', *options)
     other.read_until('ready')
-    run('demo_send.py', '--host', address, 'for both', 'quit')
+    run('demo_send.py', *options, 'for both', 'quit')
     for program in (receiver, other):
         program.read_until('    for both')
         assert program.wait() == (0, '')
@@ -135,9 +159,9 @@ def test_the_receiver_acknowledges(channel, monkeypatch):
     assert channel.basic_get(name) is None
 
 
-def test_properties_may_be_given(receiver, address):
+def test_properties_may_be_given(receiver, options):
     properties = ['--property', 'priority=5', '--property', 'content_type=text/html']
-    assert run('demo_send.py', '--host', address, *properties, 'quit').returncode == 0
+    assert run('demo_send.py', *options, *properties, 'quit').returncode == 0
     lines = receiver.read_until('    quit')
     assert '    priority: 5' in lines
     assert '    content_type: text/html' in lines
@@ -157,13 +181,13 @@ def test_a_property_out_of_range_is_an_error_of_one_line(address):
     assert re.fullmatch(r'demo_send\.py: priority: .*\n', ended.stderr)
 
 
-def test_the_clock_tells_the_time_once(address, channel):
+def test_the_clock_tells_the_time_once(options, channel):
     channel.exchange_declare('clock', 'topic', auto_delete=True)
     name, _, _ = channel.queue_declare(exclusive=True)
     channel.queue_bind(name, 'clock', '#')
 
     before = datetime.now().replace(microsecond=0)
-    told = run('amqp_clock.py', '--host', address, '--once')
+    told = run('amqp_clock.py', *options, '--once')
     after = datetime.now()
 
     assert (told.returncode, told.stderr) == (0, '')
@@ -189,11 +213,32 @@ def test_the_clock_publishes_as_a_minute_begins(monkeypatch):
     assert 0 < slept[0] <= 60.1
 
 
+@pytest.mark.any_version
+@pytest.mark.parametrize('demo', DEMOS)
+def test_a_broker_that_refuses_0_8_needs_the_option(demo, start, address):
+    with RefusingRelay(address) as relay:
+        for options in ([], ['--protocol', '0-8']):
+            ended = run(demo, '--host', relay.address, *options, *ARGUMENTS[demo])
+            assert ended.returncode == 1
+            assert re.fullmatch(f'{demo}: .*amqplib\\.client_0_9_1.*\n', ended.stderr)
+        assert relay.passed == 0
+
+        program = start(demo, '--host', relay.address, '--protocol', '0-9-1', *ARGUMENTS[demo])
+        program.read_until(SAYS[demo])
+        assert relay.passed == 1
+
+
+def test_another_protocol_is_refused():
+    ended = run('demo_send.py', '--protocol', '1-0', 'hello')
+    assert ended.returncode == 2
+    assert 'argument --protocol' in ended.stderr
+
+
 @pytest.mark.parametrize('demo', DEMOS)
 def test_help(demo):
     ended = run(demo, '--help')
     assert ended.returncode == 0
-    for option in ('--host', '--userid', '--password', '--ssl'):
+    for option in ('--host', '--userid', '--password', '--ssl', '--protocol'):
         assert option in ended.stdout
 
 
@@ -242,8 +287,9 @@ def test_ctrl_c_ends_the_receiver(receiver):
     assert receiver.wait() == (130, '')
 
 
-def test_ctrl_c_ends_the_clock(start, address, connection):
-    program = start('amqp_clock.py', '--host', address)
+def test_ctrl_c_ends_the_clock(start, options, connection, channel):
+    channel.exchange_delete('clock')  # of an earlier clock, if nothing was ever bound to it
+    program = start('amqp_clock.py', *options)
     await_exchange(connection, 'clock')
     program.process.send_signal(signal.SIGINT)
     assert program.wait() == (130, '')

@@ -3,12 +3,13 @@
 The examples name brokers as a reader would: the one on this machine, by default, and one of
 `example.com`. `hosts` leads these names to the broker of the tests, where amqplib looks names up;
 nothing else is changed. Each section is run by itself, with a connection `conn` and a
-channel `ch`, as the guide says.
+channel `ch`, as the guide says; the recipes, with those of either client.
 """
 
 import ast
 import contextlib
 import re
+import signal
 import textwrap
 from pathlib import Path
 
@@ -24,7 +25,9 @@ from amqplib import client_0_9_1
 from amqplib.client_0_8 import transport
 
 # What the examples call brokers.
-GUIDE_HOSTS = {'localhost', '::1', 'broker.example.com'}
+GUIDE_HOSTS = {'localhost', '::1', 'broker.example.com', 'broker-2.example.com'}
+# There, nobody listens.
+DEAD_HOST = 'broker-1.example.com'
 TLS_PORT = 5671
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,18 +62,23 @@ def sections_of(path):
     ]
 
 
-# The page that uses the other client.
-PAGE_0_9_1 = 'client_0_9_1'
+# The clients that a page is for, where that is not client_0_8 alone.
+CLIENTS = {'client_0_9_1': [client_0_9_1], 'recipes': [amqp, client_0_9_1]}
 
 
-def marks_of(path):
-    return [pytest.mark.any_version] if path.stem == PAGE_0_9_1 else []
+def id_of(path, title, client):
+    return f'{path.stem}: {title}' + (', 0-9-1' if client is client_0_9_1 else '')
+
+
+def marks_of(client):
+    return [pytest.mark.any_version] if client is client_0_9_1 else []
 
 
 SECTIONS = [
-    pytest.param(path, first, last, id=f'{path.stem}: {title}', marks=marks_of(path))
+    pytest.param(path, first, last, client, id=id_of(path, title, client), marks=marks_of(client))
     for path in PAGES
     for title, first, last in sections_of(path)
+    for client in CLIENTS.get(path.stem, [amqp])
 ]
 
 
@@ -110,6 +118,8 @@ def hosts(broker, monkeypatch):
     by_port = {}
 
     def look_up_for_tests(name, port, deadline):
+        if name == DEAD_HOST:
+            return look_up(brokers.LOOPBACK, brokers.free_port(), deadline)
         if name not in GUIDE_HOSTS:
             return look_up(name, port, deadline)
         return look_up(*by_port.get(port, (broker.host, broker.port)), deadline)
@@ -123,6 +133,7 @@ def namespace(client):
     """What the examples of a section begin with; their connections are closed after them."""
     names = {'amqp': client, '__name__': '__main__'}
     with contextlib.ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
         names['conn'] = stack.enter_context(client.Connection())
         names['ch'] = names['conn'].channel()
         yield names
@@ -131,13 +142,12 @@ def namespace(client):
                 stack.callback(value.close)
 
 
-@pytest.mark.parametrize(('path', 'first', 'last'), SECTIONS)
-def test_the_examples_of_a_section(path, first, last, hosts, request):
+@pytest.mark.parametrize(('path', 'first', 'last', 'client'), SECTIONS)
+def test_the_examples_of_a_section(path, first, last, client, hosts, request):
     document = parse(path)
     if 'ssl=' in ''.join(document.text.splitlines(True)[first - 1 : last]):
         node = request.getfixturevalue('tls_node')
         hosts[TLS_PORT] = node.host, node.tls_port
-    client = client_0_9_1 if path.stem == PAGE_0_9_1 else amqp
     with namespace(client) as document.namespace:
         for example in document:
             if first <= example.line <= last:
