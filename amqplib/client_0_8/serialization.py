@@ -108,8 +108,8 @@ def encode_timestamp(value: Union[datetime, int]) -> bytes:
     if isinstance(value, datetime):
         try:
             value = floor(value.timestamp())
-        except (OverflowError, OSError) as error:
-            raise ValueError(f'{value} is out of range: {error}') from None
+        except (OverflowError, OSError, ValueError):
+            raise ValueError(f'{value} is out of range') from None
     return encode_longlong(value)
 
 
