@@ -137,8 +137,8 @@ class _Body:
     def take(self) -> bytes:
         """Return the octets, and begin anew; large ones are not copied for that."""
         if self.reusable:
-            with self._buffer.getbuffer() as whole:
-                octets = bytes(whole[: self._size])
+            self._buffer.seek(0)
+            octets = self._buffer.read(self._size)
             self._buffer.seek(0)
             self._size = 0
             return octets
