@@ -534,7 +534,7 @@ def acknowledgement_frame(channel: int, method: Method, delivery_tag: int, bit: 
             FRAME_METHOD, channel, _ACKNOWLEDGEMENT_SIZE, method.prefix, delivery_tag, bool(bit),
             FRAME_END,
         )  # fmt: skip
-    except StructError:
+    except (StructError, ValueError):  # that one for what is negative, on PyPy
         encode_once(method, delivery_tag, bit)  # says what is wrong
         raise
 
