@@ -5,9 +5,9 @@ import gc
 import socket
 import sys
 import threading
-import tracemalloc
 import weakref
 
+import memory
 import pytest
 from scripted.checks import open_descriptors
 from scripted_broker import HEADER, method
@@ -55,15 +55,12 @@ def as_before(times):
     forget_what_is_remembered()
     gc.collect()
     descriptors, threads = open_descriptors(), set(threading.enumerate())
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
+    with memory.traced() as traced_memory:
+        before = traced_memory()[0]
         yield
         forget_what_is_remembered()
         gc.collect()
-        grown = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
+        grown = traced_memory()[0] - before
     assert grown < BASE + times * NOISE, f'{grown} octets more'
     assert open_descriptors() <= descriptors
     assert set(threading.enumerate()) - threads - set(heartbeat_threads()) == set()
