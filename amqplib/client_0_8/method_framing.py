@@ -21,7 +21,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from functools import lru_cache
 from io import BytesIO
 from struct import Struct
 from struct import error as StructError
@@ -38,6 +37,7 @@ from amqplib.client_0_8.exceptions import (
     ProtocolVersionRefused,
     WriteTimeout,
 )
+from amqplib.client_0_8.remembering import lru_cache
 from amqplib.client_0_8.serialization import AMQPReader, AMQPWriter, encode_once
 from amqplib.client_0_8.spec import (
     CHANNEL_ERROR,
