@@ -163,6 +163,7 @@ def test_opened_and_closed_channels_leave_nothing(dial):
     assert list(connection.channels) == [0]
 
 
+@memory.is_freed_at_once
 def test_opened_and_closed_channels_need_no_collector(dial):
     connection = dial()
     gc.collect()
@@ -272,6 +273,7 @@ def test_lost_connections_leave_nothing(address):
     repeat(50, lose, warm_up=5)
 
 
+@memory.is_freed_at_once
 @pytest.mark.parametrize('call', ['declare', 'wait', 'publish'])
 def test_lost_connections_need_no_collector(address, call):
     def use(channel):
@@ -323,10 +325,12 @@ def connect_without_a_collector(address, times):
         gc.enable()
 
 
+@memory.is_freed_at_once
 def test_closed_connections_need_no_collector(address):
     connect_without_a_collector(address, 150)
 
 
+@memory.is_freed_at_once
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_thousand_closed_connections_need_no_collector(address):
