@@ -123,6 +123,11 @@ class ConnectionLost(AMQPConnectionException, ConnectionError):
         of_the_system = {'errno': self.errno, 'strerror': self.strerror}
         return type(self), self.args, {**self.__dict__, **of_the_system}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:  # type: ignore[override]
+        # PyPy would put all of it into __dict__.
+        for name, value in state.items():
+            setattr(self, name, value)
+
     @classmethod
     def from_error(cls, error: OSError, what: str) -> ConnectionLost:
         """Make one of an operating system's error; what says what was being done."""

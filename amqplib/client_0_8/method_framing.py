@@ -21,7 +21,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from functools import lru_cache
 from io import BytesIO
 from struct import Struct
 from struct import error as StructError
@@ -38,6 +37,7 @@ from amqplib.client_0_8.exceptions import (
     ProtocolVersionRefused,
     WriteTimeout,
 )
+from amqplib.client_0_8.remembering import lru_cache
 from amqplib.client_0_8.serialization import AMQPReader, AMQPWriter, encode_once
 from amqplib.client_0_8.spec import (
     CHANNEL_ERROR,
@@ -137,8 +137,8 @@ class _Body:
     def take(self) -> bytes:
         """Return the octets, and begin anew; large ones are not copied for that."""
         if self.reusable:
-            with self._buffer.getbuffer() as whole:
-                octets = bytes(whole[: self._size])
+            self._buffer.seek(0)
+            octets = self._buffer.read(self._size)
             self._buffer.seek(0)
             self._size = 0
             return octets
@@ -534,7 +534,7 @@ def acknowledgement_frame(channel: int, method: Method, delivery_tag: int, bit: 
             FRAME_METHOD, channel, _ACKNOWLEDGEMENT_SIZE, method.prefix, delivery_tag, bool(bit),
             FRAME_END,
         )  # fmt: skip
-    except StructError:
+    except (StructError, ValueError):  # that one for what is negative, on PyPy
         encode_once(method, delivery_tag, bit)  # says what is wrong
         raise
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from io import BytesIO
 from itertools import groupby
 from math import floor, isfinite
@@ -35,6 +35,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 
 from amqplib.client_0_8.exceptions import ProtocolError
+from amqplib.client_0_8.remembering import lru_cache
 from amqplib.client_0_8.spec import METHODS, SYNTAX_ERROR, Method
 
 # The modules of rare types are imported when there is a value of them: a program that has none
@@ -108,8 +109,8 @@ def encode_timestamp(value: Union[datetime, int]) -> bytes:
     if isinstance(value, datetime):
         try:
             value = floor(value.timestamp())
-        except (OverflowError, OSError) as error:
-            raise ValueError(f'{value} is out of range: {error}') from None
+        except (OverflowError, OSError, ValueError):
+            raise ValueError(f'{value} is out of range') from None
     return encode_longlong(value)
 
 

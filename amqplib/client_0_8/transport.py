@@ -55,10 +55,14 @@ RECEIVE_SIZE = 131072
 #: Other systems do not have it, or heed it for receiving only.
 _CAN_CHOOSE_TO_BLOCK = sys.platform == 'linux'
 _DONTWAIT: int = socket.MSG_DONTWAIT if _CAN_CHOOSE_TO_BLOCK else 0
+#: Whether memory is used where it is. PyPy has the calls for it, but copies all pieces each time
+#: that some are sent, and what was received octet by octet.
+_SAVES_COPIES = sys.implementation.name != 'pypy'
 #: The most pieces that one system call is given (a limit of the operating systems).
 _MOST_PIECES = 512
-#: TLS has no gathered write: smaller pieces than this are joined with those that follow.
-_TLS_PIECE = 16384
+#: Where there is no gathered write, as for TLS, smaller pieces than this are joined with those
+#: that follow.
+_LEAST_PIECE = 16384
 
 #: What a socket says for which the program has set a timeout; all other errors have a number.
 _TIMED_OUT = ('timed out',)
@@ -329,7 +333,8 @@ class _AbstractTransport:
 class TCPTransport(_AbstractTransport):
     """A transport over plain TCP."""
 
-    receives_into = hasattr(socket.socket, 'recvmsg_into')
+    receives_into = _SAVES_COPIES and hasattr(socket.socket, 'recvmsg_into')
+    _gathers = _SAVES_COPIES and hasattr(socket.socket, 'sendmsg')
     _blocks = _CAN_CHOOSE_TO_BLOCK
 
     def __init__(self, host: str, connect_timeout: Optional[float]) -> None:
@@ -395,7 +400,7 @@ class TCPTransport(_AbstractTransport):
 
     def _send_some(self, pieces: deque[memoryview]) -> int:
         sent: int
-        if hasattr(socket.socket, 'sendmsg'):
+        if self._gathers:
             sent = self._now(self.sock.sendmsg, islice(pieces, _MOST_PIECES), (), _DONTWAIT)
         else:
             sent = self._now(self.sock.send, _join_small(pieces), _DONTWAIT)
@@ -594,11 +599,11 @@ def _drop(pieces: deque[memoryview], count: int) -> None:
 
 def _join_small(pieces: deque[memoryview]) -> Octets:
     """Return the first piece, or the first small ones joined."""
-    if len(pieces) == 1 or len(pieces[0]) >= _TLS_PIECE:
+    if len(pieces) == 1 or len(pieces[0]) >= _LEAST_PIECE:
         return pieces[0]
     joined = b''
     for piece in pieces:
-        if len(joined) + len(piece) > 2 * _TLS_PIECE:
-            return joined + piece[: 2 * _TLS_PIECE - len(joined)]
+        if len(joined) + len(piece) > 2 * _LEAST_PIECE:
+            return joined + piece[: 2 * _LEAST_PIECE - len(joined)]
         joined += piece
     return joined

@@ -1,9 +1,9 @@
 """Deliveries the short way: the same methods as the general way finds, and the same errors."""
 
 import struct
-import tracemalloc
 from collections import deque
 
+import memory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -284,18 +284,16 @@ def test_a_delivery_does_not_overtake_what_is_on_the_queue():
     assert [method[1] for method in reader.queue] == [(60, 30), DELIVER.signature]
 
 
+@memory.is_measured
 def test_what_is_remembered_is_bounded():
     reader = MethodReader(Source([]))
     reader.source._read_buffer = FIRST
     reader.parse()
-    tracemalloc.start()
-    try:
+    with memory.traced() as traced_memory:
         for number in range(6000):
             reader.source._read_buffer = delivery(
                 routing_key='k' * (number % 200) + f'{number:08}', tag=f'{number:020}'
             )
             reader.parse()
             reader.queue.clear()
-        assert tracemalloc.get_traced_memory()[0] < 3_000_000
-    finally:
-        tracemalloc.stop()
+        assert traced_memory()[0] < 3_000_000

@@ -18,6 +18,7 @@ ORDER = [
     'log',
     'spec',
     'exceptions',
+    'remembering',
     'serialization',
     'basic_message',
     'deadline',

@@ -4,8 +4,8 @@ import random
 import struct
 import threading
 import time
-import tracemalloc
 
+import memory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -380,6 +380,7 @@ def test_end_of_a_frame_that_comes_late_spoils_nothing():
     assert methods[1][-1] == octets
 
 
+@memory.is_measured
 @pytest.mark.parametrize('into', [False, True])
 def test_memory_of_a_large_body_is_not_kept(into):
     source = Source([FIRST], receives_into=into)
@@ -388,14 +389,11 @@ def test_memory_of_a_large_body_is_not_kept(into):
     frames = content(1, DELIVER, bytes(8 * 1024 * 1024), size=131072)
     source.portions += split(b''.join(frames), 131072)
     del frames
-    tracemalloc.start()
-    try:
+    with memory.traced() as traced_memory:
         while source.portions:
             reader.receive(NEVER)
         reader.queue.clear()
-        assert tracemalloc.get_traced_memory()[0] < 1024 * 1024
-    finally:
-        tracemalloc.stop()
+        assert traced_memory()[0] < 1024 * 1024
 
 
 def test_bodies_that_were_read_stay_as_they_are():
@@ -410,20 +408,18 @@ def test_bodies_that_were_read_stay_as_they_are():
     assert bodies == [bytes([octet]) * 100_000 for octet in b'abc']
 
 
+@memory.is_measured
 def test_memory_for_a_large_body_is_taken_as_it_arrives():
     source = Source([FIRST], receives_into=True)
     reader = MethodReader(source)
     reader.body_limit = 1 << 31
     frame_header = struct.pack('>BHI', BODY, 1, 1 << 30)
     source.portions += [method(1, DELIVER) + header(1, 1 << 40) + frame_header]
-    tracemalloc.start()
-    try:
+    with memory.traced() as traced_memory:
         for arrived in range(20):
             reader.receive(NEVER)
             source.portions.append(bytes(50_000))
-            assert tracemalloc.get_traced_memory()[0] < 2 * 50_000 * arrived + 400_000
-    finally:
-        tracemalloc.stop()
+            assert traced_memory()[0] < 2 * 50_000 * arrived + 400_000
 
 
 # --- Reading: cost ---
@@ -471,6 +467,7 @@ def test_many_empty_body_frames_are_no_progress_and_keep_nothing():
     assert methods_in(*frames, body(1, b'x')) == [(1, DELIVER, b'', b'\0\0', b'x')]
 
 
+@memory.is_measured
 @pytest.mark.parametrize(
     'announcement',
     [
@@ -483,12 +480,9 @@ def test_many_empty_body_frames_are_no_progress_and_keep_nothing():
 def test_nothing_is_allocated_because_it_was_announced(announcement):
     reader = MethodReader(Source([FIRST, announcement]))
     reader.receive(NEVER)
-    tracemalloc.start()
-    try:
+    with memory.traced() as traced_memory:
         reader.receive(NEVER)
-        assert tracemalloc.get_traced_memory()[1] < 100_000
-    finally:
-        tracemalloc.stop()
+        assert traced_memory()[1] < 100_000
     assert len(reader.queue) == 1
 
 

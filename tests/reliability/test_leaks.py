@@ -5,9 +5,9 @@ import gc
 import socket
 import sys
 import threading
-import tracemalloc
 import weakref
 
+import memory
 import pytest
 from scripted.checks import open_descriptors
 from scripted_broker import HEADER, method
@@ -55,15 +55,12 @@ def as_before(times):
     forget_what_is_remembered()
     gc.collect()
     descriptors, threads = open_descriptors(), set(threading.enumerate())
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
+    with memory.traced() as traced_memory:
+        before = traced_memory()[0]
         yield
         forget_what_is_remembered()
         gc.collect()
-        grown = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
+        grown = traced_memory()[0] - before
     assert grown < BASE + times * NOISE, f'{grown} octets more'
     assert open_descriptors() <= descriptors
     assert set(threading.enumerate()) - threads - set(heartbeat_threads()) == set()
@@ -166,6 +163,7 @@ def test_opened_and_closed_channels_leave_nothing(dial):
     assert list(connection.channels) == [0]
 
 
+@memory.is_freed_at_once
 def test_opened_and_closed_channels_need_no_collector(dial):
     connection = dial()
     gc.collect()
@@ -275,6 +273,7 @@ def test_lost_connections_leave_nothing(address):
     repeat(50, lose, warm_up=5)
 
 
+@memory.is_freed_at_once
 @pytest.mark.parametrize('call', ['declare', 'wait', 'publish'])
 def test_lost_connections_need_no_collector(address, call):
     def use(channel):
@@ -326,10 +325,12 @@ def connect_without_a_collector(address, times):
         gc.enable()
 
 
+@memory.is_freed_at_once
 def test_closed_connections_need_no_collector(address):
     connect_without_a_collector(address, 150)
 
 
+@memory.is_freed_at_once
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_thousand_closed_connections_need_no_collector(address):

@@ -6,9 +6,9 @@ import os
 import sys
 import threading
 import time
-import tracemalloc
 from pathlib import Path
 
+import memory
 import pytest
 
 import amqplib
@@ -114,13 +114,10 @@ def lasting(least=0.0, most=5.0):
 @contextlib.contextmanager
 def taking_memory(most):
     """Check how many octets of memory the block takes at any one time."""
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
+    with memory.traced() as traced_memory:
+        before = traced_memory()[0]
         yield
-        taken = tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
+        taken = traced_memory()[1] - before
     assert taken < most, f'it took {taken} octets'
 
 

@@ -9,10 +9,10 @@ import gc
 import socket
 import sys
 import time
-import tracemalloc
 from collections import Counter
 from typing import ClassVar
 
+import memory
 import pytest
 from scripted_broker import VERSION_0_8, VERSION_0_9_1, delivery, method
 
@@ -354,20 +354,18 @@ def test_numbers_that_are_looked_at_for_new_channels(open_channel):
 # Memory
 
 
+@memory.is_measured
 def test_memory_of_idle_channels(open_channel):
     def open_all(peer):
         for number in range(2, COUNT + 2):
             peer.open_channel(number)
 
     connection = open_channel(open_all)[0].connection
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
+    with memory.traced() as traced_memory:
+        before, _ = traced_memory()
         for _ in range(COUNT):
             connection.channel()
         gc.collect()
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+        after, _ = traced_memory()
     connection.close()
     assert (after - before) / COUNT <= CHANNEL_OCTETS
