@@ -10,8 +10,6 @@ from pathlib import Path
 
 from scripted.checks import poll
 
-import amqplib.client_0_8 as amqp
-
 #: Seconds after which something that should happen is taken not to happen.
 PATIENCE = 20.0
 #: Seconds that something which happens at once may take on a busy machine.
@@ -70,7 +68,7 @@ def drain(channel, until):
         channel.wait(timeout=max(0.0, deadline - time.monotonic()))
 
 
-def publish_until_refused(channel, queue, size=6):
+def publish_until_refused(amqp, channel, queue, size=6):
     """Publish numbered messages until that raises; return how many went out, and the error."""
     accepted = 0
     try:
