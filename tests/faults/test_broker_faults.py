@@ -15,6 +15,7 @@ from fault_tools import (
     poll,
     suspended,
 )
+from packages import only_0_8
 from scripted.checks import check_repeated, lasting
 
 #: With which a program waits when nothing at all should come.
@@ -132,6 +133,7 @@ def test_close_of_a_connection_to_a_frozen_broker_ends_by_its_timeout(amqp, node
     connection.close()
 
 
+@only_0_8  # the heartbeat thread, for which this takes seconds, is the same
 def test_frozen_broker_is_noticed_by_heartbeats_in_a_wait(amqp, node, connect):
     connection = connect(node.address, heartbeat=1)
     channel = connection.channel()
