@@ -126,6 +126,11 @@ def small_send_buffer(connection):
     connection.transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
 
 
+def write_down(node):
+    """Have what was declared on disk: RabbitMQ with Mnesia writes it some time after its answer."""
+    node.rabbitmqctl('eval', 'catch mnesia:sync_log().')
+
+
 @contextlib.contextmanager
 def suspended(node):
     """Freeze a node for the duration of the block."""

@@ -14,6 +14,7 @@ from fault_tools import (
     outcome,
     poll,
     suspended,
+    write_down,
 )
 from packages import only_0_8
 from scripted.checks import check_repeated, lasting
@@ -191,6 +192,7 @@ def test_crash_ends_every_call_and_keeps_what_was_committed(amqp, node, connect,
     keeper = connect(node.address).channel()
     queue = durable_queue(keeper, persistent(amqp, 'taken'), persistent(amqp, 'waiting'))
     assert keeper.basic_get(queue).body == 'taken'  # and not acknowledged
+    write_down(node)
     node.kill()
     errors = busy()
     assert {name: type(error) for name, error in errors.items()} == dict.fromkeys(
