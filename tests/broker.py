@@ -40,6 +40,7 @@ IMAGE = 'rabbitmq:3.13'  # the last series that speaks AMQP 0-8
 LOOPBACK = '127.0.0.1'
 GIVEN_SECONDS = 10  # until a broker that should be there answers
 START_SECONDS = 90  # until a broker that was just started answers
+START_TRIES = 3  # of a node whose port others take meanwhile
 STOP_SECONDS = 20  # from SIGTERM to SIGKILL
 
 FOUR_WAYS = """\
@@ -52,6 +53,10 @@ no RabbitMQ broker is at hand. Any one of these provides it:
 
 class BrokerError(RuntimeError):
     """A broker cannot be had, started or controlled; the text says why."""
+
+
+class PortTakenError(BrokerError):
+    """Somebody listens on a port that was free a moment ago."""
 
 
 def say(text):
@@ -119,7 +124,11 @@ class Broker:
         self.port = port
 
     def __enter__(self):
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *exc_info):
@@ -252,7 +261,7 @@ class PrivateNode(Node):
 
     def __init__(self, config_lines=(), tls=None, plugins=()):
         self._epmd_port = free_port()
-        self._dist_port = free_port()
+        self._dist_port = None  # one for each start: only epmd has to know it
         self._epmd = None
         self._server = None
         super().__init__(config_lines, tls, plugins)
@@ -262,18 +271,33 @@ class PrivateNode(Node):
         return self._server.pid if self._server else None
 
     def start(self):
-        if self._server is None:
-            self._start_epmd()
-            with open(self._log, 'ab') as log:
-                command = [program('rabbitmq-server'), '-noinput']
-                self._server = self._spawn('server', command, log)
-        super().start()
+        for tries_left in reversed(range(START_TRIES)):
+            if self._server is None:
+                self._start_server()
+            try:
+                super().start()
+                return
+            except PortTakenError:
+                self.kill()
+                if not tries_left:
+                    raise
+
+    def _start_server(self):
+        self._dist_port = free_port()
+        self._start_epmd()
+        with open(self._log, 'ab') as log:
+            self._log_begin = log.tell()
+            command = [program('rabbitmq-server'), '-noinput']
+            self._server = self._spawn('server', command, log)
 
     def check_running(self):
         if self._server.poll() is not None:
-            raise BrokerError(
+            log = self._log.read_bytes()[self._log_begin :].decode(errors='replace')
+            end = '\n'.join(log.splitlines()[-100:])
+            kind = PortTakenError if 'dist_port_already_used' in log else BrokerError
+            raise kind(
                 f'rabbitmq-server ended with status {self._server.returncode}; '
-                f'the end of its log:\n{self._log_end()}'
+                f'the end of its log:\n{end}'
             )
 
     def stop(self):
@@ -308,9 +332,6 @@ class PrivateNode(Node):
     @property
     def _log(self):
         return self.folder / 'log'
-
-    def _log_end(self):
-        return '\n'.join(self._log.read_text(errors='replace').splitlines()[-100:])
 
     def _listen(self, port, usual_port):
         return f'{LOOPBACK}:{port}'

@@ -7,8 +7,7 @@ import time
 
 import broker as brokers
 import pytest
-
-import amqplib.client_0_8 as amqp
+from packages import CLIENT_0_8, PACKAGES
 
 LIVE = {'broker', 'new_node'}
 
@@ -50,10 +49,26 @@ def _left_out_where_0_8_is_refused(request):
     parameters = {} if callspec is None else callspec.params
     if 'broker' in parameters:
         return  # something of the test's own has that name
-    if parameters.get('amqp', amqp) is amqp and not request.node.get_closest_marker(ANY_VERSION):
+    client = parameters.get('amqp', CLIENT_0_8)
+    if client is CLIENT_0_8 and not request.node.get_closest_marker(ANY_VERSION):
         refusal = request.getfixturevalue('broker').refusal
         if refusal:
             pytest.skip(f'needs AMQP 0-8: {refusal}')
+
+
+@pytest.fixture(params=PACKAGES)
+def amqp(request):
+    """The client package.
+
+    A test that takes the client from here, and nowhere else, runs once for each package.
+    """
+    return request.param
+
+
+@pytest.fixture
+def by_version(amqp):
+    """A function (of_0_8, of_0_9_1) that returns what is expected of the package under test."""
+    return lambda of_0_8, of_0_9_1: of_0_8 if amqp is CLIENT_0_8 else of_0_9_1
 
 
 @pytest.fixture
@@ -85,7 +100,7 @@ def new_node():
 @pytest.fixture
 def connection(address):
     """An open connection, closed after the test unless the test did."""
-    conn = amqp.Connection(host=address, userid='guest', password='guest')
+    conn = CLIENT_0_8.Connection(host=address, userid='guest', password='guest')
     yield conn
     if conn.transport is not None:
         conn.close()

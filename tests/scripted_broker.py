@@ -31,6 +31,8 @@ import threading
 import time
 from types import SimpleNamespace
 
+from packages import CLIENT_0_8, CLIENT_0_9_1
+
 from amqplib.client_0_8.spec import METHODS
 from amqplib.client_0_9_1 import spec as spec_0_9_1
 
@@ -56,6 +58,12 @@ class Version:
 
 VERSION_0_8 = Version(HEADER, 8, 0, METHODS)
 VERSION_0_9_1 = Version(b'AMQP\x00\x00\x09\x01', 0, 9, spec_0_9_1.METHODS)
+
+
+def version_of(amqp):
+    """Return the `Version` that a client package speaks."""
+    return {CLIENT_0_8: VERSION_0_8, CLIENT_0_9_1: VERSION_0_9_1}[amqp]
+
 
 #: Seconds that a script may take altogether.
 SCRIPT_SECONDS = 20
@@ -312,6 +320,10 @@ class Peer:
     def open_channel(self, channel=1):
         """Read channel.open and confirm it."""
         self.expect_method(channel, 'channel.open')
+        self.confirm_channel(channel)
+
+    def confirm_channel(self, channel):
+        """Say that a channel is open."""
         fields = self.version.methods['channel.open_ok'].fields
         self.send_method(channel, 'channel.open_ok', *['' for _ in fields])
 
@@ -519,6 +531,7 @@ def split_frames(octets):
     return frames, octets
 
 
-def methods_in(octets):
+def methods_in(octets, version=VERSION_0_8):
     """Return the methods of the whole frames in octets, as `read_method` does."""
-    return [found for found in map(read_method, split_frames(octets)[0]) if found]
+    found = (read_method(arrived, version) for arrived in split_frames(octets)[0])
+    return [method for method in found if method]

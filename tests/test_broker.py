@@ -190,6 +190,19 @@ def test_node_can_be_frozen_killed_and_started_again(new_node):
     assert not node.folder.exists()
 
 
+def test_node_whose_port_was_taken_meanwhile_takes_another(monkeypatch):
+    if brokers.node_class() is not brokers.PrivateNode:
+        pytest.skip('a container has its ports for itself')
+    node = brokers.new_node()
+    with socket.create_server((brokers.LOOPBACK, brokers.free_port())) as other:
+        expected = brokers.free_port()
+        given = [expected, other.getsockname()[1]]
+        monkeypatch.setattr(brokers, 'free_port', given.pop)
+        with node:
+            brokers.handshake(node.address)
+            assert node._dist_port == expected
+
+
 def test_node_that_cannot_start_shows_its_log(new_node):
     with pytest.raises(brokers.BrokerError, match='no_such_setting'):
         new_node(['no_such_setting = 1'])

@@ -6,8 +6,6 @@ import broker as brokers
 import pytest
 from fault_proxy import FaultProxy
 
-import amqplib.client_0_8 as amqp
-
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(no_leaks):
@@ -22,19 +20,19 @@ def proxy(address, _nothing_left_behind):
 
 
 @pytest.fixture
-def connect(_nothing_left_behind):
+def connect(amqp, _nothing_left_behind):
     """A function (address, **arguments) that connects; what is open after the test is closed."""
     with contextlib.ExitStack() as stack:
 
         def open_connection(address, cls=amqp.Connection, **arguments):
             connection = cls(host=address, **arguments)
-            stack.callback(drop, connection)
+            stack.callback(drop, amqp, connection)
             return connection
 
         yield open_connection
 
 
-def drop(connection):
+def drop(amqp, connection):
     """Close a connection that may be in any state."""
     with contextlib.suppress(amqp.AMQPException):
         connection.close(timeout=1)

@@ -110,6 +110,13 @@ class FaultProxy:
         self._change(direction, record=record)
         return record
 
+    def passed(self, direction):
+        """Return how many octets its link, which is the only one, has passed."""
+        counts = []
+        self._do(lambda: counts.extend(link.passed(direction) for link in self.links))
+        (count,) = counts
+        return count
+
     # The thread
 
     def _change(self, direction, **rules):

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from scripted.checks import poll
 
-import amqplib.client_0_8 as amqp
-
 #: Seconds after which something that should happen is taken not to happen.
 PATIENCE = 20.0
 #: Seconds that something which happens at once may take on a busy machine.
@@ -70,7 +68,7 @@ def drain(channel, until):
         channel.wait(timeout=max(0.0, deadline - time.monotonic()))
 
 
-def publish_until_refused(channel, queue, size=6):
+def publish_until_refused(amqp, channel, queue, size=6):
     """Publish numbered messages until that raises; return how many went out, and the error."""
     accepted = 0
     try:
@@ -126,6 +124,11 @@ def get_messages(channel, queue):
 def small_send_buffer(connection):
     """Let the system keep little of what the client sends."""
     connection.transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+
+
+def write_down(node):
+    """Have what was declared on disk: RabbitMQ with Mnesia writes it some time after its answer."""
+    node.rabbitmqctl('eval', 'catch mnesia:sync_log().')
 
 
 @contextlib.contextmanager

@@ -7,9 +7,7 @@ import pytest
 from fault_proxy import DOWN
 from fault_tools import PATIENCE, new_name, poll, publish_until_refused
 from scripted.checks import check_repeated, lasting
-from scripted_broker import methods_in
-
-import amqplib.client_0_8 as amqp
+from scripted_broker import methods_in, version_of
 
 #: Seconds, in the best of some tries: a busy machine may hold one of them up. That it is so in
 #: every case is tested with a clock that the test sets, in scripted/test_closing.py.
@@ -19,33 +17,34 @@ TRIES = 5
 AT_MOST = 1.0
 
 
-def missing_exchange(channel):
+def missing_exchange(amqp, channel):
     """Have the channel closed, some time after this returns."""
     channel.basic_publish(amqp.Message('x'), exchange=new_name())
 
 
-def immediate(channel):
+def immediate(amqp, channel):
     """Have the connection closed, some time after this returns."""
     channel.basic_publish(amqp.Message('x'), routing_key='nowhere', immediate=True)
 
 
+#: What is closed -> what closes it, and the name of the error.
 CLOSES = {
-    'channel': (missing_exchange, amqp.NotFound),
-    'connection': (immediate, amqp.AMQPConnectionException),
+    'channel': (missing_exchange, 'NotFound'),
+    'connection': (immediate, 'AMQPConnectionException'),
 }
 
 
-def closed_at(record, closed):
+def closed_at(amqp, record, closed):
     """Return the moment at which the close passed the proxy."""
     octets = b''
     for moment, part in record:
         octets += part
-        if any(found.name == f'{closed}.close' for found in methods_in(octets)):
+        if any(found.name == f'{closed}.close' for found in methods_in(octets, version_of(amqp))):
             return moment
     raise AssertionError(f'no close in {octets}')
 
 
-def publish_until_closed(channel, pause):
+def publish_until_closed(amqp, channel, pause):
     """Publish until that raises; return the moments of those that did not, and of the error."""
     moments = []
     deadline = time.monotonic() + PATIENCE
@@ -62,25 +61,25 @@ def publish_until_closed(channel, pause):
 @pytest.mark.parametrize('pause', [0, 0.001, 0.02])
 @pytest.mark.parametrize('closed', CLOSES)
 def test_publisher_learns_of_a_close_soon_after_its_arrival(
-    proxy, connect, closed, pause, record_property
+    amqp, proxy, connect, closed, pause, record_property
 ):
     seconds = []
     while len(seconds) < TRIES and min(seconds, default=AT_MOST) >= LEARNS_WITHIN:
-        seconds.append(seconds_until_known(proxy, connect(proxy.address), closed, pause))
+        seconds.append(seconds_until_known(amqp, proxy, connect(proxy.address), closed, pause))
     record_property('seconds until it knew', seconds)
     assert max(seconds) < AT_MOST
     assert min(seconds) < LEARNS_WITHIN
 
 
-def seconds_until_known(proxy, connection, closed, pause):
+def seconds_until_known(amqp, proxy, connection, closed, pause):
     """Return how long after a close one who only publishes is told of it."""
-    close, kind = CLOSES[closed]
+    close, name = CLOSES[closed]
     channel = connection.channel()
     record = proxy.record(DOWN)
-    close(channel)
-    published, learned, error = publish_until_closed(channel, pause)
-    assert type(error) is kind
-    arrived = closed_at(record, closed)
+    close(amqp, channel)
+    published, learned, error = publish_until_closed(amqp, channel, pause)
+    assert type(error) is getattr(amqp, name)
+    arrived = closed_at(amqp, record, closed)
     in_vain = sum(moment > arrived for moment in published)
     print(f'{closed}: after {learned - arrived:.4f} s and {in_vain} publishes')
     # From then on each publish says so, and if it is the channel, other channels go on.
@@ -94,24 +93,24 @@ def seconds_until_known(proxy, connection, closed, pause):
 
 
 @pytest.mark.parametrize('closed', CLOSES)
-def test_first_publish_after_a_pause_says_that_it_is_closed(proxy, connect, closed):
+def test_first_publish_after_a_pause_says_that_it_is_closed(amqp, proxy, connect, closed):
     """A program that publishes now and then loses no message to a close that has arrived."""
-    close, kind = CLOSES[closed]
+    close, name = CLOSES[closed]
     connection = connect(proxy.address)
     channel = connection.channel()
-    close(channel)
+    close(amqp, channel)
     arrived, _, _ = select.select([connection.transport.sock], [], [], PATIENCE)
     assert arrived
     time.sleep(0.1)
-    with pytest.raises(kind):
+    with pytest.raises(getattr(amqp, name)):
         channel.basic_publish(amqp.Message(b'x'), routing_key='nowhere')
 
 
-def test_publisher_on_another_channel_is_not_disturbed_by_a_close(proxy, connect):
+def test_publisher_on_another_channel_is_not_disturbed_by_a_close(amqp, proxy, connect):
     connection = connect(proxy.address)
     failing, publishing = connection.channel(), connection.channel()
     queue = publishing.queue_declare(exclusive=True)[0]
-    missing_exchange(failing)
+    missing_exchange(amqp, failing)
     for number in range(100):
         publishing.basic_publish(amqp.Message(str(number)), routing_key=queue)
         time.sleep(0.001)
@@ -120,11 +119,11 @@ def test_publisher_on_another_channel_is_not_disturbed_by_a_close(proxy, connect
         failing.basic_publish(amqp.Message(b'x'), routing_key=queue)
 
 
-def test_close_of_a_large_publish_in_progress_is_raised_by_it(proxy, connect):
+def test_close_of_a_large_publish_in_progress_is_raised_by_it(amqp, proxy, connect):
     """The broker says why before it hangs up, and drops what it is still sent."""
     connection = connect(proxy.address)
     channel = connection.channel()
-    immediate(channel)
+    immediate(amqp, channel)
     with lasting(most=PATIENCE):
-        _, error = publish_until_refused(channel, 'nowhere', 1 << 20)
+        _, error = publish_until_refused(amqp, channel, 'nowhere', 1 << 20)
     assert error.amqp_reply_code == 540

@@ -17,8 +17,6 @@ from fault_tools import (
 )
 from scripted.checks import check_repeated, lasting
 
-import amqplib.client_0_8 as amqp
-
 LARGE = 1 << 20
 
 
@@ -34,7 +32,7 @@ def alarm(node):
         yield set_alarm
 
 
-def test_all_calls_during_an_alarm_end_in_time(node, connect, alarm):
+def test_all_calls_during_an_alarm_end_in_time(amqp, node, connect, alarm):
     def blocked(**arguments):
         """Return a connection that the broker does not read from any more, and a channel."""
         connection = connect(node.address, **arguments)
@@ -58,7 +56,7 @@ def test_all_calls_during_an_alarm_end_in_time(node, connect, alarm):
 
     connection, channel = blocked(write_timeout=0.3)
     with lasting(0.3, PATIENCE):
-        _, error = publish_until_refused(channel, 'nowhere', LARGE)
+        _, error = publish_until_refused(amqp, channel, 'nowhere', LARGE)
     assert type(error) is amqp.WriteTimeout
     assert 'unknown' in error.amqp_reply_text
     check_repeated(error, connection.channel)
@@ -69,7 +67,9 @@ def test_all_calls_during_an_alarm_end_in_time(node, connect, alarm):
     assert channel.basic_get(queue) is None
 
 
-def test_publish_that_was_refused_does_not_arrive_and_what_was_accepted_does(node, connect, alarm):
+def test_publish_that_was_refused_does_not_arrive_and_what_was_accepted_does(
+    amqp, node, connect, alarm
+):
     connection = connect(node.address, write_timeout=0.3)
     channel = connection.channel()
     queue = channel.queue_declare(exclusive=True)[0]
@@ -87,14 +87,14 @@ def test_publish_that_was_refused_does_not_arrive_and_what_was_accepted_does(nod
     assert get_all(channel, queue) == [*bodies, 'after']
 
 
-def test_publish_that_was_cut_never_arrives_in_part(node, connect, alarm):
+def test_publish_that_was_cut_never_arrives_in_part(amqp, node, connect, alarm):
     keeper = connect(node.address).channel()
     queue = new_name()
     keeper.queue_declare(queue, auto_delete=False)
     connection = connect(node.address, write_timeout=0.3)
     channel = connection.channel()
     clear = alarm()
-    accepted, error = publish_until_refused(channel, queue, LARGE)
+    accepted, error = publish_until_refused(amqp, channel, queue, LARGE)
     assert type(error) is amqp.WriteTimeout
     clear()
     bodies = get_all(keeper, queue)
@@ -105,7 +105,9 @@ def test_publish_that_was_cut_never_arrives_in_part(node, connect, alarm):
     keeper.queue_delete(queue)
 
 
-def test_heartbeats_keep_a_blocked_connection_alive_until_the_alarm_is_over(node, connect, alarm):
+def test_heartbeats_keep_a_blocked_connection_alive_until_the_alarm_is_over(
+    amqp, node, connect, alarm
+):
     """Also while the line is full to the brim, where no heartbeat can be sent."""
     connection = connect(node.address, heartbeat=1)
     channel = connection.channel()
@@ -133,7 +135,7 @@ def test_heartbeats_keep_a_blocked_connection_alive_until_the_alarm_is_over(node
 
 
 def test_exclusive_queue_of_a_connection_lost_in_an_alarm_is_locked_until_it_is_over(
-    node, connect, alarm
+    amqp, node, connect, alarm
 ):
     lost = connect(node.address)
     channel = lost.channel()
@@ -148,10 +150,10 @@ def test_exclusive_queue_of_a_connection_lost_in_an_alarm_is_locked_until_it_is_
         connection.channel().queue_declare(queue, exclusive=True)
     assert caught.value.amqp_reply_code == 405
     clear()
-    poll(lambda: can_declare(connection, queue), 'the end of the lost connection')
+    poll(lambda: can_declare(amqp, connection, queue), 'the end of the lost connection')
 
 
-def can_declare(connection, queue):
+def can_declare(amqp, connection, queue):
     try:
         connection.channel().queue_declare(queue, exclusive=True)
     except amqp.ResourceLocked:

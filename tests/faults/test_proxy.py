@@ -23,10 +23,12 @@ from fault_tools import (
     send_rest,
     small_send_buffer,
 )
+from packages import only_0_8
 from scripted.checks import check_repeated, lasting
-from scripted_broker import content, method, split_frames
+from scripted_broker import content, method, split_frames, version_of
 
-import amqplib.client_0_8 as amqp
+#: For tests of the heartbeat thread, which knows nothing of versions, where they take seconds.
+said_by_one = only_0_8
 
 FRAME_MAX = 4096
 
@@ -38,29 +40,36 @@ BODIES = [
 ]
 
 
-class SmallFrames(amqp.Connection):
-    """Agrees with the broker on small frames, so that small messages have several."""
+def small_frames(amqp):
+    """Return a class of connections that have small frames, so that small messages have several."""
 
-    def _x_tune_ok(self, channel_max, frame_max, heartbeat):
-        self.frame_max = self.method_writer.frame_max = self.method_reader.body_limit = FRAME_MAX
-        super()._x_tune_ok(channel_max, FRAME_MAX, heartbeat)
+    class SmallFrames(amqp.Connection):
+        def _x_tune_ok(self, channel_max, frame_max, heartbeat):
+            self.frame_max = self.method_writer.frame_max = FRAME_MAX
+            self.method_reader.body_limit = FRAME_MAX
+            super()._x_tune_ok(channel_max, FRAME_MAX, heartbeat)
+
+    return SmallFrames
 
 
 class Conversation:
     """A bit of everything that programs do with a broker, the same octets each time."""
 
-    def __init__(self):
+    def __init__(self, amqp):
+        self.amqp = amqp
         self.connection = None
         self.channel = None
 
     def run(self, address):
         """Hold it; return what came of each step."""
         queue = new_name()
-        self.connection = SmallFrames(host=address)
+        self.connection = small_frames(self.amqp)(host=address)
         self.channel = channel = self.connection.channel()
         results = [channel.queue_declare(queue, exclusive=True, auto_delete=False)[1:]]
         for number, body in enumerate(BODIES):
-            message = amqp.Message(body, message_id=str(number), application_headers={'n': number})
+            message = self.amqp.Message(
+                body, message_id=str(number), application_headers={'n': number}
+            )
             channel.basic_publish(message, routing_key=queue)
         results.append(facts(channel.basic_get(queue, no_ack=True)))
         received = []
@@ -87,9 +96,9 @@ def facts(message):
 
 
 @pytest.fixture
-def undisturbed(address):
+def undisturbed(amqp, address):
     """What comes of the conversation when nothing is wrong."""
-    return Conversation().run(address)
+    return Conversation(amqp).run(address)
 
 
 # --- Broken up ----------------------------------------------------------------------------------
@@ -97,11 +106,13 @@ def undisturbed(address):
 
 @pytest.mark.parametrize('size', [1, 2, 3, 7, 64])
 @pytest.mark.parametrize('directions', [[UP], [DOWN], [UP, DOWN]], ids='+'.join)
-def test_conversation_in_pieces_gives_the_same_results_soon(proxy, undisturbed, directions, size):
+def test_conversation_in_pieces_gives_the_same_results_soon(
+    amqp, proxy, undisturbed, directions, size
+):
     for direction in directions:
         proxy.fragment(direction, size)
     with lasting(most=PATIENCE):
-        assert Conversation().run(proxy.address) == undisturbed
+        assert Conversation(amqp).run(proxy.address) == undisturbed
 
 
 def test_call_over_a_slow_line_returns_with_the_last_octet_of_its_reply(proxy, connect):
@@ -116,8 +127,8 @@ def test_call_over_a_slow_line_returns_with_the_last_octet_of_its_reply(proxy, c
     poll(lambda: b''.join(octets for _, octets in record) == expected, 'five replies, no more')
 
 
-def test_wait_that_ends_in_the_middle_of_a_frame_loses_none_of_it(proxy, connect):
-    channel = connect(proxy.address, SmallFrames).channel()
+def test_wait_that_ends_in_the_middle_of_a_frame_loses_none_of_it(amqp, proxy, connect):
+    channel = connect(proxy.address, small_frames(amqp)).channel()
     queue = channel.queue_declare(exclusive=True)[0]
     received = []
     channel.basic_consume(queue, callback=received.append, no_ack=True)
@@ -137,9 +148,9 @@ def test_wait_that_ends_in_the_middle_of_a_frame_loses_none_of_it(proxy, connect
     assert channel.queue_declare(queue, passive=True)[1] == 0
 
 
-def test_publishing_faster_than_the_line_sends_whole_frames(proxy, connect):
+def test_publishing_faster_than_the_line_sends_whole_frames(amqp, proxy, connect):
     proxy.limit_buffers(4096)
-    connection = connect(proxy.address, SmallFrames)
+    connection = connect(proxy.address, small_frames(amqp))
     small_send_buffer(connection)
     channel = connection.channel()
     queue = channel.queue_declare(exclusive=True)[0]
@@ -166,13 +177,14 @@ def publishing(queue, body, channel=1):
 class Places:
     """Where the conversation's octets can be cut, by direction; see `places`."""
 
-    def __init__(self, address):
+    def __init__(self, amqp, address):
+        self.amqp = amqp
         with FaultProxy(address) as proxy:
             records = {direction: proxy.record(direction) for direction in (UP, DOWN)}
-            Conversation().run(proxy.address)
+            Conversation(amqp).run(proxy.address)
         octets = {name: b''.join(part for _, part in record) for name, record in records.items()}
         self.length = {name: len(whole) for name, whole in octets.items()}
-        header = len(b'AMQP\x01\x01\x08\x00')
+        header = len(version_of(amqp).header)
         self.frame_ends = {
             UP: [header, *ends(octets[UP][header:], header)],
             DOWN: list(ends(octets[DOWN], 0)),
@@ -201,10 +213,10 @@ class Places:
         """Return the classes of the errors of which the conversation ends by one."""
         if direction == DOWN and place == self.frame_ends[DOWN][0]:
             # If it sees this end before it logs in, no login was refused.
-            return {amqp.LoginRefused, amqp.ConnectionLost}
+            return {self.amqp.LoginRefused, self.amqp.ConnectionLost}
         if place in self.login[direction]:
-            return {amqp.LoginRefused}
-        return {amqp.ConnectionLost}
+            return {self.amqp.LoginRefused}
+        return {self.amqp.ConnectionLost}
 
 
 def ends(octets, offset):
@@ -220,31 +232,31 @@ places_at = functools.lru_cache(Places)
 
 
 @pytest.fixture
-def places(address):
+def places(amqp, address):
     """The `Places` of the broker of the run."""
-    return places_at(address)
+    return places_at(amqp, address)
 
 
 @pytest.mark.parametrize('direction', [UP, DOWN])
 @pytest.mark.parametrize('how', ['cut_after', 'reset_after'])
-def test_conversation_cut_anywhere_ends_in_one_error(proxy, places, direction, how):
+def test_conversation_cut_anywhere_ends_in_one_error(amqp, proxy, places, direction, how):
     for place in places.some(direction):
-        check_cut(proxy, places, direction, how, place)
+        check_cut(amqp, proxy, places, direction, how, place)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize('direction', [UP, DOWN])
 @pytest.mark.parametrize('how', ['cut_after', 'reset_after'])
-def test_conversation_cut_at_most_octets_ends_in_one_error(proxy, places, direction, how):
+def test_conversation_cut_at_most_octets_ends_in_one_error(amqp, proxy, places, direction, how):
     for place in places.most(direction):
-        check_cut(proxy, places, direction, how, place)
+        check_cut(amqp, proxy, places, direction, how, place)
 
 
-def check_cut(proxy, places, direction, how, place):
+def check_cut(amqp, proxy, places, direction, how, place):
     """Hold the conversation until it is cut; check the error, and that it stays the error."""
     getattr(proxy, how)(direction, place)
-    conversation = Conversation()
+    conversation = Conversation(amqp)
     with lasting(most=5), pytest.raises(amqp.AMQPException) as caught:
         conversation.run(proxy.address)
     error = caught.value
@@ -256,7 +268,7 @@ def check_cut(proxy, places, direction, how, place):
     assert connection.transport is None
     check_repeated(error, connection.channel)
     check_repeated(error, lambda: connection.wait(timeout=1))
-    if channel is not None and not closed_by_itself(channel):
+    if channel is not None and not closed_by_itself(amqp, channel):
         check_repeated(error, lambda: channel.queue_declare('q'))
         check_repeated(error, lambda: channel.basic_publish(amqp.Message('x'), routing_key='q'))
         check_repeated(error, lambda: channel.basic_ack(1))
@@ -265,13 +277,13 @@ def check_cut(proxy, places, direction, how, place):
     connection.close()
 
 
-def closed_by_itself(channel):
+def closed_by_itself(amqp, channel):
     with pytest.raises(amqp.AMQPException) as caught:
         channel.basic_qos(0, 1, False)
     return type(caught.value) is amqp.AMQPChannelException
 
 
-def test_reset_between_two_publishes_is_raised_by_the_second(proxy, connect):
+def test_reset_between_two_publishes_is_raised_by_the_second(amqp, proxy, connect):
     connection = connect(proxy.address)
     channel = connection.channel()
     channel.basic_publish(amqp.Message(b'before'), routing_key='nowhere')
@@ -282,53 +294,53 @@ def test_reset_between_two_publishes_is_raised_by_the_second(proxy, connect):
     check_repeated(caught.value, connection.channel)
 
 
-def test_cut_between_two_publishes_is_raised_soon(proxy, connect):
+def test_cut_between_two_publishes_is_raised_soon(amqp, proxy, connect):
     channel = connect(proxy.address).channel()
     channel.basic_publish(amqp.Message(b'before'), routing_key='nowhere')
     proxy.cut()
     with lasting(most=SOON), pytest.raises(amqp.ConnectionLost):
-        publish_for_ever(channel)
+        publish_for_ever(amqp, channel)
 
 
 # --- Ended while a call is in progress ----------------------------------------------------------
 
 
-def publish_huge(connection, channel):
+def publish_huge(amqp, channel):
     channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='nowhere')
 
 
-def publish_for_ever(channel):
+def publish_for_ever(amqp, channel):
     while True:
         channel.basic_publish(amqp.Message(bytes(1000)), routing_key='nowhere')
 
 
-def acknowledge_for_ever(connection, channel):
+def acknowledge_for_ever(channel):
     while True:
         channel.basic_ack(0, multiple=True)
 
 
 CALLS = {
-    'publish': publish_huge,
-    'publish again and again': lambda connection, channel: publish_for_ever(channel),
-    'acknowledge': acknowledge_for_ever,
-    'wait': lambda connection, channel: channel.wait(),
-    'wait of the connection': lambda connection, channel: connection.wait(),
-    'declare': lambda connection, channel: channel.queue_declare(exclusive=True),
-    'open a channel': lambda connection, channel: connection.channel(),
-    'close the channel': lambda connection, channel: channel.close(timeout=None),
-    'close': lambda connection, channel: connection.close(timeout=None),
+    'publish': lambda amqp, connection, channel: publish_huge(amqp, channel),
+    'publish again and again': lambda amqp, connection, channel: publish_for_ever(amqp, channel),
+    'acknowledge': lambda amqp, connection, channel: acknowledge_for_ever(channel),
+    'wait': lambda amqp, connection, channel: channel.wait(),
+    'wait of the connection': lambda amqp, connection, channel: connection.wait(),
+    'declare': lambda amqp, connection, channel: channel.queue_declare(exclusive=True),
+    'open a channel': lambda amqp, connection, channel: connection.channel(),
+    'close the channel': lambda amqp, connection, channel: channel.close(timeout=None),
+    'close': lambda amqp, connection, channel: connection.close(timeout=None),
 }
 
 
 @pytest.mark.parametrize('call', CALLS)
 @pytest.mark.parametrize('how', ['cut', 'reset'])
-def test_end_of_the_connection_ends_the_call_at_once(proxy, connect, call, how):
+def test_end_of_the_connection_ends_the_call_at_once(amqp, proxy, connect, call, how):
     proxy.limit_buffers(4096)
     connection = connect(proxy.address)
     small_send_buffer(connection)
     channel = connection.channel()
     proxy.stall(UP, DOWN)
-    calling = in_thread(CALLS[call], connection, channel)
+    calling = in_thread(CALLS[call], amqp, connection, channel)
     await_blocked(calling)
     getattr(proxy, how)()
     with lasting(most=SOON):
@@ -338,7 +350,7 @@ def test_end_of_the_connection_ends_the_call_at_once(proxy, connect, call, how):
     check_repeated(error, lambda: channel.basic_qos(0, 1, False))
 
 
-def test_reset_ends_the_calls_of_all_threads_at_once(proxy, connect):
+def test_reset_ends_the_calls_of_all_threads_at_once(amqp, proxy, connect):
     proxy.limit_buffers(4096)
     connection = connect(proxy.address)
     small_send_buffer(connection)
@@ -349,11 +361,11 @@ def test_reset_ends_the_calls_of_all_threads_at_once(proxy, connect):
         in_thread(channels[1].wait),
         in_thread(channels[2].queue_declare),
         in_thread(channels[3].queue_declare),
-        in_thread(publish_huge, connection, channels[4]),
+        in_thread(publish_huge, amqp, channels[4]),
     ]
     await_blocked(callings[-1])
     # This one waits until the other has sent its message.
-    callings.append(in_thread(publish_huge, connection, channels[5]))
+    callings.append(in_thread(publish_huge, amqp, channels[5]))
     proxy.reset()
     with lasting(most=SOON):
         errors = [outcome(calling) for calling in callings]
@@ -364,7 +376,7 @@ def test_reset_ends_the_calls_of_all_threads_at_once(proxy, connect):
 # --- Stalled ------------------------------------------------------------------------------------
 
 
-def test_calls_over_a_stalled_line_end_by_their_deadlines(proxy, connect):
+def test_calls_over_a_stalled_line_end_by_their_deadlines(amqp, proxy, connect):
     connection = connect(proxy.address, rpc_timeout=0.3)
     one, two, three = (connection.channel() for _ in range(3))
     proxy.stall(UP, DOWN)
@@ -398,7 +410,7 @@ def reset_at_the_end(proxy, connect):
 
 
 @pytest.mark.parametrize('call', DEADLINES)
-def test_deadline_holds_for_sending_too(proxy, connect, reset_at_the_end, call):
+def test_deadline_holds_for_sending_too(amqp, proxy, connect, reset_at_the_end, call):
     """Where the line is full, and sending itself has no limit."""
     connection = connect(proxy.address, rpc_timeout=0.3)
     channel = connection.channel()
@@ -411,11 +423,11 @@ def test_deadline_holds_for_sending_too(proxy, connect, reset_at_the_end, call):
 
 
 @pytest.mark.parametrize('call', DEADLINES)
-def test_deadline_holds_while_another_thread_sends(proxy, connect, reset_at_the_end, call):
+def test_deadline_holds_while_another_thread_sends(amqp, proxy, connect, reset_at_the_end, call):
     connection = connect(proxy.address, rpc_timeout=0.3)
     publishing, channel = connection.channel(), connection.channel()
     proxy.stall(UP)
-    blocked = in_thread(publish_huge, connection, publishing)
+    blocked = in_thread(publish_huge, amqp, publishing)
     await_blocked(blocked)
     calling = in_thread(DEADLINES[call], connection, channel)
     with lasting(0.2, SOON):
@@ -432,12 +444,12 @@ def test_deadline_holds_while_another_thread_sends(proxy, connect, reset_at_the_
 
 
 def test_call_without_a_deadline_waits_until_another_thread_has_sent(
-    proxy, connect, reset_at_the_end
+    amqp, proxy, connect, reset_at_the_end
 ):
     connection = connect(proxy.address)
     publishing, channel = connection.channel(), connection.channel()
     proxy.stall(UP)
-    blocked = in_thread(publish_huge, connection, publishing)
+    blocked = in_thread(publish_huge, amqp, publishing)
     await_blocked(blocked)
     calling = in_thread(lambda: channel.queue_declare(exclusive=True))
     with pytest.raises(FutureTimeout):
@@ -447,7 +459,7 @@ def test_call_without_a_deadline_waits_until_another_thread_has_sent(
     assert calling.result(PATIENCE)
 
 
-def test_channel_without_a_timeout_goes_on_after_a_stall(proxy, connect):
+def test_channel_without_a_timeout_goes_on_after_a_stall(amqp, proxy, connect):
     connection = connect(proxy.address, rpc_timeout=0.3)
     waiting, calling = connection.channel(), connection.channel()
     queue = waiting.queue_declare(exclusive=True)[0]
@@ -466,8 +478,9 @@ def test_channel_without_a_timeout_goes_on_after_a_stall(proxy, connect):
     assert connection.channel().queue_declare(exclusive=True)
 
 
+@said_by_one
 @pytest.mark.parametrize('directions', [[DOWN], [UP, DOWN]], ids='+'.join)
-def test_heartbeats_notice_a_stall(proxy, connect, directions):
+def test_heartbeats_notice_a_stall(amqp, proxy, connect, directions):
     connection = connect(proxy.address, heartbeat=1)
     channel = connection.channel()
     proxy.stall(*directions)
@@ -479,15 +492,16 @@ def test_heartbeats_notice_a_stall(proxy, connect, directions):
         connection.close()
 
 
-def test_heartbeats_notice_a_stall_during_a_publish(proxy, connect):
+def test_heartbeats_notice_a_stall_during_a_publish(amqp, proxy, connect):
     connection = connect(proxy.address, heartbeat=1)
     channel = connection.channel()
     proxy.stall(UP, DOWN)
     with lasting(0.9, 6), pytest.raises(amqp.ConnectionLost, match='nothing was heard'):
-        publish_huge(connection, channel)
+        publish_huge(amqp, channel)
 
 
-def test_heartbeats_keep_a_connection_alive_during_a_long_callback(proxy, connect):
+@said_by_one
+def test_heartbeats_keep_a_connection_alive_during_a_long_callback(amqp, proxy, connect):
     connection = connect(proxy.address, heartbeat=1)
     channel = connection.channel()
     queue = channel.queue_declare(exclusive=True)[0]
@@ -509,9 +523,9 @@ def test_heartbeats_keep_a_connection_alive_during_a_long_callback(proxy, connec
 # --- Cut short by its own deadline --------------------------------------------------------------
 
 
-def test_nothing_follows_a_write_that_was_cut_by_write_timeout(proxy, connect):
+def test_nothing_follows_a_write_that_was_cut_by_write_timeout(amqp, proxy, connect):
     """Not another method, not a heartbeat, not a close: only the end of the stream."""
-    connection = connect(proxy.address, SmallFrames, write_timeout=0.3, heartbeat=1)
+    connection = connect(proxy.address, small_frames(amqp), write_timeout=0.3, heartbeat=1)
     channel, other = connection.channel(), connection.channel()
     record = proxy.record(UP)
     proxy.stall(UP)
@@ -538,7 +552,7 @@ def without_heartbeats(octets):
     return octets
 
 
-def test_publish_that_had_no_room_at_all_leaves_the_connection_usable(proxy, connect):
+def test_publish_that_had_no_room_at_all_leaves_the_connection_usable(amqp, proxy, connect):
     proxy.limit_buffers(4096)
     connection = connect(proxy.address, write_timeout=0.3)
     small_send_buffer(connection)
@@ -561,7 +575,7 @@ def test_publish_that_had_no_room_at_all_leaves_the_connection_usable(proxy, con
 
 @pytest.mark.parametrize('how', ['cut_after', 'reset_after'])
 @pytest.mark.parametrize('in_flight', [0, 1, 2.5, 17, 39.9])
-def test_only_what_was_not_acknowledged_comes_again(proxy, connect, address, how, in_flight):
+def test_only_what_was_not_acknowledged_comes_again(amqp, proxy, connect, address, how, in_flight):
     count, confirmed = 100, 40
     keeper = connect(address).channel()
     queue = new_name()
@@ -573,7 +587,7 @@ def test_only_what_was_not_acknowledged_comes_again(proxy, connect, address, how
     channel.basic_consume(queue, callback=received.append)
     drain(channel, lambda: len(received) == count)
     acknowledge(channel, received[:confirmed])
-    passed = proxy.links[0].passed(UP)
+    passed = proxy.passed(UP)
     acknowledgement = len(method(1, 'basic.ack', 1, False))
     getattr(proxy, how)(UP, passed + int(acknowledgement * in_flight))
     with pytest.raises(amqp.ConnectionLost):
@@ -596,7 +610,7 @@ def acknowledge(channel, messages):
 # --- Deliveries and publishes at once -----------------------------------------------------------
 
 
-def test_callback_that_publishes_goes_on_while_deliveries_flood(proxy, connect):
+def test_callback_that_publishes_goes_on_while_deliveries_flood(amqp, proxy, connect):
     count, size = 200, 100_000
     proxy.limit_buffers(50_000)
     connection = connect(proxy.address)
@@ -620,7 +634,7 @@ def test_callback_that_publishes_goes_on_while_deliveries_flood(proxy, connect):
     assert arrived == passed_on
 
 
-def test_close_does_not_wait_for_deliveries_that_nobody_took(proxy, connect):
+def test_close_does_not_wait_for_deliveries_that_nobody_took(amqp, proxy, connect):
     connection = connect(proxy.address)
     channel = connection.channel()
     queue = channel.queue_declare(exclusive=True)[0]

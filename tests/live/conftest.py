@@ -1,7 +1,7 @@
-"""Fixtures of the live tests: the package that is tested, connections, channels and queues.
+"""Fixtures of the live tests: connections, channels and queues.
 
 A test takes the client from the fixture `amqp` and nowhere else, and so runs once for each package.
-Those that are about one of them say so with a mark of live_tools.
+Those that are about one of them say so with a mark of packages.py.
 """
 
 import contextlib
@@ -10,18 +10,6 @@ import broker as brokers
 import live_tools
 import pytest
 import trustme
-
-
-@pytest.fixture(params=live_tools.PACKAGES)
-def amqp(request):
-    """The client package."""
-    return request.param
-
-
-@pytest.fixture
-def by_version(amqp):
-    """A function (of_0_8, of_0_9_1) that returns what is expected of the package under test."""
-    return lambda of_0_8, of_0_9_1: of_0_8 if amqp is live_tools.CLIENT_0_8 else of_0_9_1
 
 
 @pytest.fixture

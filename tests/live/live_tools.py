@@ -8,17 +8,7 @@ import threading
 import time
 import uuid
 
-import pytest
 from scripted.checks import poll
-
-import amqplib.client_0_8 as CLIENT_0_8
-import amqplib.client_0_9_1 as CLIENT_0_9_1
-
-PACKAGES = [pytest.param(CLIENT_0_8, id='0-8'), pytest.param(CLIENT_0_9_1, id='0-9-1')]
-
-#: Marks for tests of what only one of the packages has, or does in this way.
-only_0_8 = pytest.mark.parametrize('amqp', PACKAGES[:1], indirect=True)
-only_0_9_1 = pytest.mark.parametrize('amqp', PACKAGES[1:], indirect=True)
 
 #: Seconds after which something that should happen is taken not to happen.
 PATIENCE = 10.0

@@ -4,7 +4,8 @@ import queue as queues
 import threading
 
 import pytest
-from live_tools import await_ready, drain, get_bodies, only_0_9_1, sends_nothing
+from live_tools import await_ready, drain, get_bodies, sends_nothing
+from packages import only_0_9_1
 
 # Numbers
 

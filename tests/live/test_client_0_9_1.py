@@ -10,10 +10,10 @@ from live_tools import (
     get,
     get_bodies,
     new_name,
-    only_0_9_1,
     poll,
     ready_count,
 )
+from packages import only_0_9_1
 
 pytestmark = only_0_9_1
 

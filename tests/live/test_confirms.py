@@ -7,7 +7,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from live_tools import await_ready, drain, get_bodies, new_name, only_0_9_1, ready_count
+from live_tools import await_ready, drain, get_bodies, new_name, ready_count
+from packages import only_0_9_1
 from scripted.checks import interrupt
 
 pytestmark = only_0_9_1

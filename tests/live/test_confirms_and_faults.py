@@ -4,7 +4,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from live_tools import drain, get_bodies, new_name, only_0_9_1
+from live_tools import drain, get_bodies, new_name
+from packages import only_0_9_1
 
 pytestmark = only_0_9_1
 

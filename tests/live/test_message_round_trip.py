@@ -15,13 +15,12 @@ from live_tools import (
     get,
     nested_tables,
     new_name,
-    only_0_8,
-    only_0_9_1,
     raw_field,
     raw_long,
     with_raw_headers,
     with_raw_property,
 )
+from packages import only_0_8, only_0_9_1
 
 PROPERTIES = {
     'content_type': 'application/json',

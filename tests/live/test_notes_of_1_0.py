@@ -20,11 +20,11 @@ from live_tools import (
     get,
     get_bodies,
     new_name,
-    only_0_8,
     poll,
     ready_count,
     sends_nothing,
 )
+from packages import only_0_8
 
 
 @pytest.fixture

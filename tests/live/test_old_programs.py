@@ -10,7 +10,8 @@ import time
 from unittest import mock
 
 import pytest
-from live_tools import await_ready, get_bodies, new_name, only_0_8, ready_count
+from live_tools import await_ready, get_bodies, new_name, ready_count
+from packages import only_0_8
 
 # --- A messaging framework that reads the connection itself (as kombu up to version 3 did) --------
 

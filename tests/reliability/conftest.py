@@ -13,13 +13,11 @@ from scripted.conftest import (  # noqa: F401
     session,
 )
 
-import amqplib.client_0_8 as amqp
-
 from .tools import heartbeat_threads, poll
 
 
 @pytest.fixture
-def dial(nothing_left_behind, address):  # noqa: F811
+def dial(amqp, nothing_left_behind, address):  # noqa: F811
     """A function (**arguments) that connects to the real broker; closed after the test."""
     with contextlib.ExitStack() as stack:
 

@@ -12,7 +12,6 @@ import pytest
 from scripted.checks import lasting
 from scripted_broker import FRAME_HEARTBEAT, delivery, frame, method
 
-import amqplib.client_0_8 as amqp
 from amqplib.client_0_8 import transport
 
 from .tools import SLACK, Worker, closed_port, poll, posix_only
@@ -65,7 +64,7 @@ def nothing_to_read(sock):
 
 @posix_only
 @pytest.mark.parametrize('of', ['channel', 'connection'])
-def test_signals_neither_shorten_nor_prolong_a_wait(session, many_signals, of):
+def test_signals_neither_shorten_nor_prolong_a_wait(amqp, session, many_signals, of):
     ours = session(stall)
     with about_a_second(), pytest.raises(amqp.AMQPTimeout):
         getattr(ours, of).wait(timeout=1)
@@ -74,7 +73,7 @@ def test_signals_neither_shorten_nor_prolong_a_wait(session, many_signals, of):
 
 
 @posix_only
-def test_signals_neither_shorten_nor_prolong_a_call(session, many_signals):
+def test_signals_neither_shorten_nor_prolong_a_call(amqp, session, many_signals):
     ours = session(stall, rpc_timeout=1)
     with about_a_second(), pytest.raises(amqp.AMQPTimeout):
         ours.channel.queue_declare('q')
@@ -82,7 +81,7 @@ def test_signals_neither_shorten_nor_prolong_a_call(session, many_signals):
 
 
 @posix_only
-def test_signals_neither_shorten_nor_prolong_connecting(play, many_signals):
+def test_signals_neither_shorten_nor_prolong_connecting(amqp, play, many_signals):
     broker = play(stall)
     with about_a_second(), pytest.raises(amqp.AMQPTimeout):
         amqp.Connection(host=broker.address, connect_timeout=1)
@@ -90,14 +89,14 @@ def test_signals_neither_shorten_nor_prolong_connecting(play, many_signals):
 
 
 @posix_only
-def test_signals_neither_shorten_nor_prolong_a_write(session, many_signals):
+def test_signals_neither_shorten_nor_prolong_a_write(amqp, session, many_signals):
     ours = session(stall, write_timeout=1)
     with about_a_second(), pytest.raises(amqp.WriteTimeout):
         ours.channel.basic_publish(amqp.Message(bytes(30_000_000)), routing_key='q')
     assert len(many_signals) >= 10
 
 
-def test_write_timeout_can_be_changed_later(session):
+def test_write_timeout_can_be_changed_later(amqp, session):
     ours = session(stall)
     ours.connection.write_timeout = 1
     with about_a_second(), pytest.raises(amqp.WriteTimeout):
@@ -113,7 +112,7 @@ def test_write_timeout_cannot_be_changed_to_what_is_none(session):
 
 @posix_only
 def test_signals_neither_shorten_nor_prolong_a_wait_while_another_thread_reads(
-    play, connect, many_signals
+    amqp, play, connect, many_signals
 ):
     def script(peer):
         peer.handshake()
@@ -135,7 +134,7 @@ def test_signals_neither_shorten_nor_prolong_a_wait_while_another_thread_reads(
     worker.result()
 
 
-def test_slow_drip_does_not_prolong_a_wait_and_is_not_lost(session):
+def test_slow_drip_does_not_prolong_a_wait_and_is_not_lost(amqp, session):
     octets = delivery(1, 'tag', 7, b'body')
 
     def script(peer):
@@ -157,7 +156,7 @@ def test_slow_drip_does_not_prolong_a_wait_and_is_not_lost(session):
     [HEARTBEAT * 50_000, delivery(2, 'tag', 1, bytes(1000)) * 1000],
     ids=['heartbeats', 'messages of another channel'],
 )
-def test_what_arrives_for_others_does_not_prolong_a_wait(play, connect, octets):
+def test_what_arrives_for_others_does_not_prolong_a_wait(amqp, play, connect, octets):
     def script(peer):
         peer.handshake()
         peer.open_channel(1)
@@ -176,7 +175,7 @@ def test_what_arrives_for_others_does_not_prolong_a_wait(play, connect, octets):
     connection.transport.close()
 
 
-def test_messages_of_its_own_do_not_prolong_a_call(session):
+def test_messages_of_its_own_do_not_prolong_a_call(amqp, session):
     ours = session(flood(delivery(1, 'tag', 1, bytes(1000)) * 1000), rpc_timeout=1)
     ours.broker.await_mark()
     with about_a_second(), pytest.raises(amqp.AMQPTimeout):
@@ -185,7 +184,7 @@ def test_messages_of_its_own_do_not_prolong_a_call(session):
 
 
 @pytest.mark.parametrize('heartbeat', [0, 60])
-def test_timeouts_do_not_depend_on_heartbeats(session, heartbeat):
+def test_timeouts_do_not_depend_on_heartbeats(amqp, session, heartbeat):
     ours = session(stall, heartbeat=heartbeat)
     for _ in range(2):
         with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout):
@@ -196,7 +195,7 @@ def test_timeouts_do_not_depend_on_heartbeats(session, heartbeat):
 # --- Polling ------------------------------------------------------------------------------------
 
 
-def test_timeout_of_zero_takes_what_has_arrived_and_does_not_wait(session):
+def test_timeout_of_zero_takes_what_has_arrived_and_does_not_wait(amqp, session):
     def script(peer):
         peer.send_raw(HEARTBEAT + b''.join(delivery(1, 'tag', number) for number in (1, 2, 3)))
         peer.mark()
@@ -215,7 +214,7 @@ def test_timeout_of_zero_takes_what_has_arrived_and_does_not_wait(session):
                 ours.channel.wait(timeout=0)
 
 
-def test_timeout_of_zero_raises_the_close_that_has_arrived(session):
+def test_timeout_of_zero_raises_the_close_that_has_arrived(amqp, session):
     def script(peer):
         peer.send_method(1, 'channel.close', 404, 'gone', 60, 20)
         peer.mark()
@@ -227,7 +226,7 @@ def test_timeout_of_zero_raises_the_close_that_has_arrived(session):
         ours.channel.wait(timeout=0)
 
 
-def test_large_body_is_complete_after_enough_polls(session):
+def test_large_body_is_complete_after_enough_polls(amqp, session):
     body = bytes(range(256)) * 4000
 
     def script(peer):
@@ -247,7 +246,7 @@ def test_large_body_is_complete_after_enough_polls(session):
     assert got[0].body == body
 
 
-def test_large_message_that_has_arrived_takes_one_poll(session, monkeypatch):
+def test_large_message_that_has_arrived_takes_one_poll(amqp, session, monkeypatch):
     """However many times the socket has to be asked for its octets."""
     octets = delivery(1, 'tag', 1, bytes(range(256)) * 100)
     monkeypatch.setattr(transport, 'RECEIVE_SIZE', len(octets) // 40)
@@ -273,7 +272,7 @@ def test_large_message_that_has_arrived_takes_one_poll(session, monkeypatch):
 
 @pytest.mark.parametrize('own', [0.3, 30])
 @pytest.mark.parametrize('beside', [-1, 0, 1])
-def test_timeout_of_the_socket_beside_one_of_the_call(session, own, beside):
+def test_timeout_of_the_socket_beside_one_of_the_call(amqp, session, own, beside):
     """The one that is over first counts, also where the last receive took all it asked for."""
     body = bytes(transport.RECEIVE_SIZE - len(delivery(1, 'tag', 1, b'x')) + 1 + beside)
     octets = delivery(1, 'tag', 1, body)
@@ -303,7 +302,7 @@ def test_timeout_of_the_socket_beside_one_of_the_call(session, own, beside):
 
 
 @pytest.mark.parametrize(('own', 'write_timeout'), [(0.3, None), (0.3, 30), (30, 0.3)])
-def test_timeout_of_the_socket_limits_a_write(session, own, write_timeout):
+def test_timeout_of_the_socket_limits_a_write(amqp, session, own, write_timeout):
     ours = session(stall, write_timeout=write_timeout)
     ours.sock.settimeout(own)
     with lasting(least=0.28, most=0.6 + SLACK), pytest.raises(amqp.WriteTimeout):
@@ -315,7 +314,7 @@ def test_timeout_of_the_socket_limits_a_write(session, own, write_timeout):
 
 
 @pytest.mark.parametrize('timeout', [0, 0.003])
-def test_wait_that_ends_within_a_frame_loses_nothing_wherever_it_is_split(session, timeout):
+def test_wait_that_ends_within_a_frame_loses_nothing_wherever_it_is_split(amqp, session, timeout):
     octets = delivery(1, 'tag', 7, b'a body of some octets')
 
     def script(peer):
@@ -373,7 +372,7 @@ PIECES = delivery(1, 'tag', 1, b'late')
     ],
     ids=['late reply', 'no reply', 'messages too', 'refused'],
 )
-def test_call_without_a_reply_ends_its_channel_and_nothing_else(play, connect, before, end):
+def test_call_without_a_reply_ends_its_channel_and_nothing_else(amqp, play, connect, before, end):
     def script(peer):
         peer.handshake()
         peer.open_channel(1)
@@ -423,12 +422,12 @@ def test_call_without_a_reply_ends_its_channel_and_nothing_else(play, connect, b
     connection.close()
 
 
-def test_opening_a_channel_without_a_reply_ends_in_time(play, connect):
+def test_opening_a_channel_without_a_reply_ends_in_time(amqp, play, connect):
     def script(peer):
         peer.handshake()
         peer.expect_method(1, 'channel.open')
         peer.expect_method(1, 'channel.close')
-        peer.send_method(1, 'channel.open_ok')
+        peer.confirm_channel(1)
         peer.open_channel(2)
         peer.expect_close()
 
@@ -446,8 +445,8 @@ def test_a_channel_whose_opening_was_interrupted_is_closed_once_it_is_open(play,
         peer.expect_method(1, 'channel.open')
         peer.await_cue()
         peer.expect_method(2, 'channel.open')
-        peer.send_method(1, 'channel.open_ok')
-        peer.send_method(2, 'channel.open_ok')
+        peer.confirm_channel(1)
+        peer.confirm_channel(2)
         peer.expect_method(1, 'channel.close')
         peer.send_method(1, 'channel.close_ok')
         peer.expect_close()
@@ -468,7 +467,7 @@ def interrupt_now(deadline):
     raise KeyboardInterrupt
 
 
-def test_numbers_that_are_not_free_yet_count_as_channels(play, connect):
+def test_numbers_that_are_not_free_yet_count_as_channels(amqp, play, connect):
     def script(peer):
         peer.handshake(tune=(2, 131072, 0))
         peer.open_channel(1)
@@ -496,7 +495,7 @@ def test_numbers_that_are_not_free_yet_count_as_channels(play, connect):
     connection.close()
 
 
-def test_number_of_a_closed_channel_is_its_successors(session):
+def test_number_of_a_closed_channel_is_its_successors(amqp, session):
     """What is left to be handed out of the old channel does not touch the new one."""
 
     def script(peer):
@@ -543,7 +542,7 @@ def read_the_pause(ours):
     assert not ours.channel.active
 
 
-def test_publish_on_a_paused_channel_waits_until_it_goes_on(session):
+def test_publish_on_a_paused_channel_waits_until_it_goes_on(amqp, session):
     @paused
     def script(peer):
         peer.await_cue()
@@ -565,7 +564,7 @@ def test_publish_on_a_paused_channel_waits_until_it_goes_on(session):
     ours.connection.close()
 
 
-def test_publish_on_a_paused_channel_ends_by_write_timeout_and_sends_nothing(session):
+def test_publish_on_a_paused_channel_ends_by_write_timeout_and_sends_nothing(amqp, session):
     @paused
     def script(peer):
         peer.await_cue()
@@ -587,7 +586,7 @@ def test_publish_on_a_paused_channel_ends_by_write_timeout_and_sends_nothing(ses
 
 
 @pytest.mark.parametrize('end', ['reset', 'channel.close'])
-def test_publish_on_a_paused_channel_ends_with_it(session, end):
+def test_publish_on_a_paused_channel_ends_with_it(amqp, session, end):
     @paused
     def script(peer):
         peer.await_cue()
@@ -611,13 +610,13 @@ def test_publish_on_a_paused_channel_ends_with_it(session, end):
 # --- Connecting ---------------------------------------------------------------------------------
 
 
-def test_connect_timeout_covers_a_peer_that_accepts_and_is_silent(play):
+def test_connect_timeout_covers_a_peer_that_accepts_and_is_silent(amqp, play):
     broker = play(stall)
     with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout):
         amqp.Connection(host=broker.address, connect_timeout=0.3)
 
 
-def test_connect_timeout_covers_a_peer_that_does_not_even_accept():
+def test_connect_timeout_covers_a_peer_that_does_not_even_accept(amqp):
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(('127.0.0.1', 0))
@@ -630,7 +629,7 @@ def test_connect_timeout_covers_a_peer_that_does_not_even_accept():
             amqp.Connection(host=f'127.0.0.1:{listener.getsockname()[1]}', connect_timeout=0.3)
 
 
-def test_connect_timeout_covers_the_look_up_of_the_name(monkeypatch):
+def test_connect_timeout_covers_the_look_up_of_the_name(amqp, monkeypatch):
     answer = threading.Event()
 
     def hang(host, port, family=0, type=0, proto=0, flags=0):
@@ -652,7 +651,7 @@ def test_connect_timeout_covers_the_look_up_of_the_name(monkeypatch):
     assert set(threading.enumerate()) - before == set()
 
 
-def test_steps_of_connecting_share_one_deadline(play):
+def test_steps_of_connecting_share_one_deadline(amqp, play):
     def script(peer):
         time.sleep(0.4)
         peer.expect_login()
@@ -680,7 +679,7 @@ WRONG = [
 
 @pytest.mark.parametrize(('wrong', 'kind'), WRONG)
 @pytest.mark.parametrize('name', ['connect_timeout', 'rpc_timeout', 'write_timeout'])
-def test_wrong_timeouts_of_a_connection_are_refused_before_connecting(name, wrong, kind):
+def test_wrong_timeouts_of_a_connection_are_refused_before_connecting(amqp, name, wrong, kind):
     with pytest.raises(kind, match='timeout'):
         amqp.Connection(host=f'127.0.0.1:{closed_port()}', **{name: wrong})
 

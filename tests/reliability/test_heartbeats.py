@@ -8,15 +8,19 @@ import time
 import weakref
 
 import pytest
+from packages import only_0_8
 from scripted.checks import lasting
 from scripted_broker import FRAME_HEARTBEAT, content, delivery, method, split_frames
 
-import amqplib.client_0_8 as amqp
 from amqplib.client_0_8.transport import TCPTransport
 
 from .tools import SLACK, Worker, compute, heartbeat_threads, keep_alive, poll
 
 EVERY_SECOND = (2047, 131072, 1)
+
+#: For tests of the heartbeat thread and of the transport, which know nothing of versions, where
+#: they take seconds.
+said_by_one = only_0_8
 
 
 def heartbeats_in(octets):
@@ -75,7 +79,7 @@ def test_client_decides_and_none_takes_what_the_broker_proposes(
 
 
 @pytest.mark.parametrize('wrong', [-1, 65536, 1.5, 0.0, '10', '', [], object()])
-def test_what_is_no_heartbeat_is_refused_before_connecting(wrong):
+def test_what_is_no_heartbeat_is_refused_before_connecting(amqp, wrong):
     with socket.create_server(('127.0.0.1', 0)) as listener:
         listener.setblocking(False)
         host = f'127.0.0.1:{listener.getsockname()[1]}'
@@ -111,7 +115,7 @@ def test_heartbeats_are_sent_while_the_program_computes(session):
     assert all(3 <= number <= 8 for number in sent), sent
 
 
-def test_real_broker_keeps_connections_that_are_busy_or_idle(dial):
+def test_real_broker_keeps_connections_that_are_busy_or_idle(amqp, dial):
     """Without heartbeats, it resets them after three seconds."""
     idle, busy = dial(heartbeat=1).channel(), dial(heartbeat=1).channel()
     queue = busy.queue_declare(exclusive=True, auto_delete=False)[0]
@@ -123,7 +127,7 @@ def test_real_broker_keeps_connections_that_are_busy_or_idle(dial):
     assert idle.queue_declare(exclusive=True)[1] == 0
 
 
-def test_no_heartbeats_are_sent_while_other_writes_flow(session):
+def test_no_heartbeats_are_sent_while_other_writes_flow(amqp, session):
     def script(peer):
         sent.append(heartbeats_in(keep_alive(peer, 2.5)))
         peer.mark()
@@ -141,7 +145,7 @@ def test_no_heartbeats_are_sent_while_other_writes_flow(session):
     assert sent[0] <= 2
 
 
-def test_heartbeats_never_come_in_the_middle_of_another_write(play, connect):
+def test_heartbeats_never_come_in_the_middle_of_another_write(amqp, play, connect):
     size = 12_000_000
 
     def script(peer):
@@ -184,7 +188,8 @@ def test_heartbeats_never_come_in_the_middle_of_another_write(play, connect):
     assert octets.count(written) == 1
 
 
-def test_heartbeats_never_come_into_the_pauses_of_another_write(session, monkeypatch):
+@said_by_one
+def test_heartbeats_never_come_into_the_pauses_of_another_write(amqp, session, monkeypatch):
     """The socket could be written all the time: only the library knows that a write goes on."""
 
     def script(peer):
@@ -208,6 +213,7 @@ def test_heartbeats_never_come_into_the_pauses_of_another_write(session, monkeyp
     assert seen[0].count(written) == 1
 
 
+@said_by_one
 def test_heartbeat_that_cannot_be_written_waits_and_the_peer_decides(play, connect):
     """A full socket is no reason to give up: a broker that is alive may just not read."""
 
@@ -246,11 +252,11 @@ def call(channel):
     channel.queue_declare('q')
 
 
-def publish_more_than_fits(channel):
+def publish_more_than_fits(amqp, channel):
     channel.basic_publish(amqp.Message(bytes(30_000_000)), routing_key='q')
 
 
-def check_given_up(ours, error):
+def check_given_up(amqp, ours, error):
     """Check that the connection is closed for having been silent, and says so."""
     assert type(error) is amqp.ConnectionLost
     assert 'nothing was heard from the broker' in str(error)
@@ -263,21 +269,27 @@ def check_given_up(ours, error):
         ours.connection.close()
 
 
-def test_silence_for_two_intervals_ends_the_call_that_waits_or_comes_next(session):
-    waiting = [wait_for_a_message, wait_with_a_later_deadline, call, publish_more_than_fits]
+def test_silence_for_two_intervals_ends_the_call_that_waits_or_comes_next(amqp, session):
+    waiting = [
+        wait_for_a_message,
+        wait_with_a_later_deadline,
+        call,
+        lambda channel: publish_more_than_fits(amqp, channel),
+    ]
     all_of_ours = [session(lambda peer: peer.stall(), heartbeat=1) for _ in waiting]
     idle = session(lambda peer: peer.stall(), heartbeat=1)
     with lasting(least=1, most=2 + SLACK):
         workers = [Worker(wait, ours.channel) for wait, ours in zip(waiting, all_of_ours)]
         errors = [worker.ended() for worker in workers]
     for ours, error in zip(all_of_ours, errors):
-        check_given_up(ours, error)
+        check_given_up(amqp, ours, error)
     poll(lambda: idle.connection.transport is None)
     with lasting(most=1), pytest.raises(amqp.ConnectionLost) as caught:
         idle.channel.queue_declare('q')
-    check_given_up(idle, caught.value)
+    check_given_up(amqp, idle, caught.value)
 
 
+@said_by_one
 def test_any_octet_is_a_sign_of_life(session):
     whole = delivery(1, 'tag')
 
@@ -296,6 +308,7 @@ def test_any_octet_is_a_sign_of_life(session):
     assert len(got) == 1
 
 
+@said_by_one
 def test_octets_that_nobody_has_read_yet_are_a_sign_of_life(session):
     whole = delivery(1, 'tag')
 
@@ -317,7 +330,8 @@ def test_octets_that_nobody_has_read_yet_are_a_sign_of_life(session):
     assert len(got) == 1
 
 
-def test_jumps_of_the_wall_clock_change_nothing(session, monkeypatch):
+@said_by_one
+def test_jumps_of_the_wall_clock_change_nothing(amqp, session, monkeypatch):
     def script(peer):
         keep_alive(peer, 2.5)
         peer.send_raw(delivery(1, 'tag'))
@@ -335,14 +349,12 @@ def test_jumps_of_the_wall_clock_change_nothing(session, monkeypatch):
     assert len(got) == 1
 
 
-def test_no_module_of_the_library_looks_at_the_wall_clock():
+def test_no_module_of_the_library_looks_at_the_wall_clock(amqp):
     import pkgutil
     from importlib import import_module
 
-    import amqplib.client_0_8
-
-    for module in pkgutil.iter_modules(amqplib.client_0_8.__path__):
-        names = vars(import_module(f'amqplib.client_0_8.{module.name}'))
+    for module in pkgutil.iter_modules(amqp.__path__):
+        names = vars(import_module(f'{amqp.__name__}.{module.name}'))
         assert time.time not in [value for value in names.values() if callable(value)]
         assert time not in list(names.values())
 
@@ -372,7 +384,7 @@ def test_heartbeat_of_zero_starts_no_thread(no_heartbeat_thread, dial):
     assert set(threading.enumerate()) == before
 
 
-def test_dropped_connection_is_collected_and_its_thread_ends(no_heartbeat_thread, address):
+def test_dropped_connection_is_collected_and_its_thread_ends(amqp, no_heartbeat_thread, address):
     connection = amqp.Connection(host=address, heartbeat=1)
     connection.channel()
     (thread,) = heartbeat_threads()
@@ -390,7 +402,7 @@ def test_dropped_connection_is_collected_and_its_thread_ends(no_heartbeat_thread
     poll(lambda: not thread.is_alive(), 'the end of the thread')
 
 
-def test_lost_connection_ends_the_thread(no_heartbeat_thread, session):
+def test_lost_connection_ends_the_thread(amqp, no_heartbeat_thread, session):
     ours = session(lambda peer: peer.reset(), heartbeat=600)
     (thread,) = heartbeat_threads()
     with pytest.raises(amqp.ConnectionLost):

@@ -10,9 +10,7 @@ import weakref
 import memory
 import pytest
 from scripted.checks import open_descriptors
-from scripted_broker import HEADER, method
-
-import amqplib.client_0_8 as amqp
+from scripted_broker import method, version_of
 
 from .tools import closed_port, heartbeat_threads, poll
 
@@ -78,7 +76,7 @@ def repeat(times, do, warm_up=20):
 # --- Connections that fail ----------------------------------------------------------------------
 
 
-def test_refused_connections_leave_nothing():
+def test_refused_connections_leave_nothing(amqp):
     address = f'127.0.0.1:{closed_port()}'
 
     def fail():
@@ -88,22 +86,22 @@ def test_refused_connections_leave_nothing():
     repeat(500, fail)
 
 
-START = method(0, 'connection.start', 8, 0, {}, 'PLAIN AMQPLAIN', 'en_US')
-TUNE = method(0, 'connection.tune', 2047, 131072, 60)
-#: How far the peer goes before it hangs up.
-PARTS = [
-    b'',
-    START[:5],
-    START,
-    START + TUNE,
-    START + TUNE + method(0, 'connection.open_ok', '')[:-1],
-]
+def parts_of_handshake(version):
+    """Return what a peer may send before it hangs up."""
+    start = method(
+        0, 'connection.start', *version.numbers, {}, 'PLAIN AMQPLAIN', 'en_US', version=version
+    )
+    tune = method(0, 'connection.tune', 2047, 131072, 60)
+    opened = method(0, 'connection.open_ok', '')
+    return [b'', start[:5], start, start + tune, start + tune + opened[:-1]]
 
 
 class Quitter:
     """Listens, and hangs up on each client at one point or another of the handshake."""
 
-    def __init__(self):
+    def __init__(self, version):
+        self._version = version
+        self._parts = parts_of_handshake(version)
         self._listener = socket.create_server(('127.0.0.1', 0))
         self.address = f'127.0.0.1:{self._listener.getsockname()[1]}'
         self._thread = threading.Thread(target=self._serve)
@@ -126,12 +124,12 @@ class Quitter:
                 return  # shut down
             served += 1
             with client, contextlib.suppress(OSError):
-                client.recv(len(HEADER))
-                client.sendall(PARTS[served % len(PARTS)])
+                client.recv(len(self._version.header))
+                client.sendall(self._parts[served % len(self._parts)])
 
 
-def test_half_handshakes_leave_nothing():
-    with Quitter() as quitter:
+def test_half_handshakes_leave_nothing(amqp):
+    with Quitter(version_of(amqp)) as quitter:
 
         def fail():
             with pytest.raises(amqp.AMQPConnectionException):
@@ -140,7 +138,7 @@ def test_half_handshakes_leave_nothing():
         repeat(500, fail)
 
 
-def test_refused_logins_leave_nothing(address):
+def test_refused_logins_leave_nothing(amqp, address):
     def fail():
         with pytest.raises(amqp.LoginRefused):
             amqp.Connection(host=address, password='wrong')
@@ -182,7 +180,7 @@ def test_opened_and_closed_channels_need_no_collector(dial):
         gc.enable()
 
 
-def fail_and_open_again(connection, times):
+def fail_and_open_again(amqp, connection, times):
     def fail():
         channel = connection.channel()
         assert channel.channel_id == 1
@@ -195,17 +193,17 @@ def fail_and_open_again(connection, times):
     assert connection.channel().queue_declare(exclusive=True)[1] == 0
 
 
-def test_channel_errors_leave_nothing_and_free_the_number(dial):
-    fail_and_open_again(dial(), 300)
+def test_channel_errors_leave_nothing_and_free_the_number(amqp, dial):
+    fail_and_open_again(amqp, dial(), 300)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-def test_five_thousand_channel_errors(dial):
-    fail_and_open_again(dial(), 5000)
+def test_five_thousand_channel_errors(amqp, dial):
+    fail_and_open_again(amqp, dial(), 5000)
 
 
-def test_channel_errors_that_nobody_waits_for_leave_nothing(dial):
+def test_channel_errors_that_nobody_waits_for_leave_nothing(amqp, dial):
     """As of publishing to an exchange that does not exist."""
     connection = dial()
 
@@ -223,7 +221,7 @@ def test_channel_errors_that_nobody_waits_for_leave_nothing(dial):
 
 
 @pytest.mark.parametrize('heartbeat', [0, 60])
-def test_opened_and_closed_connections_leave_nothing(address, heartbeat):
+def test_opened_and_closed_connections_leave_nothing(amqp, address, heartbeat):
     def open_and_close():
         with amqp.Connection(host=address, heartbeat=heartbeat) as connection:
             channel = connection.channel()
@@ -237,7 +235,7 @@ def test_opened_and_closed_connections_leave_nothing(address, heartbeat):
         repeat(200, open_and_close)
 
 
-def test_dropped_connections_leave_nothing_once_they_are_collected(address):
+def test_dropped_connections_leave_nothing_once_they_are_collected(amqp, address):
     def drop():
         connection = amqp.Connection(host=address, heartbeat=0)
         connection.channel().queue_declare(exclusive=True)
@@ -247,7 +245,7 @@ def test_dropped_connections_leave_nothing_once_they_are_collected(address):
     repeat(40, drop, warm_up=5)
 
 
-def test_dropped_connections_with_heartbeats_leave_nothing(address):
+def test_dropped_connections_with_heartbeats_leave_nothing(amqp, address):
     descriptors = open_descriptors()
     for _ in range(20):
         amqp.Connection(host=address, heartbeat=1).channel()
@@ -259,7 +257,7 @@ def test_dropped_connections_with_heartbeats_leave_nothing(address):
     poll(all_gone, 'the end of the connections')
 
 
-def test_lost_connections_leave_nothing(address):
+def test_lost_connections_leave_nothing(amqp, address):
     def lose():
         connection = amqp.Connection(host=address)
         channel = connection.channel()
@@ -275,7 +273,7 @@ def test_lost_connections_leave_nothing(address):
 
 @memory.is_freed_at_once
 @pytest.mark.parametrize('call', ['declare', 'wait', 'publish'])
-def test_lost_connections_need_no_collector(address, call):
+def test_lost_connections_need_no_collector(amqp, address, call):
     def use(channel):
         while True:
             if call == 'declare':
@@ -302,7 +300,7 @@ def test_lost_connections_need_no_collector(address, call):
         gc.enable()
 
 
-def connect_without_a_collector(address, times):
+def connect_without_a_collector(amqp, address, times):
     """Once closed, a connection and what belongs to it goes without the garbage collector."""
     gc.collect()
     descriptors = open_descriptors()
@@ -326,12 +324,12 @@ def connect_without_a_collector(address, times):
 
 
 @memory.is_freed_at_once
-def test_closed_connections_need_no_collector(address):
-    connect_without_a_collector(address, 150)
+def test_closed_connections_need_no_collector(amqp, address):
+    connect_without_a_collector(amqp, address, 150)
 
 
 @memory.is_freed_at_once
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-def test_thousand_closed_connections_need_no_collector(address):
-    connect_without_a_collector(address, 1000)
+def test_thousand_closed_connections_need_no_collector(amqp, address):
+    connect_without_a_collector(amqp, address, 1000)

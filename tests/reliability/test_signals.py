@@ -11,10 +11,10 @@ import sys
 import time
 
 import pytest
+from packages import only_0_9_1
 from scripted.checks import lasting
 from scripted_broker import content, delivery, frame, method, method_payload, split_frames
 
-import amqplib.client_0_8 as amqp
 from amqplib.client_0_8 import heartbeat
 
 from .tools import (
@@ -55,12 +55,12 @@ def interrupted_said():
 
 
 @pytest.mark.parametrize('heartbeat', [0, 1])
-def test_ctrl_c_in_a_wait_leaves_all_usable(address, heartbeat):
-    with Child(interrupt_a_wait, address, heartbeat) as child:
+def test_ctrl_c_in_a_wait_leaves_all_usable(amqp, address, heartbeat):
+    with Child(interrupt_a_wait, amqp, address, heartbeat) as child:
         interrupt(child)
 
 
-def interrupt_a_wait(address, heartbeat):
+def interrupt_a_wait(amqp, address, heartbeat):
     connection = amqp.Connection(host=address, heartbeat=heartbeat)
     channel = connection.channel()
     queue = channel.queue_declare(exclusive=True)[0]
@@ -76,12 +76,12 @@ def interrupt_a_wait(address, heartbeat):
     connection.close()
 
 
-def test_ctrl_c_in_a_wait_that_another_thread_reads_for(address):
-    with Child(interrupt_a_follower, address) as child:
+def test_ctrl_c_in_a_wait_that_another_thread_reads_for(amqp, address):
+    with Child(interrupt_a_follower, amqp, address) as child:
         interrupt(child)
 
 
-def interrupt_a_follower(address):
+def interrupt_a_follower(amqp, address):
     from .tools import Worker, poll
 
     connection = amqp.Connection(host=address, heartbeat=0)
@@ -100,12 +100,12 @@ def interrupt_a_follower(address):
     connection.close()
 
 
-def test_ctrl_c_in_a_callback_leaves_all_usable(address):
-    with Child(interrupt_a_callback, address) as child:
+def test_ctrl_c_in_a_callback_leaves_all_usable(amqp, address):
+    with Child(interrupt_a_callback, amqp, address) as child:
         interrupt(child)
 
 
-def interrupt_a_callback(address):
+def interrupt_a_callback(amqp, address):
     connection = amqp.Connection(host=address)
     channel = connection.channel()
     queue = channel.queue_declare(exclusive=True, auto_delete=False)[0]
@@ -134,7 +134,7 @@ LARGE = bytes(200_000)
 
 
 @pytest.mark.parametrize('timed_out', [False, True])
-def test_ctrl_c_between_two_frames_of_a_large_body_leaves_all_usable(play, timed_out):
+def test_ctrl_c_between_two_frames_of_a_large_body_leaves_all_usable(amqp, play, timed_out):
     start = method(1, 'basic.deliver', 'tag', 1, False, '', 'q')
     whole = start + content(1, LARGE, frame_max=65536)
     first = len(start) + len(frame(2, 1, bytes(14))) + 7  # up to where the body begins
@@ -153,7 +153,7 @@ def test_ctrl_c_between_two_frames_of_a_large_body_leaves_all_usable(play, timed
         peer.expect_close()
 
     broker = play(script)
-    with Child(interrupt_a_body, broker.address, timed_out) as child:
+    with Child(interrupt_a_body, amqp, broker.address, timed_out) as child:
         child.expect('ready')
         broker.cue()
         if timed_out:
@@ -164,7 +164,7 @@ def test_ctrl_c_between_two_frames_of_a_large_body_leaves_all_usable(play, timed
         broker.cue()
 
 
-def interrupt_a_body(address, timed_out):
+def interrupt_a_body(amqp, address, timed_out):
     connection = amqp.Connection(host=address)
     channel = connection.channel()
     got = []
@@ -181,7 +181,7 @@ def interrupt_a_body(address, timed_out):
     connection.close()
 
 
-def test_ctrl_c_in_a_call_ends_its_channel_only(play):
+def test_ctrl_c_in_a_call_ends_its_channel_only(amqp, play):
     def script(peer):
         peer.handshake()
         peer.open_channel(1)
@@ -195,11 +195,11 @@ def test_ctrl_c_in_a_call_ends_its_channel_only(play):
         peer.open_channel(1)
         peer.expect_close()
 
-    with Child(interrupt_a_call, play(script).address) as child:
+    with Child(interrupt_a_call, amqp, play(script).address) as child:
         interrupt(child)
 
 
-def interrupt_a_call(address):
+def interrupt_a_call(amqp, address):
     connection = amqp.Connection(host=address)
     channel = connection.channel()
     with interrupted():
@@ -215,7 +215,7 @@ def interrupt_a_call(address):
     connection.close()
 
 
-def test_ctrl_c_in_a_large_write_ends_the_connection_and_no_more_is_written(play):
+def test_ctrl_c_in_a_large_write_ends_the_connection_and_no_more_is_written(amqp, play):
     def script(peer):
         peer.handshake()
         peer.open_channel()
@@ -224,7 +224,7 @@ def test_ctrl_c_in_a_large_write_ends_the_connection_and_no_more_is_written(play
 
     octets = []
     broker = play(script, receive_buffer=65536)
-    with Child(interrupt_a_write, broker.address) as child:
+    with Child(interrupt_a_write, amqp, broker.address) as child:
         interrupt(child)
         child.expect('closed')
         broker.cue()
@@ -239,7 +239,7 @@ def test_ctrl_c_in_a_large_write_ends_the_connection_and_no_more_is_written(play
     assert len(rest.strip(b'\0')) <= 8
 
 
-def interrupt_a_write(address):
+def interrupt_a_write(amqp, address):
     connection = amqp.Connection(host=address)
     channel = connection.channel()
     with interrupted():
@@ -258,7 +258,7 @@ def interrupt_a_write(address):
 
 
 @pytest.mark.parametrize('of', ['connection', 'channel'])
-def test_ctrl_c_in_close_closes(play, of):
+def test_ctrl_c_in_close_closes(amqp, play, of):
     def script(peer):
         peer.handshake()
         peer.open_channel()
@@ -269,11 +269,11 @@ def test_ctrl_c_in_close_closes(play, of):
             peer.send_method(0, 'connection.close_ok')
         peer.expect_end()
 
-    with Child(interrupt_close, play(script).address, of) as child:
+    with Child(interrupt_close, amqp, play(script).address, of) as child:
         interrupt(child)
 
 
-def interrupt_close(address, of):
+def interrupt_close(amqp, address, of):
     connection = amqp.Connection(host=address)
     channel = connection.channel()
     with interrupted():
@@ -288,16 +288,16 @@ def interrupt_close(address, of):
     refused(connection.channel)
 
 
-def test_ctrl_c_while_connecting_leaves_nothing_open(play):
+def test_ctrl_c_while_connecting_leaves_nothing_open(amqp, play):
     def script(peer):
         peer.expect_login()
         peer.expect_end()
 
-    with Child(interrupt_connecting, play(script).address) as child:
+    with Child(interrupt_connecting, amqp, play(script).address) as child:
         interrupt(child)
 
 
-def interrupt_connecting(address):
+def interrupt_connecting(amqp, address):
     from scripted.checks import open_descriptors
 
     before = open_descriptors()
@@ -324,19 +324,28 @@ KINDS = {kind.__name__: kind for kind in (Interruption, Alarm, Complaint)}
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_interruptions_at_any_moment_leave_a_usable_or_a_lost_connection(address, kind):
-    run_in_child(interrupt_at_random, address, 150, 1, kind)
+def test_interruptions_at_any_moment_leave_a_usable_or_a_lost_connection(amqp, address, kind):
+    run_in_child(interrupt_at_random, amqp, address, 150, 1, kind)
+
+
+@only_0_9_1
+def test_interruptions_at_any_moment_leave_the_numbers_of_confirms_right(amqp, address):
+    run_in_child(interrupt_confirms_at_random, amqp, address, 150)
+
+
+def interrupt_confirms_at_random(amqp, address, times):
+    interrupt_at_random(amqp, address, times, 1, 'Interruption', Confirming)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('seed', range(2))
-def test_thousands_of_interruptions_at_any_moment(address, seed, kind):
-    run_in_child(interrupt_at_random, address, 3000, seed, kind, seconds=500)
+def test_thousands_of_interruptions_at_any_moment(amqp, address, seed, kind):
+    run_in_child(interrupt_at_random, amqp, address, 3000, seed, kind, seconds=500)
 
 
-def interrupt_at_random(address, times, seed, kind):
+def interrupt_at_random(amqp, address, times, seed, kind, cls=None):
     """Interrupt publishing, getting, calls and waiting; each time, all goes on or says why not."""
     interruption = KINDS[kind]
     # Where it strikes a finalizer, Python prints that and goes on.
@@ -353,7 +362,7 @@ def interrupt_at_random(address, times, seed, kind):
     session = None
     struck = lost = 0
     while struck < times:
-        session = session or Interruptible(address)
+        session = session or (cls or Interruptible)(amqp, address)
         try:
             armed[0] = True
             signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.0001, 0.004))
@@ -403,7 +412,8 @@ def check_that_it_says_so(error):
 class Interruptible:
     """A connection on which much is done."""
 
-    def __init__(self, address):
+    def __init__(self, amqp, address):
+        self.amqp = amqp
         self.connection = amqp.Connection(host=address, rpc_timeout=PATIENCE)
         self.open()
         self.numbers = self.got = 0
@@ -413,45 +423,70 @@ class Interruptible:
         self.queue = self.channel.queue_declare(exclusive=True, auto_delete=False)[0]
 
     def step(self):
-        self.numbers += 1
-        body = self.numbers.to_bytes(8, 'big') + bytes(self.numbers % 3 * 50_000)
-        self.channel.basic_publish(amqp.Message(body), routing_key=self.queue)
+        self.publish()
         message = self.channel.basic_get(self.queue, no_ack=True)
         if message is not None:
             assert len(message.body) % 50_000 == 8
             number = int.from_bytes(message.body[:8], 'big')
             assert number > self.got, 'a message came twice'
             self.got = number
-        with contextlib.suppress(amqp.AMQPTimeout):
+        with contextlib.suppress(self.amqp.AMQPTimeout):
             self.channel.wait(timeout=0.0005)
+
+    def publish(self):
+        self.numbers += 1
+        body = self.numbers.to_bytes(8, 'big') + bytes(self.numbers % 3 * 50_000)
+        return self.channel.basic_publish(self.amqp.Message(body), routing_key=self.queue)
+
+    def check(self):
+        assert self.channel.queue_declare(self.queue, passive=True)[0] == self.queue
 
     def usable(self):
         """Return whether the connection goes on, after a check that it does or says why not."""
         if self.channel.is_open:
             try:
-                assert self.channel.queue_declare(self.queue, passive=True)[0] == self.queue
+                self.check()
                 return True
-            except amqp.AMQPException as error:
+            except self.amqp.AMQPException as error:
                 check_that_it_says_so(error)
         try:
             self.open()
             return True
-        except amqp.AMQPException as error:
+        except self.amqp.AMQPException as error:
             check_that_it_says_so(error)
             assert self.connection.transport is None
             self.connection.close()
             return False
 
 
+class Confirming(Interruptible):
+    """The same with confirms, of which all have to come that are waited for, and no others."""
+
+    def open(self):
+        super().open()
+        self.channel.confirm_select(outstanding_limit=3)
+
+    def step(self):
+        super().step()
+        self.channel.wait_for_confirms(timeout=PATIENCE)
+
+    def check(self):
+        super().check()
+        self.channel.wait_for_confirms(timeout=PATIENCE)
+        number = self.publish()
+        self.channel.wait_for_confirms(timeout=PATIENCE)
+        assert self.channel.basic_publish(self.amqp.Message(b''), 'amq.direct') == number + 1
+
+
 # --- Signals whose handlers return --------------------------------------------------------------
 
 
 @pytest.mark.parametrize('kind', ['SIGALRM', 'SIGUSR1'])
-def test_bodies_are_whole_in_a_storm_of_signals(address, kind):
-    run_in_child(transfer_in_a_storm, address, kind, 12_000_000)
+def test_bodies_are_whole_in_a_storm_of_signals(amqp, address, kind):
+    run_in_child(transfer_in_a_storm, amqp, address, kind, 12_000_000)
 
 
-def transfer_in_a_storm(address, kind, size):
+def transfer_in_a_storm(amqp, address, kind, size):
     import os
     import threading
 
@@ -488,7 +523,7 @@ def transfer_in_a_storm(address, kind, size):
     assert len(caught) > 20, len(caught)
 
 
-def test_messages_are_whole_and_in_order_in_a_storm_of_signals(play):
+def test_messages_are_whole_and_in_order_in_a_storm_of_signals(amqp, play):
     """Of small messages too, with a peer that sends them in odd portions."""
     octets = b''.join(delivery(1, 'tag', number, b'%d' % number) for number in range(2000))
 
@@ -503,10 +538,10 @@ def test_messages_are_whole_and_in_order_in_a_storm_of_signals(play):
             position += step
         peer.expect_close()
 
-    run_in_child(consume_in_a_storm, play(script).address, 2000)
+    run_in_child(consume_in_a_storm, amqp, play(script).address, 2000)
 
 
-def consume_in_a_storm(address, count):
+def consume_in_a_storm(amqp, address, count):
     caught = []
     signal.signal(signal.SIGALRM, lambda number, where: caught.append(number))
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)

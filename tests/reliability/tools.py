@@ -8,11 +8,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from scripted.checks import poll  # noqa: F401  (for those who import it from here)
 
-import amqplib.client_0_8 as amqp
+from amqplib.client_0_8 import AMQPException
 
 #: Seconds after which something that should happen is taken not to happen.
 PATIENCE = 20.0
@@ -100,15 +101,16 @@ class Child:
     """A new Python that calls a function of a test module; use it as a context manager.
 
     function: of a module of this package; its print()s are read by `line`.
-    args: what it is called with; anything that repr() can write.
+    args: what it is called with; packages, and anything that repr() can write.
     seconds: how long it may take.
     """
 
     def __init__(self, function, *args, seconds=60):
-        call = f'{function.__name__}(*{args!r})'
+        written = ', '.join(map(as_source, args))
+        call = f'{function.__name__}({written})'
         # Where Ctrl-C is ignored (in the background of a shell), children would inherit that.
         source = (
-            'import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n'
+            'import importlib, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n'
             f'from {function.__module__} import {function.__name__}\n{call}'
         )
         # Newer Pythons warn of a fork in a process with threads, which is what is tested.
@@ -152,6 +154,13 @@ class Child:
         self.process.send_signal(number)
 
 
+def as_source(value):
+    """Return an expression for a value, which may be a package."""
+    if isinstance(value, ModuleType):
+        return f'importlib.import_module({value.__name__!r})'
+    return repr(value)
+
+
 def run_in_child(function, *args, seconds=60):
     """Call a function of a test module in a new Python, which has to end well."""
     with Child(function, *args, seconds=seconds):
@@ -171,7 +180,7 @@ def interrupted(within=SLACK):
         raise AssertionError('there was no KeyboardInterrupt')
 
 
-def refused(call, kind=amqp.AMQPException):
+def refused(call, kind=AMQPException):
     """Make a call that raises an error of this kind; return the error."""
     try:
         call()

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import trustme
-from scripted_broker import ScriptedBroker
+from packages import CLIENT_0_8
+from scripted_broker import ScriptedBroker, version_of
 
-import amqplib.client_0_8 as amqp
 from amqplib.client_0_8 import transport
 
 from .checks import open_descriptors, scarce_memory
@@ -54,11 +54,18 @@ def little_memory():
 
 
 @pytest.fixture
-def play(nothing_left_behind):
+def amqp():
+    """The client package that `play` and `connect` are for, if nothing else is said."""
+    return CLIENT_0_8
+
+
+@pytest.fixture
+def play(amqp, nothing_left_behind):
     """A function that starts a ScriptedBroker; its scripts must have ended well with the test."""
     brokers = []
 
     def start(*scripts, **options):
+        options.setdefault('version', version_of(amqp))
         broker = ScriptedBroker(*scripts, **options)
         brokers.append(broker)
         return broker
@@ -69,7 +76,7 @@ def play(nothing_left_behind):
 
 
 @pytest.fixture
-def connect(play):
+def connect(amqp, play):
     """A function that connects to a scripted broker; what is still open afterwards is dropped."""
     connections = []
 
