@@ -15,6 +15,7 @@ import select
 import socket
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
@@ -119,6 +120,9 @@ class _AbstractTransport:
         try:
             self._setup_transport()
             self.sock.setblocking(self._blocks)
+            # The collector may come to the socket first, which then warns that nobody closed it;
+            # but what is called by weak references comes before that.
+            weakref.finalize(self, self.sock.close).atexit = False
         except BaseException:
             self.close()
             raise
@@ -130,6 +134,7 @@ class _AbstractTransport:
         """Do what the kind of transport needs once the socket is connected."""
 
     def __del__(self) -> None:
+        # At the end of the interpreter, nothing is called by weak references any more.
         if self.sock is not None:
             self.sock.close()
 

@@ -5,12 +5,15 @@ import gc
 import socket
 import sys
 import threading
+import warnings
 import weakref
 
 import memory
 import pytest
 from scripted.checks import open_descriptors
 from scripted_broker import method, version_of
+
+from amqplib.client_0_8 import transport
 
 from .tools import closed_port, heartbeat_threads, poll
 
@@ -243,6 +246,35 @@ def test_dropped_connections_leave_nothing_once_they_are_collected(amqp, address
         gc.collect()
 
     repeat(40, drop, warm_up=5)
+
+
+@pytest.mark.parametrize('tls', [False, True])
+def test_dropped_connections_are_silent_whatever_was_collected_before(
+    amqp, play, authority, monkeypatch, tls
+):
+    """The collector may come to the socket before it comes to what closes it."""
+
+    def collect_and_connect(*args):
+        gc.collect(0)  # so the transport is of another generation than the socket
+        return really_connect(*args)
+
+    def script(peer):
+        peer.handshake()
+        peer.open_channel()
+        peer.expect_end()
+
+    really_connect = transport._connect
+    monkeypatch.setattr(transport, '_connect', collect_and_connect)
+    broker = play(script, tls=authority.server() if tls else None)
+    ssl = {'ca_certs': authority.file} if tls else False
+    gc.collect()
+    connection = amqp.Connection(host=broker.address, heartbeat=0, ssl=ssl)
+    connection.channel()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        del connection
+        gc.collect()
+    assert caught == []
 
 
 def test_dropped_connections_with_heartbeats_leave_nothing(amqp, address):
