@@ -41,6 +41,22 @@ def get_bodies(channel, queue, count):
     return [get(channel, queue, no_ack=True).body for _ in range(count)]
 
 
+def close_and_get_what_comes_back(amqp, connection, channel, queue):
+    """Close a channel on which messages of an empty queue are; return the bodies of those left.
+
+    They come back some time after the answer to the close, all together. So one more that has to
+    come back says when that is.
+    """
+    other = connection.channel()
+    other.basic_publish(amqp.Message('the last one'), '', queue)
+    assert get(channel, queue).body == 'the last one'
+    channel.close()
+    poll(lambda: ready_count(other, queue), 'what comes back')
+    bodies = get_bodies(other, queue, ready_count(other, queue))
+    assert bodies.pop() == 'the last one'
+    return bodies
+
+
 def drain(channel, until, patience=PATIENCE):
     """Hand out what arrives on the channel until the condition holds."""
     deadline = time.monotonic() + patience

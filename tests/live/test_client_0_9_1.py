@@ -6,6 +6,7 @@ import pytest
 from live_tools import (
     QUIET,
     await_ready,
+    close_and_get_what_comes_back,
     drain,
     get,
     get_bodies,
@@ -68,8 +69,7 @@ def test_what_is_refused_comes_back(amqp, channel, queue):
 def test_what_is_refused_for_good_is_gone(amqp, connection, channel, queue):
     publish(amqp, channel, queue, 'gone')
     channel.basic_nack(channel.basic_get(queue).delivery_tag, requeue=False)
-    channel.close()
-    assert ready_count(connection.channel(), queue) == 0
+    assert close_and_get_what_comes_back(amqp, connection, channel, queue) == []
 
 
 @pytest.mark.parametrize(('tag', 'left'), [(2, ['c']), (0, [])])
@@ -78,10 +78,7 @@ def test_several_are_refused_at_once(amqp, connection, channel, queue, tag, left
     for _ in range(3):
         channel.basic_get(queue)
     channel.basic_nack(tag, multiple=True, requeue=False)
-    channel.close()
-    other = connection.channel()
-    assert get_bodies(other, queue, len(left)) == left
-    assert ready_count(other, queue) == 0
+    assert close_and_get_what_comes_back(amqp, connection, channel, queue) == left
 
 
 def test_refusing_what_was_never_delivered_fails(amqp, channel, queue):

@@ -16,12 +16,12 @@ import time
 import pytest
 from live_tools import (
     await_ready,
+    close_and_get_what_comes_back,
     drain,
     get,
     get_bodies,
     new_name,
     poll,
-    ready_count,
     sends_nothing,
 )
 from packages import only_0_8
@@ -399,18 +399,15 @@ def test_received_messages_are_acknowledged_with_basic_ack(amqp, connection, cha
     msg = get(channel, myqueue)
     get(channel, myqueue)
     channel.basic_ack(msg.delivery_tag)
-    channel.close()
-    ch = connection.channel()
-    assert get_bodies(ch, myqueue, 1) == ['not acknowledged']
-    assert ready_count(ch, myqueue) == 0
+    left = close_and_get_what_comes_back(amqp, connection, channel, myqueue)
+    assert left == ['not acknowledged']
 
 
 def test_with_no_ack_messages_are_not_acknowledged(amqp, connection, channel, myqueue):
     """unless we called basic_get() with a no_ack=True parameter."""
     channel.basic_publish(amqp.Message('x'), '', myqueue)
     get(channel, myqueue, no_ack=True)
-    channel.close()
-    assert ready_count(connection.channel(), myqueue) == 0
+    assert close_and_get_what_comes_back(amqp, connection, channel, myqueue) == []
 
 
 def test_to_block_and_wait_for_messages(amqp, channel, other_channel, shared_queue):

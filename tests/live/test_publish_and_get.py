@@ -4,7 +4,16 @@ import os
 import time
 
 import pytest
-from live_tools import await_ready, get, get_bodies, new_name, poll, ready_count, sends_nothing
+from live_tools import (
+    await_ready,
+    close_and_get_what_comes_back,
+    get,
+    get_bodies,
+    new_name,
+    poll,
+    ready_count,
+    sends_nothing,
+)
 
 
 def publish(amqp, channel, queue, *bodies):
@@ -179,27 +188,20 @@ def test_what_is_acknowledged_does_not_come_back(amqp, connection, channel, queu
     publish(amqp, channel, queue, 'first', 'second')
     channel.basic_get(queue)
     channel.basic_ack(channel.basic_get(queue).delivery_tag)
-    channel.close()
-    other = connection.channel()
-    assert get_bodies(other, queue, 1) == ['first']
-    assert ready_count(other, queue) == 0
+    assert close_and_get_what_comes_back(amqp, connection, channel, queue) == ['first']
 
 
 def test_what_needs_no_acknowledgement_does_not_come_back(amqp, connection, channel, queue):
     publish(amqp, channel, queue, 'once')
     assert channel.basic_get(queue, no_ack=True).body == 'once'
-    channel.close()
-    assert ready_count(connection.channel(), queue) == 0
+    assert close_and_get_what_comes_back(amqp, connection, channel, queue) == []
 
 
 def test_acknowledging_multiple_takes_all_up_to_that_one(amqp, connection, channel, queue):
     publish(amqp, channel, queue, *'abcd')
     messages = [channel.basic_get(queue) for _ in range(4)]
     channel.basic_ack(messages[2].delivery_tag, multiple=True)
-    channel.close()
-    other = connection.channel()
-    assert get_bodies(other, queue, 1) == ['d']
-    assert ready_count(other, queue) == 0
+    assert close_and_get_what_comes_back(amqp, connection, channel, queue) == ['d']
 
 
 def test_acknowledging_multiple_with_0_takes_all(amqp, connection, channel, queue):
@@ -207,8 +209,7 @@ def test_acknowledging_multiple_with_0_takes_all(amqp, connection, channel, queu
     for _ in range(4):
         channel.basic_get(queue)
     channel.basic_ack(0, multiple=True)
-    channel.close()
-    assert ready_count(connection.channel(), queue) == 0
+    assert close_and_get_what_comes_back(amqp, connection, channel, queue) == []
 
 
 def test_acknowledging_what_was_never_delivered_fails(amqp, channel, queue):
@@ -243,8 +244,7 @@ def test_what_is_rejected_to_be_requeued_comes_back(amqp, channel, queue):
 def test_what_is_rejected_otherwise_is_gone(amqp, connection, channel, queue):
     publish(amqp, channel, queue, 'gone')
     channel.basic_reject(channel.basic_get(queue).delivery_tag, False)
-    channel.close()
-    assert ready_count(connection.channel(), queue) == 0
+    assert close_and_get_what_comes_back(amqp, connection, channel, queue) == []
 
 
 # Recovering

@@ -1,7 +1,7 @@
 """Transactions: what takes effect when."""
 
 import pytest
-from live_tools import await_ready, ready_count
+from live_tools import await_ready, close_and_get_what_comes_back, ready_count
 
 
 @pytest.fixture
@@ -36,13 +36,12 @@ def test_closing_the_channel_forgets_what_was_published(amqp, channel, tx, queue
     assert ready_count(channel, queue) == 0
 
 
-def test_a_commit_makes_acknowledgements_final(amqp, channel, tx, queue):
+def test_a_commit_makes_acknowledgements_final(amqp, connection, channel, tx, queue):
     channel.basic_publish(amqp.Message('x'), '', queue)
     await_ready(channel, queue, 1)
     tx.basic_ack(tx.basic_get(queue).delivery_tag)
     tx.tx_commit()
-    tx.close()
-    assert ready_count(channel, queue) == 0
+    assert close_and_get_what_comes_back(amqp, connection, tx, queue) == []
 
 
 def test_without_a_commit_acknowledgements_are_forgotten(amqp, channel, tx, queue):
@@ -53,7 +52,7 @@ def test_without_a_commit_acknowledgements_are_forgotten(amqp, channel, tx, queu
     await_ready(channel, queue, 1)
 
 
-def test_after_a_rollback_acknowledgements_can_be_given_again(amqp, channel, tx, queue):
+def test_after_a_rollback_acknowledgements_can_be_given_again(amqp, connection, channel, tx, queue):
     channel.basic_publish(amqp.Message('x'), '', queue)
     await_ready(channel, queue, 1)
     message = tx.basic_get(queue)
@@ -61,8 +60,7 @@ def test_after_a_rollback_acknowledgements_can_be_given_again(amqp, channel, tx,
     tx.tx_rollback()
     tx.basic_ack(message.delivery_tag)
     tx.tx_commit()
-    tx.close()
-    assert ready_count(channel, queue) == 0
+    assert close_and_get_what_comes_back(amqp, connection, tx, queue) == []
 
 
 def test_other_channels_are_not_part_of_it(amqp, connection, channel, tx, queue):
