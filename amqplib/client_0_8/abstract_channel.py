@@ -338,7 +338,7 @@ class AbstractChannel:
     def _has_something(self) -> bool:
         return bool(self.method_queue or self._handled)
 
-    def _done(self, args: AMQPReader) -> None:
+    def _take_empty_reply(self, args: AMQPReader) -> None:
         """Take a reply that says nothing but that it was done."""
 
     def _decode(self, name: str, args: AMQPReader) -> tuple[Any, ...]:

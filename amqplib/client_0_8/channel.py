@@ -709,11 +709,14 @@ class Channel(AbstractChannel):
         """Undo what was published and acknowledged since the last commit."""
         self._call('tx.rollback')
 
-    # Subclasses may call them by the names that they had in amqplib 1.0.2.
-    _done = AbstractChannel._done
-    _basic_cancel_ok = _basic_get_empty = _basic_qos_ok = _done
-    _exchange_declare_ok = _exchange_delete_ok = _queue_bind_ok = _queue_unbind_ok = _done
-    _tx_select_ok = _tx_commit_ok = _tx_rollback_ok = _done
+    # Subclasses may call them by the names that they had in amqplib 1.0.2. The first line is for
+    # this class body, which does not see what is inherited.
+    _take_empty_reply = AbstractChannel._take_empty_reply
+    _basic_cancel_ok = _basic_get_empty = _basic_qos_ok = _take_empty_reply
+    _exchange_declare_ok = _exchange_delete_ok = _queue_bind_ok = _queue_unbind_ok = (
+        _take_empty_reply
+    )
+    _tx_select_ok = _tx_commit_ok = _tx_rollback_ok = _take_empty_reply
 
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
         'channel.open_ok': _open_ok,
@@ -723,25 +726,25 @@ class Channel(AbstractChannel):
         'channel.close': _close,
         'channel.close_ok': _close_ok,
         'access.request_ok': _access_request_ok,
-        'exchange.declare_ok': _done,
-        'exchange.delete_ok': _done,
+        'exchange.declare_ok': _take_empty_reply,
+        'exchange.delete_ok': _take_empty_reply,
         'queue.declare_ok': _queue_declare_ok,
-        'queue.bind_ok': _done,
+        'queue.bind_ok': _take_empty_reply,
         'queue.purge_ok': _queue_purge_ok,
         'queue.delete_ok': _queue_delete_ok,
-        'queue.unbind_ok': _done,
-        'basic.qos_ok': _done,
+        'queue.unbind_ok': _take_empty_reply,
+        'basic.qos_ok': _take_empty_reply,
         'basic.consume_ok': _basic_consume_ok,
         'basic.cancel': _basic_cancel,
-        'basic.cancel_ok': _done,
+        'basic.cancel_ok': _take_empty_reply,
         'basic.return': _basic_return,
         'basic.deliver': _basic_deliver,
         'basic.get_ok': _basic_get_ok,
-        'basic.get_empty': _done,
-        'basic.recover_ok': _done,
-        'tx.select_ok': _done,
-        'tx.commit_ok': _done,
-        'tx.rollback_ok': _done,
+        'basic.get_empty': _take_empty_reply,
+        'basic.recover_ok': _take_empty_reply,
+        'tx.select_ok': _take_empty_reply,
+        'tx.commit_ok': _take_empty_reply,
+        'tx.rollback_ok': _take_empty_reply,
     }
     _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
 

@@ -24,13 +24,16 @@ class ChannelNumbers:
         # No number below this one has been freed.
         self._first_free = 1
 
-    def choose(self, taken: Collection[int], most: int) -> int:
-        """Return the lowest free number.
+    def check_room(self, taken: Collection[int], most: int) -> None:
+        """Raise AMQPException if there are as many channels as there may be.
 
-        taken: those of the open channels, and 0.
-        most: how many channels there may be; AMQPException if there are so many.
+        taken: the numbers of the open channels, and 0.
         """
-        self._check_room(taken, most)
+        if len(taken) + len(self.retired) > most:
+            raise AMQPException(NOT_ALLOWED, f'all of the {most} channels are open')
+
+    def choose(self, taken: Collection[int], most: int) -> int:
+        """Return the lowest free number up to the highest that there may be."""
         # Programs may have taken channels out of the dict, so that lower ones are free.
         for first in (self._first_free, 1):
             for number in range(first, most + 1):
@@ -39,19 +42,14 @@ class ChannelNumbers:
                     return number
         raise AMQPException(NOT_ALLOWED, 'no channel number is free')
 
-    def check(self, wanted: int, taken: Collection[int], most: int) -> None:
-        """Raise ValueError or TypeError if it can be no number of a new channel; see choose()."""
-        self._check_room(taken, most)
+    def check(self, wanted: int) -> None:
+        """Raise ValueError or TypeError if a number cannot be that of a new channel."""
         if isinstance(wanted, bool) or not isinstance(wanted, int):
             raise TypeError(f'channel_id: {wanted!r} is not an int')
         if not 0 < wanted <= DEFAULT_CHANNEL_MAX:
             raise ValueError(f'channel_id: {wanted} is not 1 to 65535')
         if wanted in self.retired:
             raise ValueError(f'channel_id: the broker has not closed {wanted} yet')
-
-    def _check_room(self, taken: Collection[int], most: int) -> None:
-        if len(taken) + len(self.retired) > most:
-            raise AMQPException(NOT_ALLOWED, f'all of the {most} channels are open')
 
     def retire(self, number: int, unsure: bool = False) -> None:
         """Keep a number from being chosen until it is freed.

@@ -259,7 +259,8 @@ class Connection(AbstractChannel):
         self.method_reader = MethodReader(transport, self._message_class)
         self.method_reader.version_advice = self._version_advice
         self.method_writer = MethodWriter(transport, self.frame_max)
-        self.method_writer.write_timeout = self._write_timeout
+        # Subclasses may have a class attribute of that name.
+        self.method_writer.write_timeout = Deadline(self.write_timeout, 'write_timeout').seconds
         transport.wait_writable = self._wait_until_writable
         _connections.add(self)
 
@@ -403,9 +404,10 @@ class Connection(AbstractChannel):
         """Return the number for a new channel, after checking that there may be one."""
         self._open_connection()
         assert self.channels is not None
+        self._numbers.check_room(self.channels, self.channel_max)
         if channel_id is None:
             return self._get_free_channel_id()
-        self._numbers.check(channel_id, self.channels, self.channel_max)
+        self._numbers.check(channel_id)
         return channel_id
 
     def _get_free_channel_id(self) -> int:

@@ -471,9 +471,9 @@ class Channel(channel_0_8.Channel):
 
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
         **channel_0_8.Channel._HANDLERS,
-        'exchange.bind_ok': channel_0_8.Channel._done,
-        'exchange.unbind_ok': channel_0_8.Channel._done,
-        'confirm.select_ok': channel_0_8.Channel._done,
+        'exchange.bind_ok': channel_0_8.Channel._take_empty_reply,
+        'exchange.unbind_ok': channel_0_8.Channel._take_empty_reply,
+        'confirm.select_ok': channel_0_8.Channel._take_empty_reply,
         'basic.ack': _basic_ack,
         'basic.nack': _basic_nack,
     }

@@ -102,7 +102,7 @@ class Connection(connection_0_8.Connection):
         **connection_0_8.Connection._HANDLERS,
         'connection.blocked': _blocked,
         'connection.unblocked': _unblocked,
-        'connection.update_secret_ok': connection_0_8.Connection._done,
+        'connection.update_secret_ok': connection_0_8.Connection._take_empty_reply,
     }
     _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
     _IMMEDIATE_METHODS = frozenset(

@@ -32,6 +32,27 @@ def test_an_exception_can_be_logged(caplog):
     assert record.exc_info[0] is ValueError
 
 
+def test_a_logger_that_is_there_from_the_beginning_can_be_set_up():
+    """As `disable_existing_loggers`, which is the default, silences those that are there."""
+    program = (
+        'import logging.config; from amqplib.client_0_8 import log\n'
+        'handler = {"class": "logging.StreamHandler", "level": "DEBUG"}\n'
+        'logging.config.dictConfig({"version": 1, "handlers": {"all": handler},'
+        ' "root": {"handlers": ["all"], "level": "DEBUG"}})\n'
+        'log.debug("silenced"); logging.getLogger("another").debug("heard")'
+    )
+    assert in_new_interpreter(program) == ('', 'heard\n')
+
+
+@pytest.mark.parametrize('unready', ['None', 'type(sys)("logging")'])
+def test_logging_that_is_not_imported_to_its_end_is_left_alone(unready):
+    program = (
+        f'import sys; from amqplib.client_0_8 import log; sys.modules["logging"] = {unready}\n'
+        'log.debug("not heard"); log.warning("not heard")'
+    )
+    assert in_new_interpreter(program) == ('', '')
+
+
 def test_there_is_one_handler_however_often_it_is_asked_for():
     handlers = list(log.logger().handlers)
     assert handlers

@@ -56,6 +56,9 @@ def test_a_subclass_can_choose_the_numbers(amqp, address):
 
     with Own(address) as connection:
         assert connection.channel().channel_id == 9
+        connection.channel_max = 1
+        with pytest.raises(amqp.AMQPException, match='all of the 1 channels are open'):
+            connection.channel()
 
 
 def test_the_number_of_an_open_channel_gives_that_channel(connection):

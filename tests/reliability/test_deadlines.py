@@ -103,6 +103,23 @@ def test_write_timeout_can_be_changed_later(amqp, session):
         ours.channel.basic_publish(amqp.Message(bytes(30_000_000)), routing_key='q')
 
 
+def test_write_timeout_may_be_an_attribute_of_a_subclass(amqp, play, connect):
+    class Own(amqp.Connection):
+        write_timeout = None
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs, write_timeout=1)
+
+    def script(peer):
+        peer.handshake()
+        peer.open_channel()
+        stall(peer)
+
+    channel = connect(play(script), Own).channel()
+    with about_a_second(), pytest.raises(amqp.WriteTimeout):
+        channel.basic_publish(amqp.Message(bytes(30_000_000)), routing_key='q')
+
+
 def test_write_timeout_cannot_be_changed_to_what_is_none(session):
     ours = session(lambda peer: peer.rest(), write_timeout=5)
     with pytest.raises(ValueError, match='write_timeout'):
