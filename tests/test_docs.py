@@ -10,6 +10,7 @@ import ast
 import contextlib
 import re
 import signal
+import socket
 import textwrap
 from pathlib import Path
 
@@ -119,13 +120,16 @@ def hosts(broker, monkeypatch):
 
     def look_up_for_tests(name, port, deadline):
         if name == DEAD_HOST:
-            return look_up(brokers.LOOPBACK, brokers.free_port(), deadline)
+            return look_up(*held.getsockname(), deadline)
         if name not in GUIDE_HOSTS:
             return look_up(name, port, deadline)
         return look_up(*by_port.get(port, (broker.host, broker.port)), deadline)
 
     monkeypatch.setattr(transport, 'look_up', look_up_for_tests)
-    return by_port
+    # It does not listen, and nobody else can.
+    with socket.socket() as held:
+        held.bind((brokers.LOOPBACK, 0))
+        yield by_port
 
 
 @contextlib.contextmanager
