@@ -20,7 +20,7 @@ from .tools import closed_port, heartbeat_threads, poll
 #: Octets of memory for each time something is done that are taken for noise.
 NOISE = 64
 #: Octets that may stay in any case, such as what coverage keeps of threads.
-BASE = 80_000
+BASE = 10_000
 
 
 def caches():
