@@ -1,0 +1,458 @@
+"""What a Connection (which is channel 0) and a Channel have in common.
+
+They send methods, wait for replies, and hand out the methods that arrived for them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from itertools import islice
+from functools import partial
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, TypeVar, Union
+
+from amqplib.core import log, spec
+from amqplib.core.closed import Closed
+from amqplib.core.deadline import NO_DEADLINE, Deadline
+from amqplib.core.message import Message
+from amqplib.core.streams import AMQPReader, AMQPWriter
+from amqplib.exceptions import (
+    AMQPChannelException,
+    AMQPConnectionException,
+    AMQPException,
+    AMQPTimeout,
+    ProtocolError,
+    ReentrancyError,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from amqplib.core.arguments import Decoders, Encoders
+    from amqplib.core.decoding import ArrivedMethod
+    from amqplib.core.session import Session
+    from amqplib.core.spec import Method, Protocol, Signature
+
+__all__ = ['AbstractChannel']
+
+_SIGNATURE = Struct('>HH')
+
+#: Seconds that close() waits for the broker unless told otherwise.
+CLOSE_TIMEOUT = 10.0
+
+_NONE: frozenset[Signature] = frozenset()
+
+Handlers = dict['Signature', Callable[..., Any]]
+Entered = TypeVar('Entered', bound='AbstractChannel')
+
+
+def handlers_by_signature(
+    protocol: Protocol, handlers: dict[str, Callable[..., Any]]
+) -> Handlers:
+    """Return handlers that are named by protocol method, by signature.
+
+    A method that the protocol does not have is left out.
+    """
+    methods = protocol.methods
+    return {
+        methods[name].signature: handler for name, handler in handlers.items() if name in methods
+    }
+
+
+class AbstractChannel:
+    """One of the numbered streams of methods that share a connection.
+
+    channel_id: its number; None once it is closed.
+    connection: the connection it belongs to; None once it is closed.
+    method_queue: methods that have arrived and wait to be handed out by wait().
+    auto_decode: whether bodies with a content_encoding are made text.
+    """
+
+    #: The version that is spoken.
+    _protocol: ClassVar[Protocol]
+    _encoders: ClassVar[Encoders]
+    _decoders: ClassVar[Decoders]
+    #: What handles which method: (class id, method id) -> function(self, args[, content]).
+    _METHOD_MAP: ClassVar[Handlers] = {}
+    #: Methods that are handled when they arrive, whatever is being waited for.
+    _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
+    #: What ends the channel, by signature; it takes effect when it arrives.
+    _TURNING_POINTS: ClassVar[Handlers] = {}
+    #: The name of the method that closes it.
+    _CLOSE: ClassVar[str]
+
+    #: For the decoder: whether the content of what comes is collected.
+    keeps_content = True
+    #: For the decoder: where deliveries go at once; None for the general way.
+    delivery_queue: Optional[deque[ArrivedMethod]] = None
+    #: For the decoder: function(sequence number, multiple) that takes a confirm; None likewise.
+    settle_confirm: Optional[Callable[[int, bool], Any]] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        # The map of a program's class may lack what has come since it was written. A class that
+        # speaks another version has a whole one, as the signatures of its base mean others there.
+        if '_METHOD_MAP' in own and '_protocol' not in own:
+            base: Handlers = super(cls, cls)._METHOD_MAP  # type: ignore[misc]
+            cls._METHOD_MAP = {**base, **cls._METHOD_MAP}
+
+    def __init__(self, connection: Any, session: Session, closed: Closed) -> None:
+        # Of any type here, as the module of Connection builds on this one.
+        self.connection: Any = connection
+        self.channel_id: Optional[int] = None
+        self.method_queue: deque[ArrivedMethod] = deque()
+        self.auto_decode = False
+        self._session = session
+        self._closed = closed
+        # The replies that the call in progress waits for, and the one that has come.
+        self._expected: Collection[Signature] = ()
+        self._replies: list[ArrivedMethod] = []
+        # Replies to methods that were sent with _send_method, for wait() to hand out.
+        self._unclaimed: set[Signature] = set()
+        # The methods that took effect while a wait() was waiting.
+        self._handled: frozenset[Signature] = _NONE
+
+    def __enter__(self: Entered) -> Entered:  # noqa: PYI019  (Self is of Python 3.11)
+        return self
+
+    def __exit__(
+        self,
+        type: Optional[type[BaseException]],
+        value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        if value is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except AMQPException as error:
+            # The error that ends the block is the one to be seen.
+            log.warning('closing after an error failed: %s', error)
+
+    def close(self) -> None:
+        """End this channel."""
+        raise NotImplementedError
+
+    def _do_close(self) -> None:
+        """Let go of the connection; overridden by subclasses."""
+        raise NotImplementedError
+
+    # Receiving, in the thread that wants a method
+
+    def wait(
+        self,
+        allowed_methods: Optional[Sequence[Signature]] = None,
+        timeout: Optional[float] = None,
+    ) -> Any:
+        """Wait for one method for this channel; return what its handler returns.
+
+        allowed_methods: list of (class id, method id), to wait for one of these; others stay
+            queued. None takes any.
+        timeout: seconds; 0 takes only what has arrived, None waits without limit.
+
+        Raises AMQPTimeout when the time is over, which loses nothing; the error that closed
+        the channel or connection; or what the handler (a callback, for instance) raises.
+        """
+        method = self._pop_allowed(allowed_methods) if self.method_queue else None
+        if method is None:
+            connection, channel_id = self._open()
+            # Without a timeout, an override of amqplib 1.0.2's form will do.
+            limit = () if timeout is None else (timeout,)
+            method = connection._wait_method(channel_id, allowed_methods, *limit)
+            if method is None:
+                return None
+        return self.dispatch_method(*method)
+
+    def wait_for_method(
+        self, allowed_methods: Optional[Sequence[Signature]], timeout: Optional[float]
+    ) -> Optional[ArrivedMethod]:
+        """Wait for a method, and take it off the queue; None if one has taken effect meanwhile.
+
+        This is wait() without an override of Connection._wait_method, and without a handler.
+        """
+        self._handled = _NONE
+        if allowed_methods is None:
+            ready = self._has_arrived
+        else:
+            ready = self._watch_for(allowed_methods)
+        deadline = NO_DEADLINE if timeout is None else Deadline(timeout)
+        while True:
+            if not self._wait_until(ready, deadline):
+                seconds = deadline if timeout is not None else self._session.own_timeout()
+                raise AMQPTimeout(0, f'nothing arrived within {seconds} s')
+            method = self._pop_allowed(allowed_methods)
+            if method is not None or self._handled:
+                return method
+
+    def _wait_until(self, ready: Callable[[], object], deadline: Deadline) -> bool:
+        """Do as session.wait_until() does, for this channel."""
+        return self._session.wait_until(self._closed, ready, deadline)
+
+    def _has_arrived(self) -> bool:
+        return bool(self.method_queue or self._handled)
+
+    def _watch_for(self, allowed_methods: Collection[Signature]) -> Callable[[], bool]:
+        """Return a function that says whether an allowed method has arrived.
+
+        Each call looks at the methods that came since the one before: a queue may be long.
+        """
+        queue, seen = self.method_queue, 0
+
+        def has_arrived() -> bool:
+            nonlocal seen
+            if not self._handled.isdisjoint(allowed_methods):
+                return True
+            try:
+                size = len(queue)
+                newest = islice(reversed(queue), size - seen)
+                if any(method[0] in allowed_methods for method in newest):
+                    return True
+                seen = size
+            except RuntimeError:
+                seen = 0  # the queue changed meanwhile
+            return False
+
+        return has_arrived
+
+    def _pop_allowed(
+        self, allowed_methods: Optional[Sequence[Signature]]
+    ) -> Optional[ArrivedMethod]:
+        """Take the first method that is queued and allowed, if there is one."""
+        queue = self.method_queue
+        if allowed_methods is None:
+            try:
+                return queue.popleft()
+            except IndexError:  # also if a finalizer has taken the last one just now
+                return None
+        for method in _copy_of(queue):
+            if method[0] in allowed_methods:
+                queue.remove(method)
+                return method
+        return None
+
+    def dispatch_method(
+        self, method_sig: Signature, args: AMQPReader, content: Optional[Message] = None
+    ) -> Any:
+        """Give a method to its handler; return what that returns."""
+        handler = self._METHOD_MAP.get(method_sig)
+        if handler is None:
+            raise AMQPException(
+                spec.NOT_IMPLEMENTED, f'Unknown AMQP method {method_sig}', method_sig, ''
+            )
+        if content is None:
+            return handler(self, args)
+        if self.auto_decode:
+            content.decode_body()
+        return handler(self, args, content)
+
+    # Receiving, in the thread that reads
+
+    def arrive(self, method: ArrivedMethod) -> None:
+        """Take a method: it answers a call, takes effect, or is queued (for the session).
+
+        Raises ProtocolError if it should not have come.
+        """
+        method_sig = method[0]
+        turn = self._TURNING_POINTS.get(method_sig)
+        if turn is not None and method_sig not in self._unclaimed:
+            turn(self, method[1])
+        elif method_sig in self._expected:
+            self._expected = ()
+            self._replies.append(method)
+        elif self._is_closing() and method_sig not in self._IMMEDIATE_METHODS:
+            log.debug('dropped, as the channel is being closed: %s', method_sig)
+        elif method_sig in self._IMMEDIATE_METHODS:
+            self._session.call_handler(self.dispatch_method, *method)
+            self._handled |= {method_sig}
+        elif method_sig in self._unclaimed or self._may_be_queued(method_sig):
+            self._unclaimed.discard(method_sig)
+            self.method_queue.append(method)
+        else:
+            raise self._why_refused(method_sig)
+
+    def session_ended(self) -> None:
+        """Learn that the connection has ended (for the session)."""
+        raise NotImplementedError
+
+    def _is_closing(self) -> bool:
+        return self._closed.shut or self._session.closed.shut
+
+    def _may_be_queued(self, method_sig: Signature) -> bool:
+        """Return whether it is a method that the broker may send unasked."""
+        return method_sig in self._METHOD_MAP and method_sig not in self._protocol.replies
+
+    def _why_refused(self, method_sig: Signature) -> ProtocolError:
+        name = self._name_of(method_sig)
+        if method_sig in self._protocol.replies:
+            text = f'a reply that nothing was waiting for: {name}'
+            code = spec.COMMAND_INVALID
+        else:
+            text = f'a method that brokers do not send here: {name or method_sig}'
+            code = spec.COMMAND_INVALID if name else spec.NOT_IMPLEMENTED
+        return ProtocolError(code, text, method_sig, name)
+
+    # Sending
+
+    def _send_method(
+        self,
+        method_sig: Signature,
+        args: Union[bytes, AMQPWriter] = b'',
+        content: Optional[Message] = None,
+    ) -> None:
+        """Send a method whose arguments are encoded already."""
+        method = self._protocol.by_signature.get(method_sig)
+        if method is not None:
+            self._unclaimed.update(method.replies)
+        if isinstance(args, AMQPWriter):
+            args = args.getvalue()
+        self._transmit(_SIGNATURE.pack(*method_sig) + args, content)
+
+    def _transmit(self, payload: bytes, content: Optional[Message] = None) -> None:
+        connection, channel_id = self._open()
+        frames = connection.encoder.frames(channel_id, payload, content)
+        self._session.send(frames, self._closed)
+
+    def _encode(self, name: str, *values: Any) -> bytes:
+        """Return the payload of the named method with these values of its fields."""
+        return self._encoders[name](*values)
+
+    def _cast(self, name: str, *values: Any) -> None:
+        """Send a method that has no reply."""
+        self._transmit(self._encode(name, *values))
+
+    def _call(
+        self,
+        name: str,
+        *values: Any,
+        nowait: bool = False,
+        deadline: Optional[Deadline] = None,
+    ) -> Any:
+        """Send a method and wait for its reply; return what the reply's handler returns.
+
+        values: those of the fields of the table.
+        nowait: return None without waiting; the values tell the broker not to reply.
+        deadline: the connection's rpc_timeout by default.
+        """
+        payload = self._encode(name, *values)
+        if nowait:
+            return self._transmit(payload)
+        return self._request(self._protocol.methods[name], payload, deadline)
+
+    def _request(
+        self, method: Method, payload: bytes, deadline: Optional[Deadline] = None
+    ) -> Any:
+        """Send a method that is encoded already; otherwise as _call."""
+        connection, channel_id = self._open()
+        session = self._session
+        if self._expected or not session.may_wait():
+            raise ReentrancyError.of_call(method.signature, method.python_name)
+        if deadline is None:
+            timeout = connection.rpc_timeout
+            deadline = NO_DEADLINE if timeout is None else Deadline(timeout)
+        frame = connection.encoder.method_frame(channel_id, payload)
+        self._replies.clear()
+        turn: list[bool] = []
+        no_reply = None
+        try:
+            self._expected = method.replies
+            session.send(frame, self._closed, deadline, partial(turn.append, True))
+            if not session.wait_until(self._closed, self._replies.__len__, deadline):
+                text = f'no reply within {deadline} s'
+                no_reply = AMQPTimeout(0, text, method.signature, method.python_name)
+                raise no_reply
+            reply = self._replies.pop()
+        except BaseException as error:
+            self._expected = ()
+            if error is no_reply:
+                self._give_up(no_reply, reported=True)
+            elif turn and not isinstance(error, AMQPTimeout):  # which says that nothing was sent
+                # Perhaps the reply will come when nobody waits for it any more.
+                self._give_up(self._interrupted('waiting for the reply', method))
+            raise
+        finally:
+            # Its traceback refers to this frame.
+            no_reply = None
+        return self.dispatch_method(*reply)
+
+    def _take_empty_reply(self, args: AMQPReader) -> None:
+        """Take a reply that says nothing but that it was done."""
+
+    def _decode(self, name: str, args: AMQPReader) -> tuple[Any, ...]:
+        """Return the values of the fields of the named method.
+
+        Raises ProtocolError if they are wrong, which ends the connection.
+        """
+        try:
+            return self._decoders[name](args)
+        except ProtocolError as error:
+            self._break(error)
+
+    def _break(self, error: ProtocolError) -> NoReturn:
+        """End the connection for an error of the broker, and raise it."""
+        self._session.end(error, reported=True)
+        raise error
+
+    def _name_of(self, method_sig: Signature) -> str:
+        """Return the name of the Python method for a signature, '' if there is none."""
+        method = self._protocol.by_signature.get(method_sig)
+        return '' if method is None else method.python_name
+
+    def _named(self, name: str) -> tuple[Signature, str]:
+        """Return what an error says of the method that failed."""
+        method = self._protocol.methods[name]
+        return method.signature, method.python_name
+
+    # Being closed
+
+    def _ask_to_close(self, frame: bytes, deadline: Deadline) -> None:
+        """Send the frame of a close, and wait until the end has come; raise AMQPTimeout."""
+        closed = self._closed
+        try:
+            self._session.send(frame, closed, deadline, closed.ask)
+        except AMQPTimeout:
+            closed.take_back()  # nothing was sent, or it has ended
+            raise
+        if not self._wait_until(lambda: closed.cause is not None, deadline):
+            raise AMQPTimeout(0, f'no reply within {deadline} s', *self._named(self._CLOSE))
+
+    def _open(self) -> tuple[Any, int]:
+        """Return the connection and the channel's number; raise what closed this channel."""
+        connection, channel_id = self.connection, self.channel_id
+        if self._closed.shut or connection is None or channel_id is None:
+            self._raise_cause()
+        return connection, channel_id
+
+    def _raise_cause(self) -> NoReturn:
+        """Raise what closed this channel, and let go of the connection."""
+        closed = self._closed
+        if closed.cause is None and not self._is_closing():
+            # Closed by _do_close() alone, as subclasses may do.
+            raise AMQPConnectionException(0, 'this channel is closed')
+        try:
+            closed.raise_cause()
+        finally:
+            if closed.cause is not None:
+                self._do_close()
+
+    def _give_up(self, cause: AMQPException, reported: bool = False) -> None:
+        """Close this channel after a call whose reply may still come."""
+        raise NotImplementedError
+
+    def _interrupted(self, what: str, method: Method) -> AMQPException:
+        raise NotImplementedError
+
+
+def _copy_of(queue: deque[ArrivedMethod]) -> list[ArrivedMethod]:
+    while True:
+        try:
+            return list(queue)
+        except RuntimeError:
+            continue  # another thread has put something in
+
+
+def printable(text: str) -> str:
+    """Return a reply text that can be printed, whatever bytes the broker sent."""
+    return text.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')

@@ -1,0 +1,742 @@
+"""Channel: the methods of the classes channel, exchange, queue, basic and tx.
+
+To add a protocol method, add its row to the ``spec.py`` of its version, or to that of the core if
+all versions have it; and its function here, or in the ``channel.py`` of the client: one that sends
+it (`_call` if there is a reply, else `_cast`), and one in `_HANDLERS` for what the broker sends.
+"""
+
+from __future__ import annotations
+
+from struct import error as StructError
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
+
+from amqplib.core import log, spec
+from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, printable
+from amqplib.core.arguments import decode_get_ok, encode_get, encode_publish
+from amqplib.core.closed import Closed
+from amqplib.core.deadline import NO_DEADLINE, Deadline
+from amqplib.core.encoding import acknowledgement_frame, method_frame
+from amqplib.core.message import Message
+from amqplib.core.streams import AMQPReader
+from amqplib.exceptions import (
+    NO_METHOD,
+    AMQPChannelException,
+    AMQPException,
+    AMQPTimeout,
+    ConsumerCancelled,
+    ProtocolError,
+    channel_exception,
+)
+
+if TYPE_CHECKING:
+    from queue import Queue
+
+    from amqplib.core.confirms import Confirms
+    from amqplib.core.connection import Connection
+    from amqplib.core.encoding import Frames
+    from amqplib.core.spec import Method, Signature
+
+__all__ = ['Channel']
+
+Table = dict[str, Any]
+ReturnedMessage = tuple[int, str, str, str, Message]
+Alert = tuple[int, str, Table]
+
+_GET_FIELDS = tuple(name for name, _ in spec.GET_OK.fields)
+
+
+class _LateQueue:
+    """An attribute that becomes a Queue when it is first looked at.
+
+    A Queue has four locks, most channels need none, and a thousand channels notice.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, channel: Optional[Channel], owner: type) -> Any:
+        if channel is None:
+            return self
+        # Imported here, as most programs have no use for it.
+        from queue import Queue  # noqa: PLC0415
+
+        # Of two threads that come here at once, both get the same one.
+        return channel.__dict__.setdefault(self._name, Queue())
+
+
+class Channel(AbstractChannel):
+    """A channel of a connection: where exchanges, queues and messages are worked with.
+
+    connection: the Connection to open it on.
+    channel_id: its number; the lowest free one by default.
+    auto_decode: make text of the bodies of messages that have a content_encoding.
+
+    A channel belongs to one thread at a time. Every call raises AMQPChannelException (by the
+    reply code one of its subclasses) if the broker closes the channel, and again on every later
+    call; AMQPConnectionException if the connection is closed; AMQPTimeout if no reply came within
+    the connection's rpc_timeout, which closes the channel; ReentrancyError if a finalizer or signal
+    handler that interrupted amqplib would have to wait. Wrong arguments are a ValueError or
+    TypeError before anything is sent.
+
+    Where there is a `ticket`, None stands for default_ticket. Where there is `nowait`, True does
+    not wait for the broker's reply and returns None.
+
+    is_open: bool.
+    active: False while the broker asks not to be sent messages.
+    default_ticket: int; the ticket that was requested last.
+    callbacks: dict of consumer tag -> function; an entry a consumer.
+    returned_messages: Queue of (reply_code, reply_text, exchange, routing_key, Message).
+    alerts: Queue of (reply_code, reply_text, details).
+    """
+
+    returned_messages: Queue[ReturnedMessage] = _LateQueue()  # type: ignore[assignment]
+    alerts: Queue[Alert] = _LateQueue()  # type: ignore[assignment]
+
+    #: Which messages are to be confirmed; None if none are.
+    _confirms: Optional[Confirms] = None
+
+    def __init__(
+        self, connection: Connection, channel_id: Optional[int] = None, auto_decode: bool = True
+    ) -> None:
+        session = connection.open_session()
+        super().__init__(connection, session, Closed(session.closed))
+        self._numbers = connection.numbers
+        self.default_ticket = 0
+        self.is_open = False
+        self.active = True
+        self.auto_decode = auto_decode
+        self.callbacks: dict[str, Optional[Callable[[Message], Any]]] = {}
+        self._on_cancel: dict[str, Callable[[str], Any]] = {}
+        # Consumer tag -> how many deliveries came after the end of the consumer.
+        self._dropped: dict[str, int] = {}
+        try:
+            connection.register(self, channel_id)
+            log.debug('using channel %s', self.channel_id)
+            self._x_open()
+        except BaseException:
+            self._never_opened()
+            raise
+
+    def _never_opened(self) -> None:
+        """Give up a channel whose opening ended by an error."""
+        if self.is_open:
+            self._give_up(AMQPChannelException(0, 'interrupted while opening'))
+        elif self._closed.end(AMQPChannelException(0, 'the channel was never opened'), True):
+            self._do_close()  # nothing was sent
+
+    def __repr__(self) -> str:
+        state = 'open' if self.is_open else 'closed'
+        return f'<{type(self).__name__} {self.channel_id} {state}>'
+
+    def _ticket(self, ticket: Optional[int]) -> int:
+        return self.default_ticket if ticket is None else ticket
+
+    # The channel class (specification, class 20)
+
+    def _x_open(self) -> None:
+        self._call('channel.open', '')
+
+    def _open_ok(self, args: AMQPReader) -> None:
+        # It may have been closed by what came right after this.
+        self.is_open = self._closed.cause is None
+        log.debug('channel open')
+
+    def flow(self, active: bool) -> bool:
+        """Ask the broker to pause (False) or to go on with (True) sending messages.
+
+        Returns what the broker does from now on. RabbitMQ closes the connection (540) on False:
+        use basic_qos.
+        """
+        now_active: bool = self._call('channel.flow', active)
+        return now_active
+
+    def _flow_ok(self, args: AMQPReader) -> Any:
+        return self._decode('channel.flow_ok', args)[0]
+
+    def _flow(self, args: AMQPReader) -> None:
+        (self.active,) = self._decode('channel.flow', args)
+        self._x_flow_ok(self.active)
+
+    def _x_flow_ok(self, active: bool) -> None:
+        self._answer('channel.flow_ok', active)
+
+    def _alert(self, args: AMQPReader) -> None:
+        reply_code, reply_text, details = self._decode('channel.alert', args)
+        self.alerts.put((reply_code, reply_text, details))
+
+    def close(
+        self,
+        reply_code: int = 0,
+        reply_text: str = '',
+        method_sig: Signature = NO_METHOD,
+        timeout: Optional[float] = CLOSE_TIMEOUT,
+    ) -> None:
+        """Close the channel. What was published on it before has then reached the broker.
+
+        timeout: seconds to wait for the broker; None for no limit.
+
+        Once it is closed, this does nothing. Raises the error of a message or method before that
+        failed, if no call has raised it; AMQPTimeout, ConnectionLost; it is closed then too.
+
+        Called by a finalizer or a signal handler that interrupted amqplib, it does not wait.
+        """
+        closed, deadline = self._closed, Deadline(timeout)
+        if not self.is_open:
+            if closed.cause is not None and not closed.reported:
+                self._raise_cause()
+            return
+        # Wrong values are found before anything is changed.
+        frame = self._frame('channel.close', reply_code, reply_text, *method_sig)
+        if self._expected or not self._session.may_wait():
+            self._give_up(_closed_by_program(), reported=True, frame=frame)
+            return
+        try:
+            self.delivery_queue = None
+            self.method_queue.clear()
+            self._ask_to_close(frame, deadline)
+        except AMQPTimeout as error:
+            self._give_up(error, reported=True)
+            raise
+        except BaseException:
+            self._give_up(AMQPChannelException(0, 'interrupted while closing'), reported=True)
+            raise
+        if not closed.reported:  # the broker's own close came first, or the connection ended
+            self._raise_cause()
+
+    # The end. Each way to it notes the cause first; what is sent after that is refused.
+
+    def _on_close_ok(self, args: AMQPReader) -> None:
+        """The broker confirms that the channel is closed."""
+        self._decode('channel.close_ok', args)
+        if not self._closed.asked:
+            raise self._why_refused(spec.CHANNEL_CLOSE_OK.signature)
+        self._close_ok(args)
+
+    def _close_ok(self, args: AMQPReader) -> None:
+        self._closed.end(_closed_by_program(), reported=True)
+        self._do_close()
+
+    def _on_close(self, args: AMQPReader) -> None:
+        """The broker closes the channel."""
+        code, text, class_id, method_id = self._decode('channel.close', args)
+        signature = (class_id, method_id)
+        cause = channel_exception(code, printable(text), signature, self._name_of(signature))
+        log.debug('channel %s closed by the broker: %s', self.channel_id, cause)
+        number, asked = self.channel_id, self._closed.asked
+        self.is_open = False
+        if number is None or not self._closed.end(cause):
+            return
+        if asked:
+            # The two closes crossed: the broker still confirms the one of this side.
+            self._numbers.linger(number, self, open_pending=False)
+        self._answer('channel.close_ok')
+        self._numbers.free(number, self)
+        if self.connection is not None:
+            self.connection.note_closed(self._closed)
+
+    def session_ended(self) -> None:
+        self.is_open = False
+        self._closed.end_with_connection()
+        if self._closed.reported:
+            self._do_close()
+
+    def _give_up(
+        self, cause: AMQPException, reported: bool = False, frame: Optional[bytes] = None
+    ) -> None:
+        """Close the channel on this side; its number lingers until the broker has closed it too.
+
+        frame: that of channel.close.
+        """
+        number, asked = self.channel_id, self._closed.asked
+        open_pending = not self.is_open
+        self.is_open = False
+        if number is None or not self._closed.end(cause, reported):
+            return
+        self._numbers.linger(number, self, open_pending)
+        if not (asked or open_pending):
+            self._session.send_urgent(frame or self._frame('channel.close', *_GAVE_UP))
+        if reported:
+            self._do_close()
+
+    def _close(self, args: AMQPReader) -> None:
+        # For those who dispatch methods themselves; the read loop calls _on_close.
+        self._on_close(args)
+        self._raise_cause()
+    def _do_close(self) -> None:
+        self.is_open = False
+        self.delivery_queue = None
+        if self.channel_id is not None:
+            self._numbers.free(self.channel_id, self)
+        self.channel_id = self.connection = None
+        # Without the callbacks, what is left could only be dropped.
+        self.method_queue.clear()
+        self.callbacks = {}
+        self._on_cancel = {}
+
+    def _interrupted(self, what: str, method: Method) -> AMQPException:
+        text = f'interrupted while {what}'
+        return AMQPChannelException(0, text, method.signature, method.python_name)
+
+    # Sending what answers the broker, or does not wait
+
+    def _frame(self, name: str, *values: Any) -> bytes:
+        """Return the frame of a method, which has to be a small one."""
+        assert self.channel_id is not None
+        return method_frame(self.channel_id, self._encode(name, *values))
+
+    def _answer(self, name: str, *values: Any) -> None:
+        """Send a method from within the read loop, which must not wait for other writers."""
+        if self.channel_id is not None:
+            self._session.send_urgent(self._frame(name, *values))
+
+    # The access class (specification, class 30)
+
+    def access_request(
+        self,
+        realm: str,
+        exclusive: bool = False,
+        passive: bool = False,
+        active: bool = False,
+        write: bool = False,
+        read: bool = False,
+    ) -> int:
+        """Request access to a realm, such as '/data'.
+
+        exclusive, passive, active, write, read: the kinds of access that are asked for.
+
+        Returns the ticket, and keeps it as default_ticket. RabbitMQ grants any, and ignores it.
+        """
+        granted: int = self._call('access.request', realm, exclusive, passive, active, write, read)
+        return granted
+
+    def _access_request_ok(self, args: AMQPReader) -> int:
+        (self.default_ticket,) = self._decode('access.request_ok', args)
+        return self.default_ticket
+
+    # The exchange class (specification, class 40)
+
+    def exchange_declare(
+        self,
+        exchange: str,
+        type: str,
+        passive: bool = False,
+        durable: bool = False,
+        auto_delete: bool = True,
+        internal: bool = False,
+        nowait: bool = False,
+        arguments: Optional[Table] = None,
+        ticket: Optional[int] = None,
+    ) -> None:
+        """Create an exchange, or check that it exists as described.
+
+        type: 'direct', 'fanout', 'topic', 'headers', or what plugins of the broker offer.
+        passive: only check that the name exists.
+        durable: survive a restart of the broker.
+        auto_delete: go when the last queue is unbound.
+        internal: take messages from other exchanges only.
+
+        Raises NotFound (passive), PreconditionFailed (it exists otherwise), AccessRefused.
+        """
+        self._call(
+            'exchange.declare', self._ticket(ticket), exchange, type, passive, durable,
+            auto_delete, internal, nowait, arguments, nowait=nowait,
+        )  # fmt: skip
+
+    def exchange_delete(
+        self,
+        exchange: str,
+        if_unused: bool = False,
+        nowait: bool = False,
+        ticket: Optional[int] = None,
+    ) -> None:
+        """Delete an exchange; RabbitMQ does not mind if it does not exist.
+
+        if_unused: only if no queue is bound to it, else PreconditionFailed.
+        """
+        self._call(
+            'exchange.delete', self._ticket(ticket), exchange, if_unused, nowait, nowait=nowait
+        )
+
+    # The queue class (specification, class 50)
+
+    def queue_declare(
+        self,
+        queue: str = '',
+        passive: bool = False,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = True,
+        nowait: bool = False,
+        arguments: Optional[Table] = None,
+        ticket: Optional[int] = None,
+    ) -> Union[tuple[str, int, int], Any]:
+        """Create a queue, or check that it exists as described.
+
+        queue: its name; '' lets the broker make one up.
+        passive: only check that the name exists.
+        durable: survive a restart of the broker.
+        exclusive: only for this connection, and gone with it.
+        auto_delete: go when the last consumer is gone.
+
+        Returns (name, number of messages, number of consumers); None with nowait.
+        Raises NotFound (passive), PreconditionFailed (it exists otherwise), ResourceLocked.
+        """
+        declared: Optional[tuple[str, int, int]] = self._call(
+            'queue.declare', self._ticket(ticket), queue, passive, durable, exclusive,
+            auto_delete, nowait, arguments, nowait=nowait,
+        )  # fmt: skip
+        return declared
+
+    def _queue_declare_ok(self, args: AMQPReader) -> tuple[Any, ...]:
+        return self._decode('queue.declare_ok', args)
+
+    def queue_bind(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = '',
+        nowait: bool = False,
+        arguments: Optional[Table] = None,
+        ticket: Optional[int] = None,
+    ) -> None:
+        """Bind a queue ('' for the last one declared) to an exchange.
+
+        Raises NotFound if one of them does not exist.
+        """
+        self._call(
+            'queue.bind', self._ticket(ticket), queue, exchange, routing_key, nowait, arguments,
+            nowait=nowait,
+        )  # fmt: skip
+
+    def queue_unbind(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = '',
+        nowait: bool = False,
+        arguments: Optional[Table] = None,
+        ticket: Optional[int] = None,
+    ) -> None:
+        """Remove a binding, as it was made.
+
+        nowait: accepted as elsewhere; the protocol has no such flag here, so the reply comes
+            and is waited for.
+        """
+        self._call('queue.unbind', self._ticket(ticket), queue, exchange, routing_key, arguments)
+
+    def queue_purge(
+        self, queue: str = '', nowait: bool = False, ticket: Optional[int] = None
+    ) -> Optional[int]:
+        """Remove all messages that are not delivered from a queue.
+
+        Returns how many there were; None with nowait. Raises NotFound.
+        """
+        message_count: Optional[int] = self._call(
+            'queue.purge', self._ticket(ticket), queue, nowait, nowait=nowait
+        )
+        return message_count
+
+    def _queue_purge_ok(self, args: AMQPReader) -> Any:
+        return self._decode('queue.purge_ok', args)[0]
+
+    def queue_delete(
+        self,
+        queue: str = '',
+        if_unused: bool = False,
+        if_empty: bool = False,
+        nowait: bool = False,
+        ticket: Optional[int] = None,
+    ) -> Optional[int]:
+        """Delete a queue; RabbitMQ does not mind if it does not exist.
+
+        if_unused, if_empty: only if it has no consumers, no messages; else PreconditionFailed.
+
+        Returns how many messages went with it; None with nowait.
+        """
+        message_count: Optional[int] = self._call(
+            'queue.delete', self._ticket(ticket), queue, if_unused, if_empty, nowait,
+            nowait=nowait,
+        )  # fmt: skip
+        return message_count
+
+    def _queue_delete_ok(self, args: AMQPReader) -> Any:
+        return self._decode('queue.delete_ok', args)[0]
+
+    # The basic class (specification, class 60)
+
+    def basic_qos(self, prefetch_size: int, prefetch_count: int, a_global: bool) -> None:
+        """Limit what the broker sends ahead of acknowledgements.
+
+        prefetch_size: octets; RabbitMQ knows only 0, no limit.
+        prefetch_count: messages, 0 to 65535; 0 is no limit.
+        a_global: for the channel as a whole, rather than each new consumer on it.
+        """
+        self._call('basic.qos', prefetch_size, prefetch_count, a_global)
+
+    def _consume(
+        self,
+        options: tuple[str, str, bool, bool, bool, bool],
+        callback: Optional[Callable[[Any], Any]],
+        ticket: Optional[int],
+        on_cancel: Optional[Callable[[str], Any]],
+        *arguments: Any,
+    ) -> str:
+        """Consume; `arguments` are the fields of the version after the options."""
+        queue, consumer_tag, *flags, nowait = options
+        check_callable('callback', callback)
+        check_callable('on_cancel', on_cancel)
+        if nowait and not consumer_tag:
+            # No reply will tell what the broker made up.
+            consumer_tag = self._open()[0].new_consumer_tag()
+        tag = self._call(
+            'basic.consume', self._ticket(ticket), queue, consumer_tag, *flags, nowait,
+            *arguments, nowait=nowait,
+        )  # fmt: skip
+        tag = consumer_tag if tag is None else tag
+        self.callbacks[tag] = callback
+        if self.is_open:
+            self.delivery_queue = self.method_queue
+        if on_cancel is not None:
+            self._on_cancel[tag] = on_cancel
+        return tag
+
+    def _basic_consume_ok(self, args: AMQPReader) -> Any:
+        return self._decode('basic.consume_ok', args)[0]
+
+    def basic_cancel(self, consumer_tag: str, nowait: bool = False) -> None:
+        """End a consumer.
+
+        Its callback goes with it: messages that the broker had sent before are not handed out
+        any more; they stay unacknowledged, and come back when the channel is closed.
+        """
+        self._call('basic.cancel', consumer_tag, nowait, nowait=nowait)
+        self._drop_consumer(consumer_tag)
+
+    def _drop_consumer(self, consumer_tag: str) -> Optional[Callable[[str], Any]]:
+        self.callbacks.pop(consumer_tag, None)
+        return self._on_cancel.pop(consumer_tag, None)
+
+    def _basic_cancel(self, args: AMQPReader) -> None:
+        consumer_tag, _ = self._decode('basic.cancel', args)
+        on_cancel = self._drop_consumer(consumer_tag)
+        if on_cancel is not None:
+            on_cancel(consumer_tag)
+            return
+        text = f'the broker cancelled the consumer {printable(consumer_tag)!r}'
+        raise ConsumerCancelled(
+            0, text, *self._named('basic.consume'), consumer_tag=consumer_tag
+        )
+
+    def _basic_deliver(self, args: AMQPReader, msg: Message) -> None:
+        delivery = msg.raw_delivery
+        if delivery is None:
+            delivery = msg.raw_delivery = self._decode('basic.deliver', args)
+        msg.raw_channel = self
+        consumer_tag, delivery_tag = delivery[:2]
+        callback = self.callbacks.get(consumer_tag)
+        if callback is not None:
+            callback(msg)
+        elif consumer_tag not in self.callbacks:
+            log.warning(
+                'message %s dropped: there is no consumer %r any more', delivery_tag, consumer_tag
+            )
+
+    def basic_get(
+        self, queue: str = '', no_ack: bool = False, ticket: Optional[int] = None
+    ) -> Optional[Message]:
+        """Return the next message of a queue, or None if there is none. Raises NotFound."""
+        if ticket is None:
+            ticket = self.default_ticket
+        try:
+            payload = encode_get(ticket, queue, no_ack)
+        except TypeError:  # which does not say what is wrong
+            payload = self._encode('basic.get', ticket, queue, no_ack)
+        msg: Optional[Message] = self._request(spec.GET, payload)
+        return msg
+
+    def _basic_get_ok(self, args: AMQPReader, msg: Message) -> Message:
+        try:
+            values = decode_get_ok(args)
+        except ProtocolError as error:
+            self._break(error)
+        msg.delivery_info = dict(zip(_GET_FIELDS, values))
+        return msg
+
+    def basic_publish(
+        self,
+        msg: Message,
+        exchange: str = '',
+        routing_key: str = '',
+        mandatory: bool = False,
+        immediate: bool = False,
+        ticket: Optional[int] = None,
+    ) -> Optional[int]:
+        """Send a message to an exchange; '' sends it to the queue that routing_key names.
+
+        mandatory: if no queue takes it, the broker sends it back: see returned_messages.
+        immediate: RabbitMQ closes the connection (540).
+
+        Returns None: there is no reply. A failure is raised by a later call, at the latest by
+        close(). Raises what closed the channel, if that is known by now.
+        """
+        if not isinstance(msg, Message):
+            raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
+        if ticket is None:
+            ticket = self.default_ticket
+        try:
+            payload = encode_publish(ticket, exchange, routing_key, mandatory, immediate)
+        except TypeError:  # which does not say what is wrong
+            values = (ticket, exchange, routing_key, mandatory, immediate)
+            payload = self._encode('basic.publish', *values)
+        connection, channel_id, session = self.connection, self.channel_id, self._session
+        if self._closed.shut or connection is None or channel_id is None:
+            self._raise_cause()
+        if monotonic() >= session.poll_due:
+            session.poll_input(self._closed)
+        frames = connection.encoder.frames(channel_id, payload, msg)
+        if self._confirms is not None or not self.active or session.blocked is not None:
+            return self._publish_in_turn(connection, frames)
+        session.send(frames, self._closed)
+        return None
+
+    def _publish_in_turn(self, connection: Connection, frames: Frames) -> Optional[int]:
+        """Publish what may have to wait, or is to be confirmed."""
+        deadline = self._wait_for_flow(connection, NO_DEADLINE)
+        self._session.send(frames, self._closed, deadline)
+        return None
+
+    def _wait_for_flow(self, connection: Connection, deadline: Deadline) -> Deadline:
+        """Wait until the broker takes messages on the channel; return the deadline of the call."""
+        if self.active:
+            return deadline
+        what = 'the broker has paused the channel'
+        return self._wait_to_publish(connection, lambda: self.active, deadline, what)
+
+    def _wait_to_publish(
+        self,
+        connection: Connection,
+        ready: Callable[[], object],
+        deadline: Deadline,
+        what: str,
+    ) -> Deadline:
+        """Wait within the connection's write_timeout, which the first wait of a call begins."""
+        deadline = begin(deadline, connection.write_timeout)
+        if not self._wait_until(ready, deadline):
+            text = f'{what} for more than {deadline} s'
+            raise AMQPTimeout(0, text + self._why_blocked(), *self._named('basic.publish'))
+        self._open()  # raises why, if it was closed with that
+        return deadline
+
+    def _why_blocked(self) -> str:
+        return '' if self._session.blocked is None else f': {self._session.blocked}'
+
+    def _basic_return(self, args: AMQPReader, msg: Message) -> None:
+        values = self._decode('basic.return', args)
+        self.returned_messages.put((*values, msg))
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
+        """Acknowledge a message; with `multiple`, all up to this one (0: all there are)."""
+        self._acknowledge(spec.ACK, delivery_tag, multiple)
+
+    def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
+        """Reject a message: put it back (requeue) or let the broker drop or dead-letter it."""
+        self._acknowledge(spec.REJECT, delivery_tag, requeue)
+
+    def _acknowledge(self, method: Method, delivery_tag: int, bit: bool) -> None:
+        channel_id = self.channel_id
+        if self._closed.shut or channel_id is None:
+            self._raise_cause()
+        try:
+            frame = acknowledgement_frame(channel_id, method.prefix, delivery_tag, bit)
+        except (StructError, TypeError, ValueError):
+            self._encode(method.name, delivery_tag, bit)  # says what is wrong
+            raise
+        self._session.send(frame, self._closed)
+
+    def basic_recover_sync(self, requeue: bool = False) -> None:
+        """Have all unacknowledged messages delivered again; waits until the broker has done it.
+
+        requeue: to anyone; RabbitMQ closes the connection (540) on False.
+        """
+        self._call('basic.recover', requeue)
+
+    # The tx class (specification, class 90)
+
+    def tx_select(self) -> None:
+        """Begin to work with transactions on this channel."""
+        self._call('tx.select')
+
+    def tx_commit(self) -> None:
+        """Make what was published and acknowledged since the last commit take effect.
+
+        Raises PreconditionFailed if tx_select was not called before.
+        """
+        self._call('tx.commit')
+
+    def tx_rollback(self) -> None:
+        """Undo what was published and acknowledged since the last commit."""
+        self._call('tx.rollback')
+
+    # Subclasses may call them by the names that they had in amqplib 1.0.2. The first line is for
+    # this class body, which does not see what is inherited.
+    _take_empty_reply = AbstractChannel._take_empty_reply
+    _basic_cancel_ok = _basic_get_empty = _basic_qos_ok = _take_empty_reply
+    _exchange_declare_ok = _exchange_delete_ok = _queue_bind_ok = _queue_unbind_ok = (
+        _take_empty_reply
+    )
+    _tx_select_ok = _tx_commit_ok = _tx_rollback_ok = _take_empty_reply
+
+    #: What handles which method, for a client to choose those of its version.
+    _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
+        'channel.open_ok': _open_ok,
+        'channel.flow': _flow,
+        'channel.flow_ok': _flow_ok,
+        'channel.alert': _alert,
+        'channel.close': _close,
+        'channel.close_ok': _close_ok,
+        'access.request_ok': _access_request_ok,
+        'exchange.declare_ok': _take_empty_reply,
+        'exchange.delete_ok': _take_empty_reply,
+        'queue.declare_ok': _queue_declare_ok,
+        'queue.bind_ok': _take_empty_reply,
+        'queue.purge_ok': _queue_purge_ok,
+        'queue.delete_ok': _queue_delete_ok,
+        'queue.unbind_ok': _take_empty_reply,
+        'basic.qos_ok': _take_empty_reply,
+        'basic.consume_ok': _basic_consume_ok,
+        'basic.cancel': _basic_cancel,
+        'basic.cancel_ok': _take_empty_reply,
+        'basic.return': _basic_return,
+        'basic.deliver': _basic_deliver,
+        'basic.get_ok': _basic_get_ok,
+        'basic.get_empty': _take_empty_reply,
+        'basic.recover_ok': _take_empty_reply,
+        'tx.select_ok': _take_empty_reply,
+        'tx.commit_ok': _take_empty_reply,
+        'tx.rollback_ok': _take_empty_reply,
+    }
+    _IMMEDIATE: ClassVar[tuple[str, ...]] = ('channel.flow', 'channel.alert', 'basic.return')
+    _CLOSE = 'channel.close'
+    _TURNING_POINTS = {
+        spec.CHANNEL_CLOSE.signature: _on_close,
+        spec.CHANNEL_CLOSE_OK.signature: _on_close_ok,
+    }
+
+
+_GAVE_UP = (spec.REPLY_SUCCESS, 'gave up', *NO_METHOD)
+
+
+def _closed_by_program() -> AMQPException:
+    return AMQPChannelException(0, 'the channel was closed by this program')
+
+
+def begin(deadline: Deadline, seconds: Optional[float]) -> Deadline:
+    """Return the deadline of a call that has to wait: if it had none, it begins now."""
+    return Deadline(seconds) if deadline is NO_DEADLINE and seconds is not None else deadline
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Raise TypeError if it is something that cannot be called; None is nothing."""
+    if value is not None and not callable(value):
+        raise TypeError(f'{name}: {value!r} cannot be called')

@@ -1,0 +1,155 @@
+"""The numbers of a connection's channels: which are free, and which linger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amqplib.core.arguments import compile_encoder
+from amqplib.core.encoding import method_frame
+from amqplib.core.fast_decoding import ArrivedMethod, Inbox, not_open
+from amqplib.core.spec import (
+    CHANNEL_CLOSE,
+    CHANNEL_CLOSE_OK,
+    CHANNEL_OPEN_OK,
+    DEFAULT_CHANNEL_MAX,
+    NOT_ALLOWED,
+    REPLY_SUCCESS,
+)
+from amqplib.exceptions import NO_METHOD, AMQPException
+
+if TYPE_CHECKING:
+    from amqplib.core.session import Session
+
+_encode_close = compile_encoder(CHANNEL_CLOSE, {})
+
+
+class ChannelNumbers:
+    """Gives numbers to the channels of a connection, and takes them back.
+
+    session: where what arrives is put in the inboxes.
+    channels: number -> channel, the connection itself as 0; programs look at it, and may take
+        channels out.
+
+    There is no lock: a number belongs to the channel that is in the dict by it, and each step that
+    changes that is one operation.
+    """
+
+    def __init__(self, session: Session, channels: dict[int, Any]) -> None:
+        self._session = session
+        self._inboxes = session.inboxes
+        self._channels = channels
+        self._lingering: dict[int, Lingering] = {}
+        # No number below this one has been freed.
+        self._first_free = 1
+
+    def check_room(self, maximum: int) -> None:
+        """Raise AMQPException if there are as many channels as there may be."""
+        if len(self._channels) + len(self._lingering) > maximum:  # channel 0 is among them
+            raise AMQPException(NOT_ALLOWED, f'all of the {maximum} channels are open')
+
+    def check(self, wanted: int) -> None:
+        """Raise ValueError or TypeError if it cannot be the number of a channel."""
+        if isinstance(wanted, bool) or not isinstance(wanted, int):
+            raise TypeError(f'channel_id: {wanted!r} is not an int')
+        if not 0 < wanted <= DEFAULT_CHANNEL_MAX:
+            raise ValueError(f'channel_id: {wanted} is not 1 to {DEFAULT_CHANNEL_MAX}')
+
+    def choose(self, maximum: int) -> int:
+        """Return the lowest free number up to the highest that there may be."""
+        # Programs may have taken channels out of the dict, so that lower ones are free.
+        for first in (self._first_free, 1):
+            for number in range(first, maximum + 1):
+                if number not in self._channels and number not in self._lingering:
+                    self._first_free = number
+                    return number
+        raise AMQPException(NOT_ALLOWED, 'no channel number is free')
+
+    def take(self, number: int, channel: Inbox) -> bool:
+        """Give a number to a channel; return whether it was free."""
+        if self._channels.setdefault(number, channel) is not channel:
+            return False
+        if number in self._lingering:
+            del self._channels[number]
+            return False
+        self._inboxes[number] = channel
+        return True
+
+    def why_taken(self, number: int) -> ValueError:
+        """Return the error for a number that is not free."""
+        if number in self._lingering:
+            return ValueError(f'channel_id: the broker has not closed {number} yet')
+        return ValueError(f'channel_id: {number} is open already')
+
+    def free(self, number: int, channel: Inbox) -> None:
+        """Let a number be taken again, if this channel has it."""
+        if self._inboxes.get(number) is channel:
+            self._inboxes.pop(number, None)
+        if self._channels.get(number) is channel:
+            self._channels.pop(number, None)
+            self._first_free = min(self._first_free, number)
+
+    def linger(self, number: int, channel: Inbox, open_pending: bool) -> None:
+        """Keep the number of a channel that was given up until the broker has answered.
+
+        open_pending: whether the broker has not said yet that it opened the channel.
+        """
+        if self._inboxes.get(number) is channel:
+            lingering = Lingering(self._session, self, number, open_pending)
+            self._inboxes[number] = self._lingering[number] = lingering
+        self.free(number, channel)
+
+    def end_lingering(self, number: int) -> None:
+        """Let the number of a channel that was given up be taken again."""
+        self._inboxes.pop(number, None)
+        self._lingering.pop(number, None)
+        self._first_free = min(self._first_free, number)
+
+    def arrive_unopened(self, number: int, method: ArrivedMethod) -> None:
+        """Deal with a method for a channel that is not open; raise ProtocolError for most."""
+        signature = method[0]
+        if signature == CHANNEL_CLOSE.signature:
+            # Sent again before the close-ok to the first one had arrived.
+            self._session.send_urgent(method_frame(number, CHANNEL_CLOSE_OK.prefix))
+        elif signature != CHANNEL_CLOSE_OK.signature:
+            raise not_open(number, signature)
+
+
+class Lingering:
+    """The inbox of a channel that was given up: what comes for it is dropped.
+
+    open_pending: whether the broker has not said yet that it opened it. If it does, the channel
+        is closed then; if it refuses, no close will be confirmed.
+    """
+
+    keeps_content = False
+    delivery_queue = settle_confirm = None
+
+    def __init__(
+        self, session: Session, numbers: ChannelNumbers, number: int, open_pending: bool
+    ) -> None:
+        self._session = session
+        self._numbers = numbers
+        self._number = number
+        self._open_pending = open_pending
+
+    def arrive(self, method: ArrivedMethod) -> None:
+        """Look only at what opens or closes the channel."""
+        signature = method[0]
+        if signature == CHANNEL_CLOSE_OK.signature:
+            self._free()
+        elif signature == CHANNEL_CLOSE.signature:
+            self._send(CHANNEL_CLOSE_OK.prefix)
+            if self._open_pending:
+                self._free()
+        elif signature == CHANNEL_OPEN_OK.signature and self._open_pending:
+            self._open_pending = False
+            self._send(_encode_close(REPLY_SUCCESS, 'gave up', *NO_METHOD))
+
+    def session_ended(self) -> None:
+        """There is nothing to let go of."""
+
+    def _send(self, payload: bytes) -> None:
+        self._session.send_urgent(method_frame(self._number, payload))
+
+    def _free(self) -> None:
+        self._numbers.end_lingering(self._number)

@@ -1,0 +1,81 @@
+"""Why and how a connection or a channel ended.
+
+::
+
+    open ----------------> ended        the broker, the network or an error ended it
+      +---> asked -------> ended        the program closes it
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn, Optional
+
+from amqplib.exceptions import AMQPChannelException, AMQPConnectionException, AMQPException
+
+
+class Closed:
+    """Why a connection, or one of its channels, is closed; it begins open.
+
+    whole: for a channel, that of its connection.
+
+    cause: the first error that ended it; None until then. Every later call raises it again.
+    shut: whether nothing more may be sent for it: it has ended, or the program closes it. It is
+        looked at under the lock under which frames go out.
+    reported: whether the program knows: a call has raised the cause, or it closed it itself.
+    """
+
+    cause: Optional[AMQPException] = None
+    shut = False
+    reported = False
+
+    def __init__(self, whole: Optional[Closed] = None) -> None:
+        self._whole = whole
+
+    @property
+    def asked(self) -> bool:
+        """Whether the program closes it, and the end has not come."""
+        return self.shut and self.cause is None
+
+    def ask(self) -> None:
+        """Note that the program closes it: the frame that says so is the last one."""
+        self.shut = True
+
+    def take_back(self) -> None:
+        """Note that the program could not say that it closes it."""
+        if self.cause is None:
+            self.shut = False
+
+    def end(self, cause: AMQPException, reported: bool = False) -> bool:
+        """Note the end; return False if it had ended before, as the first cause counts."""
+        return self._end(cause.copy(), reported)
+
+    def end_with_connection(self) -> None:
+        """Note that the connection has ended, and the channel with it."""
+        whole = self._whole
+        if whole is not None and whole.cause is not None:
+            self._end(whole.cause, whole.reported)
+
+    def _end(self, cause: AMQPException, reported: bool) -> bool:
+        self.shut = True
+        # In one step, as two threads may come here at once.
+        if vars(self).setdefault('cause', cause) is not cause:
+            return False
+        self.reported = self.reported or reported
+        return True
+
+    def raise_cause(self) -> NoReturn:
+        """Raise why it is closed."""
+        self.end_with_connection()
+        cause, whole = self.cause, self._whole
+        if cause is None:
+            raise self._being_closed()
+        self.reported = True
+        if whole is not None and whole.cause is cause:
+            whole.reported = True
+        raise cause.copy() from cause.__cause__
+
+    def _being_closed(self) -> AMQPException:
+        whole = self._whole
+        if whole is None or (whole.shut and not self.shut):
+            return AMQPConnectionException(0, 'the connection is being closed by this program')
+        return AMQPChannelException(0, 'the channel is being closed by this program')

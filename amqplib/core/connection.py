@@ -1,0 +1,633 @@
+"""Connection: the handshake, the channels, and the end."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
+
+from amqplib import __version__
+from amqplib.core import heartbeat as heartbeats
+from amqplib.core import log, spec
+from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, printable
+from amqplib.core.channel_numbers import ChannelNumbers
+from amqplib.core.closed import Closed
+from amqplib.core.deadline import NO_DEADLINE, Deadline
+from amqplib.core.decoding import Decoder
+from amqplib.core.encoding import Encoder, method_frame
+from amqplib.core.locks import Mutex
+from amqplib.core.login import Login
+from amqplib.core.message import Message
+from amqplib.core.session import Session
+from amqplib.core.streams import AMQPReader
+from amqplib.core.transport import AbstractTransport, create_transport, join_address
+from amqplib.exceptions import (
+    NO_METHOD,
+    AMQPConnectionException,
+    AMQPException,
+    AMQPTimeout,
+    ConnectionLost,
+    LoginRefused,
+    ProtocolError,
+    ReentrancyError,
+    connection_exception,
+)
+
+if TYPE_CHECKING:
+    from amqplib.core.channel import Channel
+    from amqplib.core.decoding import ArrivedMethod
+    from amqplib.core.fast_decoding import Inbox
+    from amqplib.core.spec import Method, Protocol, Signature
+
+__all__ = ['Connection']
+
+LIBRARY_PROPERTIES: dict[str, Any] = {
+    'library': 'Python amqplib',
+    'library_version': __version__,
+}
+
+#: How many security challenges, and how many redirects, one connection puts up with.
+MAX_CHALLENGES = 8
+MAX_REDIRECTS = 8
+
+
+class Connection(AbstractChannel):
+    """A connection to a broker; opening it is done when the constructor returns.
+
+    host: ``name``, ``name:port``, ``1.2.3.4:port``, ``::1``, ``[::1]:port``; '' is the local
+        host. The port is 5672 by default, with ssl 5671.
+    userid, password: str; None for both if login_response is given or the mechanism is EXTERNAL.
+    login_method: 'AMQPLAIN', 'PLAIN' or 'EXTERNAL'; by default what the broker offers of these.
+    login_response: bytes to be sent as they are instead of userid and password.
+    virtual_host, locale: str.
+    client_properties: dict that is laid over LIBRARY_PROPERTIES.
+    ssl: True; an ssl.SSLContext; or a dict of options, see tls.make_context. Certificate and
+        host name are verified unless the context or the options say otherwise.
+    insist: ask the broker not to redirect to another host.
+    connect_timeout: seconds for everything until the connection is open; None for no limit.
+    rpc_timeout: seconds to wait for the reply to a method; None for no limit.
+    write_timeout: seconds that sending may take; None for no limit. Both can be changed later, by
+        assigning to the attributes of these names.
+    heartbeat: seconds, 0 to 65535, after which each side wants to have heard of the other; 0 turns
+        heartbeats off, None takes what the broker proposes. They are sent in the background. A
+        connection on which nothing arrives for twice as long is lost.
+    connection_name: str by which the broker shows the connection to its operators.
+
+    An unknown argument is accepted with a warning.
+
+    Raises ConnectionLost (there is no broker, or it hung up), AMQPTimeout, LoginRefused,
+    ProtocolVersionRefused, ProtocolError, AMQPConnectionException with the broker's code and
+    text (530 for a virtual host that does not exist or is not allowed), ValueError, TypeError.
+
+    Threads may share a connection, each with a channel of its own.
+
+    channels: dict of number -> Channel, the connection itself as 0; None once closed.
+    transport, connection: None once closed.
+    channel_max, frame_max, heartbeat: as tuned; the most channels, bytes a frame, seconds.
+    server_properties: dict; mechanisms, locales: lists of str; known_hosts: str;
+    version_major, version_minor: int; as the broker said.
+    """
+
+    _CLOSE = 'connection.close'
+    _channel_class: ClassVar[type[Channel]]
+    _message_class: ClassVar[type[Message]] = Message
+
+    def __init__(
+        self,
+        host: str = 'localhost',
+        userid: Optional[str] = 'guest',
+        password: Optional[str] = 'guest',
+        login_method: Optional[str] = None,
+        login_response: Optional[Union[str, bytes]] = None,
+        virtual_host: str = '/',
+        locale: str = 'en_US',
+        client_properties: Optional[dict[str, Any]] = None,
+        ssl: Any = False,
+        insist: bool = False,
+        connect_timeout: Optional[float] = 30.0,
+        rpc_timeout: Optional[float] = None,
+        write_timeout: Optional[float] = None,
+        heartbeat: Optional[int] = None,
+        connection_name: Optional[str] = None,
+        **kwargs: Any,
+    ) -> None:
+        for name in kwargs:
+            text = f'{type(self).__name__} has no argument {name!r}: it is ignored'
+            warnings.warn(text, stacklevel=2)
+        self.rpc_timeout = Deadline(rpc_timeout, 'rpc_timeout').seconds
+        self.write_timeout = write_timeout
+        self._opening = _Opening(
+            Login(userid, password, login_method, login_response),
+            _client_properties(self._protocol, client_properties, connection_name),
+            (virtual_host, locale, insist, heartbeat),
+            Deadline(connect_timeout, 'connect_timeout'),
+        )
+        self._check_arguments()
+        for hops in range(MAX_REDIRECTS + 1):
+            try:
+                redirected = self._connect(host, ssl)
+            except ValueError as error:
+                if not hops:
+                    raise
+                text = f'redirected to what is no address: {printable(host)!r}'
+                named = self._named('connection.redirect')
+                raise ProtocolError(spec.SYNTAX_ERROR, text, *named) from error
+            if redirected is None:
+                # The password is not needed any more.
+                del self._opening
+                return
+            log.debug('redirected to %s', redirected)
+            host = redirected
+        raise AMQPConnectionException(0, f'redirected more than {MAX_REDIRECTS} times')
+
+    def _check_arguments(self) -> None:
+        """Find wrong values before there is a socket."""
+        opening = self._opening
+        self._encode('connection.open', opening.virtual_host, '', opening.insist)
+        self._encode('connection.start_ok', opening.properties, '', b'', opening.locale)
+        if opening.heartbeat is not None:
+            self._encode('connection.tune_ok', 0, 0, opening.heartbeat)
+
+    def __repr__(self) -> str:
+        if self.transport is None:
+            return f'<{type(self).__name__} closed>'
+        address = join_address(self.transport.host, self.transport.port)
+        return f'<{type(self).__name__} to {address}>'
+
+    @property
+    def write_timeout(self) -> Optional[float]:
+        """Seconds that sending may take; None for no limit. It can be changed at any time."""
+        return self._write_timeout
+
+    @write_timeout.setter
+    def write_timeout(self, seconds: Optional[float]) -> None:
+        self._write_timeout = Deadline(seconds, 'write_timeout').seconds
+        if '_session' in vars(self):  # else it is made later
+            self._session.outbox.write_timeout = self._write_timeout
+
+    @property
+    def transport(self) -> Optional[AbstractTransport]:
+        """What is connected; None once closed."""
+        session = vars(self).get('_session')
+        return None if session is None or session.closed.cause is not None else session.transport
+
+    @property
+    def blocked(self) -> Optional[str]:
+        """Why the broker takes no messages at the moment; None if it does. 0-8 does not say."""
+        return self._session.blocked
+
+    # Opening (specification, class 10)
+
+    def _connect(self, host: str, ssl: Any) -> Optional[str]:
+        """Connect to one host; return None, or the other host that it redirects to."""
+        deadline = self._opening.deadline
+        transport = self._create_transport(host, deadline.remaining(), ssl)
+        self._use(transport)
+        try:
+            transport.send(self._protocol_header(), deadline)
+            return self._handshake(deadline)
+        except BaseException as error:
+            self._session.end(self._why_not_opened(error), reported=True)
+            raise
+
+    def _why_not_opened(self, error: BaseException) -> AMQPException:
+        if isinstance(error, AMQPException):
+            return error
+        return AMQPConnectionException(0, 'the connection was never opened')
+
+    def _use(self, transport: AbstractTransport) -> None:
+        """Begin as a connection that is not open yet."""
+        inboxes: dict[int, Inbox] = {}
+        decoder = Decoder(self._protocol, self._message_class, inboxes)
+        session = Session(transport, decoder, inboxes)
+        super().__init__(self, session, session.closed)
+        self.channel_id = 0
+        inboxes[0] = self
+        channels: dict[int, Any] = {0: self}
+        self.channels: Optional[dict[int, Any]] = channels
+        self.channel_max = spec.DEFAULT_CHANNEL_MAX
+        self.frame_max = spec.DEFAULT_FRAME_MAX
+        self.heartbeat = 0
+        self.known_hosts = ''
+        self.encoder = Encoder(self.frame_max)
+        self.numbers = ChannelNumbers(session, channels)
+        session.on_unopened = self.numbers.arrive_unopened
+        session.complaint = self._complaint
+        session.last_method = self._named(self._CLOSE)[0]
+        # Subclasses may have a class attribute of that name.
+        session.outbox.write_timeout = Deadline(self.write_timeout, 'write_timeout').seconds
+        # Held for a call on channel 0 that waits for a reply, and to open a channel by its number.
+        self._one_at_a_time = Mutex()
+        # A channel that the broker closed: if no call has raised why, close() does.
+        self._unreported: Optional[Closed] = None
+        self._consumer_tags = count(1)
+
+    def _create_transport(
+        self, host: str, connect_timeout: Optional[float], ssl: Any
+    ) -> AbstractTransport:
+        return create_transport(host, connect_timeout, ssl)
+
+    def _protocol_header(self) -> bytes:
+        return self._protocol.header
+
+    def _handshake(self, deadline: Deadline) -> Optional[str]:
+        opening = self._opening
+        self._await_method(deadline, 'connection.start')
+        mechanism, response = opening.login.choose(self.mechanisms)
+        self._x_start_ok(opening.properties, mechanism, response, opening.locale)
+        self._log_in(deadline)
+        return self._x_open(opening.virtual_host, insist=opening.insist)
+
+    def _log_in(self, deadline: Deadline) -> None:
+        """Go through challenges until the broker tunes, which says that the login is accepted."""
+        self._wait_tune_ok = True
+        try:
+            for _ in range(MAX_CHALLENGES + 1):
+                self._await_method(deadline, 'connection.secure', 'connection.tune')
+                if not self._wait_tune_ok:
+                    return
+        except ProtocolError:
+            raise
+        except ConnectionLost as error:
+            if not self._wait_tune_ok:
+                raise  # after it had accepted the login
+            text = 'the broker hung up during the login: user or password may be wrong'
+            raise LoginRefused(spec.ACCESS_REFUSED, text) from error
+        except AMQPConnectionException as error:
+            if error.amqp_reply_code != spec.ACCESS_REFUSED:
+                raise
+            raise LoginRefused(*error.args) from None
+        raise LoginRefused(0, f'more than {MAX_CHALLENGES} security challenges')
+
+    def _await_method(self, deadline: Deadline, *names: str) -> Any:
+        """Wait for one of the named methods; return what its handler returns."""
+        self._expected = [self._protocol.methods[name].signature for name in names]
+        if not self._wait_until(self._replies.__len__, deadline):
+            raise self._no_handshake(deadline)
+        return self.dispatch_method(*self._replies.pop())
+
+    def _no_handshake(self, deadline: Deadline) -> AMQPTimeout:
+        transport = self._session.transport
+        address = join_address(transport.host, transport.port)
+        return AMQPTimeout(0, f'no AMQP handshake with {address} within {deadline} s')
+
+    def _start(self, args: AMQPReader) -> None:
+        (
+            self.version_major,
+            self.version_minor,
+            self.server_properties,
+            mechanisms,
+            locales,
+        ) = self._decode('connection.start', args)
+        self.mechanisms: list[str] = _words(mechanisms)
+        self.locales: list[str] = _words(locales)
+        log.debug(
+            'start from the broker: version %s.%s, properties %s, mechanisms %s, locales %s',
+            self.version_major,
+            self.version_minor,
+            self.server_properties,
+            self.mechanisms,
+            self.locales,
+        )
+
+    def _x_start_ok(
+        self,
+        client_properties: dict[str, Any],
+        mechanism: str,
+        response: Union[str, bytes],
+        locale: str,
+    ) -> None:
+        self._cast('connection.start_ok', client_properties, mechanism, response, locale)
+
+    def _secure(self, args: AMQPReader) -> None:
+        self._decode('connection.secure', args)
+        # None of the mechanisms has a second step: the answer is the same as before.
+        self._x_secure_ok(self._opening.login.choose(self.mechanisms)[1])
+
+    def _x_secure_ok(self, response: Union[str, bytes]) -> None:
+        self._cast('connection.secure_ok', response)
+
+    def _tune(self, args: AMQPReader) -> None:
+        channel_max, frame_max, heartbeat = self._decode('connection.tune', args)
+        if 0 < frame_max < spec.FRAME_MIN_SIZE:
+            text = 'the broker wants frames of at most {} bytes; the least is {}'
+            raise ProtocolError(
+                spec.NOT_ALLOWED,
+                text.format(frame_max, spec.FRAME_MIN_SIZE),
+                *self._named('connection.tune'),
+            )
+        # 0 says that there is no limit.
+        self.channel_max = channel_max or self.channel_max
+        self.frame_max = frame_max or self.frame_max
+        wanted = self._opening.heartbeat
+        self.heartbeat = heartbeat if wanted is None else wanted
+        self._x_tune_ok(self.channel_max, self.frame_max, self.heartbeat)
+        self.encoder.frame_max = self.frame_max
+        # RabbitMQ takes payloads of frame_max, beside its own limit; so may others send them.
+        self._session.decoder.body_limit = self.frame_max
+        if self.heartbeat and self.transport is not None:
+            heartbeats.watch(self._session, self.transport, self.heartbeat)
+
+    def _x_tune_ok(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
+        self._wait_tune_ok = False
+        self._cast('connection.tune_ok', channel_max, frame_max, heartbeat)
+        # Here, as subclasses may send other values.
+        self.channel_max = channel_max or spec.DEFAULT_CHANNEL_MAX
+        self.frame_max = frame_max or spec.DEFAULT_FRAME_MAX
+        self.heartbeat = heartbeat
+
+    def _x_open(
+        self,
+        virtual_host: str,
+        capabilities: str = '',
+        insist: bool = False,
+    ) -> Optional[str]:
+        deadline = self._opening.deadline
+        redirected: Optional[str] = self._call(
+            'connection.open', virtual_host, capabilities, insist, deadline=deadline
+        )
+        return redirected
+
+    def _open_ok(self, args: AMQPReader) -> None:
+        (self.known_hosts,) = self._decode('connection.open_ok', args)
+        log.debug('connection open; known hosts: %s', self.known_hosts)
+
+    # Channels
+
+    def channel(self, channel_id: Optional[int] = None) -> Channel:
+        """Return the open channel with this number, or open it; None takes a free number.
+
+        channel_id: 1 to 65535; 0 returns the connection itself.
+
+        Raises ValueError or TypeError, AMQPException if channel_max channels are open.
+        """
+        self._open()
+        if channel_id is None:
+            return self._channel_class(self)
+        found: list[Channel] = []
+
+        def find_or_open() -> None:
+            channel = (self.channels or {}).get(channel_id)
+            found.append(channel or self._channel_class(self, channel_id))  # type: ignore[arg-type]
+
+        self._alone(find_or_open, self._rpc_deadline())
+        return found[0]
+
+    def _rpc_deadline(self) -> Deadline:
+        return NO_DEADLINE if self.rpc_timeout is None else Deadline(self.rpc_timeout)
+
+    def _alone(self, work: Callable[[], object], deadline: Deadline) -> None:
+        """Do work that no two threads may do at once."""
+        if self._one_at_a_time.is_mine():
+            raise ReentrancyError.of_call()
+        if not self._one_at_a_time.try_run(deadline, work):
+            raise AMQPTimeout(0, f'another thread did not end its call within {deadline} s')
+
+    def open_session(self) -> Session:
+        """Return the session (for a channel); raise why the connection is closed."""
+        self._open()
+        return self._session
+
+    def register(self, channel: Channel, wanted: Optional[int]) -> None:
+        """Give a channel its number; raise AMQPException, ValueError or TypeError if it cannot.
+
+        wanted: the number; None for any.
+        """
+        numbers = self.numbers
+        numbers.check_room(self.channel_max)
+        if wanted is not None:
+            numbers.check(wanted)
+        while True:
+            before = channel.channel_id
+            number = self._get_free_channel_id() if wanted is None else wanted
+            # Before it is taken, so that after an interrupt the channel frees it.
+            channel.channel_id = number
+            if numbers.take(number, channel):
+                return
+            if number == before or wanted is not None:
+                raise numbers.why_taken(number)
+
+    def _get_free_channel_id(self) -> int:
+        return self.numbers.choose(self.channel_max)
+
+    def note_closed(self, closed: Closed) -> None:
+        """Remember that the broker closed a channel, until a call raises why.
+
+        Of several, the first one; the others are in the log.
+        """
+        if self._unreported is None or self._unreported.reported:
+            self._unreported = closed
+        else:
+            log.warning('the broker closed a channel: %s', closed.cause)
+
+    def new_consumer_tag(self) -> str:
+        """Return a name for a consumer that no other one of this connection has."""
+        return f'amqplib-{next(self._consumer_tags)}'
+
+    # Receiving
+
+    def _wait_method(
+        self,
+        channel_id: int,
+        allowed_methods: Optional[Sequence[Signature]],
+        timeout: Optional[float] = None,
+    ) -> Optional[ArrivedMethod]:
+        """Wait for a method for a channel, and take it off its queue.
+
+        Returns None if it took effect when it arrived.
+        """
+        channel = (self.channels or {}).get(channel_id)
+        if channel is None:
+            # Closed by another thread just now.
+            self._open()
+            raise AMQPConnectionException(0, f'channel {channel_id} is closed')
+        return channel.wait_for_method(allowed_methods, timeout)
+
+    def _request(self, method: Method, payload: bytes, deadline: Optional[Deadline] = None) -> Any:
+        # A connection belongs to no thread: several may call.
+        results: list[Any] = []
+        deadline = self._rpc_deadline() if deadline is None else deadline
+
+        def request() -> None:
+            results.append(super(Connection, self)._request(method, payload, deadline))
+
+        self._alone(request, deadline)
+        return results[0]
+
+    def _why_refused(self, method_sig: Signature) -> ProtocolError:
+        name = self._name_of(method_sig)
+        if method_sig[0] != spec.CONNECTION_CLASS_ID:
+            text = f'a method {method_sig} on channel 0'
+            return ProtocolError(spec.CHANNEL_ERROR, text, method_sig, name)
+        if method_sig in self._METHOD_MAP:
+            text = f'{name} at the wrong time'
+            return ProtocolError(spec.COMMAND_INVALID, text, method_sig, name)
+        return super()._why_refused(method_sig)
+
+    def _may_be_queued(self, method_sig: Signature) -> bool:
+        return False
+
+    # The end
+
+    def close(
+        self,
+        reply_code: int = 0,
+        reply_text: str = '',
+        method_sig: Signature = NO_METHOD,
+        timeout: Optional[float] = CLOSE_TIMEOUT,
+    ) -> None:
+        """Close the connection and its channels. What was published has then reached the broker.
+
+        timeout: seconds to wait for the broker; None for no limit.
+
+        Once it is closed, this does nothing. Raises an error of the broker that no call has raised
+        before: AMQPChannelException (a channel was closed, such as for publishing to an exchange
+        that does not exist), AMQPConnectionException; ConnectionLost or AMQPTimeout, and then
+        what was published last may not have arrived. The connection is closed in any case.
+
+        Called by a finalizer or a signal handler that interrupted amqplib, it does not wait: the
+        broker is told, and the connection ends when it has confirmed that, or at the next close().
+        """
+        closed, deadline = self._closed, Deadline(timeout)
+        if closed.cause is None:
+            # Wrong values are found before anything is changed.
+            frame = method_frame(0, self._encode(self._CLOSE, reply_code, reply_text, *method_sig))
+            if not self._session.may_wait():
+                self._session.outbox.send_soon(frame, closed, closed.ask)
+                return
+            self._close_in_time(frame, deadline)
+        if not closed.reported:
+            self._raise_cause()
+        if self._unreported is not None and not self._unreported.reported:
+            self._unreported.raise_cause()
+
+    def _close_in_time(self, frame: bytes, deadline: Deadline) -> None:
+        session = self._session
+
+        def close() -> None:
+            if self._closed.cause is None:
+                # From here on, most of what arrives is dropped.
+                session.decoder.fast_paths.clear()
+                self._ask_to_close(frame, deadline)
+
+        try:
+            self._alone(close, deadline)
+        except AMQPTimeout as error:
+            # Perhaps it could not even be sent.
+            session.end(error, reported=True)
+            raise
+        except AMQPException:
+            raise
+        except BaseException:
+            # Also if nothing was sent: the others would wait for what is dropped now.
+            interrupted = AMQPConnectionException(0, 'interrupted while closing')
+            session.end(interrupted, reported=True)
+            raise
+
+    def _on_close_ok(self, args: AMQPReader) -> None:
+        """The broker confirms that the connection is closed."""
+        self._decode('connection.close_ok', args)
+        if not self._closed.asked:
+            raise self._why_refused(self._named('connection.close_ok')[0])
+        self._close_ok(args)
+
+    def _close_ok(self, args: AMQPReader) -> None:
+        self._do_close()
+
+    def _on_close(self, args: AMQPReader) -> None:
+        """The broker closes the connection."""
+        code, text, class_id, method_id = self._decode('connection.close', args)
+        signature = (class_id, method_id)
+        cause = connection_exception(code, printable(text), signature, self._name_of(signature))
+        log.debug('connection closed by the broker: %s', cause)
+        try:
+            self._x_close_ok()
+        except AMQPException as error:
+            log.debug('the close of the broker could not be answered: %s', error)
+        self._session.end(cause)
+
+    def _close(self, args: AMQPReader) -> None:
+        # For those who dispatch methods themselves; the read loop calls _on_close.
+        self._on_close(args)
+        self._raise_cause()
+
+    def _x_close_ok(self) -> None:
+        frame = method_frame(0, self._protocol.methods['connection.close_ok'].prefix)
+        self._session.outbox.send_urgent(frame)
+
+    def _give_up(self, cause: AMQPException, reported: bool = False) -> None:
+        self._session.end(cause, reported)
+
+    def _interrupted(self, what: str, method: Method) -> AMQPException:
+        text = f'interrupted while {what}'
+        return AMQPConnectionException(0, text, method.signature, method.python_name)
+
+    def _complaint(self, error: ProtocolError) -> bytes:
+        """Return the frame that tells the broker what it did wrong."""
+        text = error.amqp_reply_text[:80]
+        values = (error.amqp_reply_code, text, *error.amqp_method_sig)
+        return method_frame(0, self._encode(self._CLOSE, *values))
+
+    def session_ended(self) -> None:
+        self._do_close()
+
+    def _do_close(self) -> None:
+        cause = AMQPConnectionException(0, 'the connection was closed by this program')
+        self.connection = self.channels = None
+        self._session.end(cause, reported=True)
+
+    #: What handles which method, for a client to choose those of its version.
+    _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
+        'connection.start': _start,
+        'connection.secure': _secure,
+        'connection.tune': _tune,
+        'connection.open_ok': _open_ok,
+        'connection.close': _close,
+        'connection.close_ok': _close_ok,
+    }
+    #: The same for what ends the connection when it arrives.
+    _ENDS: ClassVar[dict[str, Callable[..., Any]]] = {
+        'connection.close': _on_close,
+        'connection.close_ok': _on_close_ok,
+    }
+
+
+class _Opening:
+    """What is needed until the connection is open.
+
+    options: virtual_host, locale, insist, heartbeat.
+    """
+
+    def __init__(
+        self,
+        login: Login,
+        properties: dict[str, Any],
+        options: tuple[str, str, bool, Optional[int]],
+        deadline: Deadline,
+    ) -> None:
+        self.login = login
+        self.properties = properties
+        self.virtual_host, self.locale, self.insist, self.heartbeat = options
+        self.deadline = deadline
+
+
+def _client_properties(
+    protocol: Protocol, own: Optional[dict[str, Any]], name: Optional[str]
+) -> dict[str, Any]:
+    """Return what the client says of itself: the program's properties over the library's."""
+    if own is not None and not isinstance(own, Mapping):
+        raise TypeError(f'client_properties: {type(own).__name__!r} is not a dict')
+    properties = {**LIBRARY_PROPERTIES, **(own or {})}
+    properties['capabilities'] = {**protocol.capabilities, **properties.get('capabilities', {})}
+    if name is not None:
+        if not isinstance(name, str):
+            raise TypeError(f'connection_name: {name!r} is not a str')
+        properties['connection_name'] = name
+    return properties
+
+
+def _words(listed: Union[str, bytes]) -> list[str]:
+    """Return the words of a list in a long string, which comes as bytes if it is not UTF-8."""
+    text = listed if isinstance(listed, str) else listed.decode('utf-8', 'replace')
+    return text.split(' ')

@@ -1,0 +1,171 @@
+"""A method with its content, as frames (specification 4.2).
+
+A frame::
+
+    octet   short     long    size octets   octet
+    +------+---------+-------+-------------+------+
+    | type | channel | size  | payload     | 0xCE |
+    +------+---------+-------+-------------+------+
+
+A method is one method frame. If it has content, one header frame follows on the same channel,
+and then body frames until the announced number of bytes is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from struct import error as StructError
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+from amqplib.core.memoize import lru_cache
+from amqplib.core.spec import (
+    FRAME_BODY,
+    FRAME_END,
+    FRAME_HEADER,
+    FRAME_HEARTBEAT,
+    FRAME_METHOD,
+    FRAME_MIN_SIZE,
+    FRAME_OVERHEAD,
+)
+
+if TYPE_CHECKING:
+    from amqplib.core.message import Message
+    from amqplib.core.serialization import BytesLike
+
+    #: What is sent in one write: bytes, or pieces that are not worth joining.
+    Frames = Union[bytes, list[BytesLike]]
+
+#: Up to this many bytes of arguments, properties and body, a method takes the fast path.
+SMALL = FRAME_MIN_SIZE - FRAME_OVERHEAD - 12  # which a content header has beside properties
+#: Up to this many bytes, a method and its content are joined; beyond, they are sent as pieces.
+MAX_JOINED = 32768
+
+_FRAME = Struct('>BHI')
+_TYPE_AND_CHANNEL = Struct('>BH')
+#: Class, weight (always 0), size of the body.
+_CONTENT_SIZE = Struct('>HHQ').size
+#: A frame header and what begins a content header.
+_HEADER = Struct('>BHI2sHQ')
+_NO_WEIGHT = b'\0\0'
+#: A frame header, class and method id, delivery tag, a bit, the end of the frame.
+_ACKNOWLEDGEMENT = Struct('>BHI4sQBB')
+_ACKNOWLEDGEMENT_SIZE = _ACKNOWLEDGEMENT.size - FRAME_OVERHEAD
+_END = bytes((FRAME_END,))
+
+HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + _END
+
+
+class Encoder:
+    """Makes frames of methods.
+
+    frame_max: the largest frame, in bytes.
+    """
+
+    def __init__(self, frame_max: int) -> None:
+        self.frame_max = frame_max
+
+    def frames(self, channel: int, payload: bytes, content: Optional[Message] = None) -> Frames:
+        """Return the frames of a method and its content; as a list of pieces, if they are large.
+
+        payload: class id, method id and arguments.
+
+        Raises ValueError or TypeError if the properties cannot be encoded or a frame would be too
+        large.
+        """
+        if content is None:
+            return self.method_frame(channel, payload)
+        body: BytesLike = content.body
+        if type(body) is not bytes:
+            body = content.encode_body()
+        properties = content.encode_properties()
+        size = len(body)
+        # It needs no look at frame_max: every frame is smaller than the least that this can be.
+        if size and size + len(properties) + len(payload) <= SMALL:
+            pack, first, second = _small_frames(channel, payload, properties)
+            return pack(first, size, second, size) + body + _END
+        return self._large_frames(channel, payload, properties, body)
+
+    def method_frame(self, channel: int, payload: bytes) -> bytes:
+        """Return the frame of a method; raise ValueError if it would be too large."""
+        if len(payload) > self.frame_max - FRAME_OVERHEAD:
+            self._check_size(len(payload), 'arguments')
+        return method_frame(channel, payload)
+
+    def _large_frames(
+        self, channel: int, payload: bytes, properties: bytes, body: BytesLike
+    ) -> Frames:
+        head = self.method_frame(channel, payload)
+        self._check_size(_CONTENT_SIZE + len(properties), 'properties')
+        pieces = [head, *self._content_pieces(channel, payload[:2], properties, body)]
+        return b''.join(pieces) if len(body) <= MAX_JOINED else pieces
+
+    def _check_size(self, size: int, what: str) -> None:
+        largest = self.frame_max - FRAME_OVERHEAD
+        if size > largest:
+            text = f'the {what} take {size} bytes, more than fit into a frame ({largest})'
+            raise ValueError(text)
+
+    def _content_pieces(
+        self, channel: int, class_id: bytes, properties: bytes, body: BytesLike
+    ) -> Iterator[BytesLike]:
+        """Return the header frame and the body frames, with the body as it is in memory."""
+        size = _CONTENT_SIZE + len(properties)
+        header = _HEADER.pack(FRAME_HEADER, channel, size, class_id, 0, len(body))
+        yield header + properties + _END
+        largest = self.frame_max - FRAME_OVERHEAD
+        view = memoryview(body)
+        end = b''
+        for start in range(0, len(body), largest):
+            piece = view[start : start + largest]
+            yield end + _FRAME.pack(FRAME_BODY, channel, len(piece))
+            yield piece
+            end = _END
+        yield end
+
+
+def method_frame(channel: int, payload: bytes) -> bytes:
+    """Return the frame of a method that is known to be small."""
+    return _FRAME.pack(FRAME_METHOD, channel, len(payload)) + payload + _END
+
+
+def acknowledgement_frame(channel: int, prefix: bytes, delivery_tag: int, bit: Any) -> bytes:
+    """Return the frame of a method of a delivery tag and one bit, as an Encoder would.
+
+    prefix: its class id and method id.
+
+    Raises struct.error, ValueError or TypeError, which do not say what is wrong.
+    """
+    return _ACKNOWLEDGEMENT.pack(
+        FRAME_METHOD, channel, _ACKNOWLEDGEMENT_SIZE, prefix, delivery_tag, bool(bit), FRAME_END
+    )
+
+
+@lru_cache(maxsize=256)
+def _small_frames(
+    channel: int, payload: bytes, properties: bytes
+) -> tuple[Callable[..., bytes], bytes, bytes]:
+    """Return the frames of a method with a small content: a fast path of frames().
+
+    They are what the function returns for the first piece, the size of the body, the second piece
+    and the size again; then body and end byte follow. Most messages are like others before.
+    """
+    size = _CONTENT_SIZE + len(properties)
+    first = b''.join(
+        (
+            _FRAME.pack(FRAME_METHOD, channel, len(payload)),
+            payload,
+            _END,
+            _FRAME.pack(FRAME_HEADER, channel, size),
+            payload[:2],
+            _NO_WEIGHT,
+        )
+    )
+    second = properties + _END + _TYPE_AND_CHANNEL.pack(FRAME_BODY, channel)
+    return _two_pieces(len(first), len(second)).pack, first, second
+
+
+@lru_cache(maxsize=128)
+def _two_pieces(first: int, second: int) -> Struct:
+    """Return what packs two pieces of these sizes, with the size of a body after each."""
+    return Struct(f'>{first}sQ{second}sI')

@@ -1,0 +1,311 @@
+"""Fast paths: what comes most is recognised by what came before, several methods at a time.
+
+A fast path takes whole methods of one kind at an offset of what was received, up to the first that
+it does not know. That one takes the general way of the Decoder, and is remembered there. What it
+takes goes straight to a target of its channel, if there is one.
+
+The deliveries of a consumer have its tag in common, and most have exchange and routing key in
+common with others. So the bytes of these are remembered with what they mean, and the places of
+everything else by the sizes of the parts. A delivery of which all this is known takes a few
+comparisons.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from struct import Struct
+from typing import Any, Callable, Optional, Protocol
+
+from amqplib.core.arguments import compile_decoder, compile_encoder
+from amqplib.core.message import DELIVERY_FIELDS, Message
+from amqplib.core.spec import (
+    ACK,
+    CHANNEL_ERROR,
+    DEFAULT_FRAME_MAX,
+    DELIVER,
+    FRAME_BODY,
+    FRAME_END,
+    FRAME_METHOD,
+    Signature,
+)
+from amqplib.core.streams import AMQPReader
+from amqplib.exceptions import ProtocolError
+
+#: (signature, arguments, content)
+ArrivedMethod = tuple[Signature, AMQPReader, Optional[Message]]
+#: (channel, method)
+QueuedMethod = tuple[int, ArrivedMethod]
+
+#: The largest method or header frame that is read. Brokers send headers beyond frame_max: a
+#: message keeps the headers it was published with, and dead-lettering adds to them.
+MAX_HEADER = 8 * DEFAULT_FRAME_MAX
+#: When about so many things are remembered, all are forgotten: routing keys may all differ.
+MAX_REMEMBERED = 1024
+
+_FRAME = Struct('>BHI')
+#: Bytes that tell the kind: frame header, signature, size of the consumer tag.
+_KIND_SIZE = 12
+#: Bytes that a content header begins with: its size, class and weight.
+_HEADER_LEAD_SIZE = 8
+#: Class, weight and size of the body, which the size of a content header counts.
+_CONTENT_SIZE = 12
+_DELIVERY_TAG_SIZE = 8
+#: Where the arguments of a method begin, from the header of its frame.
+_ARGUMENTS = _FRAME.size + 4
+
+#: Frame type, channel, size and signature, sequence number, a bit, the end of the frame.
+_CONFIRM = Struct('>BH8sQBB')
+_CONFIRM_REST = (len(ACK.prefix) + 9).to_bytes(4, 'big') + ACK.prefix
+
+_encode_delivery = compile_encoder(DELIVER, {})
+_decode_delivery = compile_decoder(DELIVER)
+
+
+class Inbox(Protocol):
+    """What is known here of a channel.
+
+    keeps_content: whether the content of what comes for it is collected.
+    delivery_queue: where deliveries go at once; None for the general way.
+    settle_confirm: function(sequence number, multiple) that takes a confirm; None likewise.
+    """
+
+    keeps_content: bool
+    delivery_queue: Optional[deque[ArrivedMethod]]
+    settle_confirm: Optional[Callable[[int, bool], Any]]
+
+    def arrive(self, method: ArrivedMethod) -> None:
+        """Take a method; raise ProtocolError if it should not have come."""
+
+    def session_ended(self) -> None:
+        """Learn that the session has ended."""
+
+
+class FastPath(Protocol):
+    """What takes methods of one kind.
+
+    prefix: the class id and method id that begin them.
+    """
+
+    prefix: bytes
+
+    def take(self, data: bytes, offset: int, body_limit: int, queue: deque[QueuedMethod]) -> int:
+        """Take the methods at the offset; return where the first begins that is left.
+
+        They go to their channels at once, unless something on the queue comes before them.
+        """
+
+
+def not_open(channel: int, signature: Signature) -> ProtocolError:
+    """Return the error for a method on a channel that is not open."""
+    text = f'a method {signature} on channel {channel}, which is not open'
+    return ProtocolError(CHANNEL_ERROR, text, signature, '')
+
+
+class DeliveryArguments(AMQPReader):
+    """The arguments of a delivery; its message has what they say already.
+
+    So there are bytes to read only for those who ask, such as handlers of subclasses.
+    """
+
+    message: Message
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ('data', 'input'):
+            raise AttributeError(name)
+        values = (self.message.delivery_info[field] for field in DELIVERY_FIELDS)
+        self.input = self.data = _encode_delivery(*values)[len(DELIVER.prefix) :]
+        return self.data
+
+
+_new_arguments = DeliveryArguments.__new__
+_new_message = Message.__new__
+
+
+class _Kind:
+    """Deliveries on one channel whose method frame and consumer tag have the same sizes.
+
+    lead_size: bytes of frame header, signature and consumer tag.
+    source_size: those of bits, exchange, routing key, frame end, type and channel of the next
+        frame; what the content header begins with comes after them, at header_start.
+    tags: the bytes up to the consumer tag -> the tag.
+    sources: those from the bits to the next frame -> redelivered, exchange, routing key.
+    layouts: what the content header begins with -> where everything is then.
+    """
+
+    __slots__ = (
+        'channel', 'header_start', 'layouts', 'lead_size', 'source_size', 'sources', 'tags'
+    )  # fmt: skip
+
+    def __init__(self, channel: int, size: int, tag_size: int) -> None:
+        self.channel = channel
+        self.lead_size = _ARGUMENTS + 1 + tag_size
+        self.header_start = _FRAME.size + size + 4
+        self.source_size = self.header_start - self.lead_size - _DELIVERY_TAG_SIZE
+        self.tags: dict[bytes, str] = {}
+        self.sources: dict[bytes, tuple[bool, str, str]] = {}
+        self.layouts: dict[bytes, _Layout] = {}
+
+
+class _Layout:
+    """Where things are in a delivery of a kind with a content header of a certain size.
+
+    header: what the content header begins with; it is the key in the layouts of the kind.
+    """
+
+    __slots__ = ('body', 'body_lead', 'channel', 'header', 'sources', 'tags', 'unpack')
+
+    def __init__(self, kind: _Kind, header: bytes) -> None:
+        self.channel = kind.channel
+        self.header = header
+        self.tags, self.sources = kind.tags, kind.sources
+        properties = int.from_bytes(header[:4], 'big') - _CONTENT_SIZE
+        # The second number is the size of the body, and so is the last.
+        layout = Struct(
+            f'>{kind.lead_size}sQ{kind.source_size}s{_HEADER_LEAD_SIZE}sQ{properties}s4sI'
+        )
+        self.unpack = layout.unpack_from
+        self.body = layout.size
+        # The end of the content header, and what begins the frame after it.
+        self.body_lead = bytes((FRAME_END, FRAME_BODY)) + kind.channel.to_bytes(2, 'big')
+
+
+class Deliveries:
+    """The fast path of deliveries.
+
+    message_class: what is made of contents.
+    inboxes: channel number -> inbox.
+    kinds: the bytes from frame header to size of the consumer tag -> what is known of these.
+    """
+
+    prefix = DELIVER.prefix
+
+    def __init__(self, message_class: type[Message], inboxes: Mapping[int, Inbox]) -> None:
+        self._message_class = message_class
+        self._inboxes = inboxes
+        self.kinds: dict[bytes, _Kind] = {}
+        # How many things are remembered.
+        self._count = 0
+
+    def _layout_at(self, data: bytes, offset: int) -> Optional[_Layout]:
+        """Return the layout of the delivery at the offset, if it is known."""
+        kind = self.kinds.get(data[offset : offset + _KIND_SIZE])
+        if kind is None:
+            return None
+        header = offset + kind.header_start
+        return kind.layouts.get(data[header : header + _HEADER_LEAD_SIZE])
+
+    def take(self, data: bytes, offset: int, body_limit: int, queue: deque[QueuedMethod]) -> int:
+        inboxes, message_class = self._inboxes, self._message_class
+        end = len(data)
+        layout = self._layout_at(data, offset)
+        while layout is not None:
+            body = offset + layout.body
+            if body > end:
+                break
+            lead, delivery_tag, source, header, body_size, properties, body_lead, frame_size = (
+                layout.unpack(data, offset)
+            )
+            consumer_tag = layout.tags.get(lead)
+            delivery = layout.sources.get(source)
+            if consumer_tag is None or delivery is None or header != layout.header:
+                another = self._layout_at(data, offset)
+                if another is layout:
+                    break
+                layout = another
+                continue
+            body_end = body + body_size
+            if (
+                body_lead != layout.body_lead
+                or frame_size != body_size
+                or not 0 < body_size <= body_limit
+                or body_end >= end
+                or data[body_end] != FRAME_END
+            ):
+                break
+            message = _new_message(message_class)
+            message.raw_properties = properties
+            message.body = data[body:body_end]
+            redelivered, exchange, routing_key = delivery
+            message.raw_delivery = consumer_tag, delivery_tag, redelivered, exchange, routing_key
+            arguments = _new_arguments(DeliveryArguments)
+            arguments.message = message
+            method = DELIVER.signature, arguments, message
+            inbox = None if queue else inboxes.get(layout.channel)
+            if inbox is None or inbox.delivery_queue is None:
+                queue.append((layout.channel, method))
+            else:
+                inbox.delivery_queue.append(method)
+            offset = body_end + 1
+        return offset
+
+    def remember(self, data: bytes, offset: int, message: Message) -> AMQPReader:
+        """Return the arguments of a whole delivery at the offset, and remember what it is like.
+
+        If they are wrong, or would not be the same bytes if they were written, nothing is
+        remembered, and the wait() that hands it out raises the error.
+        """
+        _, channel, size = _FRAME.unpack_from(data, offset)
+        octets = data[offset + _ARGUMENTS : offset + _FRAME.size + size]
+        try:
+            values = _decode_delivery(AMQPReader(octets))
+            written = _encode_delivery(*values)
+        except (ProtocolError, ValueError):
+            return AMQPReader(octets)
+        if written != DELIVER.prefix + octets:
+            return AMQPReader(octets)
+        message.raw_delivery = values
+        self._remember(data, offset, channel, size, values)
+        return DeliveryArguments(octets)
+
+    def _remember(
+        self, data: bytes, offset: int, channel: int, size: int, values: tuple[Any, ...]
+    ) -> None:
+        if self._count >= MAX_REMEMBERED:
+            self.kinds.clear()
+            self._count = 0
+        sizes = data[offset : offset + _KIND_SIZE]
+        kind = self.kinds.get(sizes)
+        if kind is None:
+            kind = self.kinds[sizes] = _Kind(channel, size, sizes[-1])
+        start = offset + kind.header_start
+        header = data[start : start + _HEADER_LEAD_SIZE]
+        layout = kind.layouts.get(header)
+        if layout is None:
+            layout = kind.layouts[header] = _Layout(kind, header)
+            self._count += 1
+        lead, _, source, *_ = layout.unpack(data, offset)
+        self._count += (lead not in kind.tags) + (source not in kind.sources)
+        kind.tags[lead] = values[0]
+        kind.sources[source] = values[2:]
+
+
+class ConfirmFrames:
+    """The fast path of confirms.
+
+    inboxes: channel number -> inbox.
+    """
+
+    prefix = ACK.prefix
+
+    def __init__(self, inboxes: Mapping[int, Inbox]) -> None:
+        self._inboxes = inboxes
+
+    def take(self, data: bytes, offset: int, body_limit: int, queue: deque[QueuedMethod]) -> int:
+        """Take the confirms at the offset; raise ProtocolError if nothing is to be confirmed."""
+        inboxes = self._inboxes
+        last = len(data) - _CONFIRM.size
+        while offset <= last and not queue:
+            kind, channel, rest, number, bits, frame_end = _CONFIRM.unpack_from(data, offset)
+            inbox = inboxes.get(channel)
+            settle = None if inbox is None else inbox.settle_confirm
+            if (
+                settle is None
+                or kind != FRAME_METHOD
+                or rest != _CONFIRM_REST
+                or frame_end != FRAME_END
+            ):
+                break
+            settle(number, bits & 1 == 1)
+            offset += _CONFIRM.size
+        return offset

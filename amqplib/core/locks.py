@@ -1,0 +1,66 @@
+"""Locks that an exception cannot leave taken.
+
+A signal handler may raise, such as KeyboardInterrupt, between any two bytecodes: also right after
+a lock was taken, and right before it is released. ``with lock:`` does not always cover these two
+moments. A `Mutex` does: what the inner statement misses, the outer one sees, as the lock itself
+knows which thread holds it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Callable, TypeVar
+
+from amqplib.core.deadline import Deadline
+from amqplib.exceptions import ReentrancyError
+
+Result = TypeVar('Result')
+
+
+class Mutex:
+    """A lock that one thread holds for a piece of work.
+
+    is_mine: function() -> whether the calling thread holds it. Then a finalizer or a signal handler
+        has interrupted the work and calls again.
+    """
+
+    __slots__ = ('_lock', 'is_mine')
+
+    def __init__(self) -> None:
+        self._lock: Any = threading.RLock()
+        self.is_mine: Callable[[], bool] = self._lock._is_owned
+
+    def run(self, work: Callable[..., Result], *args: Any) -> Result:
+        """Wait for the lock, do the work, and return what it returns."""
+        if self.is_mine():
+            raise ReentrancyError.of_call()
+        try:
+            with self._lock:
+                return work(*args)
+        except BaseException:
+            self._release_if_mine()
+            raise
+
+    def try_run(self, deadline: Deadline, work: Callable[..., object], *args: Any) -> bool:
+        """Do the work if the lock can be had before the deadline; return whether it could.
+
+        It cannot, if the calling thread holds it already.
+        """
+        if self.is_mine():
+            return False
+        remaining = deadline.remaining()
+        try:
+            if not self._lock.acquire(timeout=-1 if remaining is None else remaining):
+                return False
+            try:
+                work(*args)
+                return True
+            finally:
+                self._lock.release()
+        except BaseException:
+            self._release_if_mine()
+            raise
+
+    def _release_if_mine(self) -> None:
+        if self.is_mine():
+            self._lock.release()

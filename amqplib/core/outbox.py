@@ -1,0 +1,225 @@
+"""The one writer of a connection: whole methods, one after the other.
+
+Whatever is sent goes out under one lock, and what decides whether it may go out is looked at under
+that lock. What must not wait for the lock (the answers of a thread that reads; what a finalizer
+sends in the middle of a write of its own thread) is put in the queue of urgent frames, and whoever
+holds the lock sends it.
+
+The stream is always in one of three states:
+
+clean: everything that was begun has been sent, but for the urgent frames.
+writing: the thread that holds the lock is sending.
+spoiled: a write ended in the middle. What followed would be taken for its rest, so nothing does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Callable, Optional, Union
+
+from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
+from amqplib.core.locks import Mutex
+from amqplib.exceptions import AMQPException, AMQPTimeout, ConnectionLost, WriteTimeout
+
+if TYPE_CHECKING:
+    from amqplib.core.closed import Closed
+    from amqplib.core.encoding import Frames
+    from amqplib.core.transport import AbstractTransport
+
+CLEAN, WRITING, SPOILED = 'clean', 'writing', 'spoiled'
+
+
+class Outbox:
+    """Sends frames by a transport.
+
+    connection_closed: why the connection is closed; once that is shut, nothing is sent.
+    write_timeout: seconds that a write may take; None for no limit.
+    state: CLEAN, WRITING or SPOILED.
+    is_mine: function() -> whether the calling thread is in the middle of a write.
+    urgent: frames that whoever holds the lock sends; the first may have been sent in part.
+    """
+
+    def __init__(self, transport: AbstractTransport, connection_closed: Closed) -> None:
+        self.transport = transport
+        self._connection_closed = connection_closed
+        self.write_timeout: Optional[float] = None
+        self.state = CLEAN
+        self.urgent: deque[Union[bytes, memoryview]] = deque()
+        self._mutex = Mutex()
+        self.is_mine = self._mutex.is_mine
+        # The timeout that spoiled the stream.
+        self._spoiled_by: Optional[WriteTimeout] = None
+
+    def send(
+        self,
+        frames: Frames,
+        closed: Closed,
+        deadline: Deadline = NO_DEADLINE,
+        on_turn: Optional[Callable[[], object]] = None,
+    ) -> bool:
+        """Send the frames of one method as one uninterrupted write.
+
+        closed: of the channel; once that is shut, nothing is sent.
+        on_turn: called when these frames are the next to be sent.
+
+        Returns False if the channel is shut. Raises AMQPTimeout if nothing was sent in time, or
+        ConnectionLost, of which a WriteTimeout is one; the stream is spoiled then.
+        """
+        if self.is_mine():
+            return self._enqueue_behind(frames, closed, on_turn)
+        if deadline is NO_DEADLINE and self.write_timeout is None:
+            sent = self._mutex.run(self._send, frames, closed, deadline, on_turn)
+        else:
+            sent = self._send_in_time(frames, closed, deadline, on_turn)
+        if self.urgent:
+            self.flush()
+        return sent
+
+    def send_soon(
+        self,
+        frames: Frames,
+        closed: Closed,
+        on_turn: Optional[Callable[[], object]] = None,
+    ) -> bool:
+        """Send frames without waiting for anything; otherwise as send().
+
+        What the socket does not take at once is sent by the next thread that writes or reads.
+        """
+        queued = self._enqueue_behind(frames, closed, on_turn)
+        self.flush()
+        return queued
+
+    def send_urgent(self, frame: bytes) -> None:
+        """Send a frame before everything else, without waiting for anything."""
+        self.urgent.append(frame)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what is urgent, as far as the socket takes it, unless another thread is sending.
+
+        Raises ConnectionLost.
+        """
+        while self.urgent and self._mutex.try_run(NO_WAIT, self._send_urgent, NO_WAIT):
+            if self.urgent and not self.transport.is_ready(0, write=True)[1]:
+                return
+
+    def run_idle(self, work: Callable[..., object]) -> bool:
+        """Do work while nobody writes; return False if somebody does."""
+        return self._mutex.try_run(NO_WAIT, work)
+
+    def _enqueue_behind(
+        self, frames: Frames, closed: Closed, on_turn: Optional[Callable[[], object]]
+    ) -> bool:
+        if closed.shut or self._connection_closed.shut:
+            return False
+        if on_turn is not None:
+            on_turn()
+        self.urgent.append(frames if isinstance(frames, bytes) else b''.join(frames))
+        return True
+
+    def _send_in_time(
+        self,
+        frames: Frames,
+        closed: Closed,
+        deadline: Deadline,
+        on_turn: Optional[Callable[[], object]],
+    ) -> bool:
+        if self.write_timeout is not None:
+            deadline = deadline.earlier(Deadline(self.write_timeout))
+        results: list[bool] = []
+
+        def send() -> None:
+            results.append(self._send(frames, closed, deadline, on_turn))
+
+        if not self._mutex.try_run(deadline, send):
+            raise AMQPTimeout(0, f'other threads were sending for {deadline} s')
+        return results[0]
+
+    def _send(
+        self,
+        frames: Frames,
+        closed: Closed,
+        deadline: Deadline,
+        on_turn: Optional[Callable[[], object]],
+    ) -> bool:
+        """Send frames while holding the lock."""
+        # A channel.open, for instance, must not overtake the close-ok that made its number free.
+        if self.urgent:
+            self._send_urgent(deadline)
+        if closed.shut or self._connection_closed.shut:
+            return False
+        if self.state is not CLEAN:
+            raise self._why_spoiled()
+        if on_turn is not None:
+            on_turn()
+        self._write(frames, deadline)
+        if self.urgent:
+            self._send_what_came_meanwhile(deadline)
+        return True
+
+    def _send_what_came_meanwhile(self, deadline: Deadline) -> None:
+        try:
+            self._send_urgent(deadline)
+        except AMQPTimeout:
+            return  # the frames of this call are out, and the others stay queued
+
+    def _write(self, frames: Frames, deadline: Deadline) -> None:
+        transport = self.transport
+        self.state = WRITING
+        try:
+            if type(frames) is bytes:
+                transport.send(frames, deadline)
+            else:
+                transport.send_pieces(frames, deadline)
+            self.state = CLEAN
+        except AMQPTimeout as error:
+            raise self._timed_out(error) from None
+        except BaseException:
+            self.state = SPOILED if transport.unfinished else CLEAN
+            raise
+
+    def _send_urgent(self, deadline: Deadline) -> None:
+        """Send the urgent frames (while holding the lock); raise AMQPTimeout at the deadline.
+
+        NO_WAIT leaves what the socket does not take at once.
+        """
+        urgent, transport = self.urgent, self.transport
+        while urgent:
+            if self.state is not CLEAN:
+                # Whoever spoiled it says why; what the broker said may still have to be read.
+                urgent.clear()
+                return
+            self.state = WRITING
+            try:
+                count = transport.send_some(urgent[0])
+                if count == len(urgent[0]):
+                    urgent.popleft()
+                elif count:
+                    urgent[0] = memoryview(urgent[0])[count:]
+                self.state = CLEAN
+            except BaseException:
+                self.state = SPOILED
+                raise
+            if not count:
+                if deadline is NO_WAIT:
+                    return
+                transport.wait_to_send(deadline)
+
+    def _timed_out(self, error: AMQPTimeout) -> AMQPTimeout:
+        """Return the error for a write that ended so: by whether any of it was sent."""
+        if not self.transport.unfinished:
+            self.state = CLEAN
+            return error
+        self.state = SPOILED
+        text = f'{error.amqp_reply_text}, in the middle of a write: the outcome is unknown'
+        self._spoiled_by = WriteTimeout(error.amqp_reply_code, text)
+        return WriteTimeout(*self._spoiled_by.args)
+
+    def _why_spoiled(self) -> AMQPException:
+        """Return the error for a write after the one that spoiled the stream.
+
+        It is the same one, if another thread comes here before the first has told anybody.
+        """
+        if self._spoiled_by is not None:
+            return WriteTimeout(*self._spoiled_by.args)
+        return ConnectionLost(0, 'a write was cut short: nothing more can be sent')
