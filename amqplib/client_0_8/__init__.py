@@ -3,7 +3,7 @@
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Channel
 from amqplib.client_0_8.connection import Connection
-from amqplib.client_0_8.exceptions import (
+from amqplib.exceptions import (
     AccessRefused,
     AMQPChannelException,
     AMQPConnectionException,

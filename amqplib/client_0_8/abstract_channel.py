@@ -13,22 +13,16 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, T
 from amqplib.client_0_8 import log, spec
 from amqplib.client_0_8.basic_message import CONTENT_ENCODING_FLAG, Message
 from amqplib.client_0_8.deadline import NEVER, Deadline
-from amqplib.client_0_8.exceptions import (
+from amqplib.client_0_8.spec import PROTOCOL, Method, Signature
+from amqplib.core.arguments import Decoders, Encoders
+from amqplib.core.streams import AMQPReader, AMQPWriter
+from amqplib.exceptions import (
     AMQPChannelException,
     AMQPConnectionException,
     AMQPException,
     AMQPTimeout,
     ProtocolError,
 )
-from amqplib.client_0_8.serialization import (
-    FIELD_TYPES,
-    AMQPReader,
-    AMQPWriter,
-    FieldTypes,
-    decode_arguments,
-    encode_method,
-)
-from amqplib.client_0_8.spec import Method, Signature
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -67,11 +61,6 @@ def handlers_by_signature(
     }
 
 
-def replies_of(methods: dict[str, Method]) -> frozenset[Signature]:
-    """Return the signatures of all methods that are replies."""
-    return frozenset(reply for method in methods.values() for reply in method.replies)
-
-
 class AbstractChannel:
     """One of the numbered streams of methods that share a connection.
 
@@ -83,13 +72,13 @@ class AbstractChannel:
 
     #: The table of the protocol that is spoken.
     _methods: ClassVar[dict[str, Method]] = spec.METHODS
-    #: How Python types are written in the tables among arguments.
-    _field_types: ClassVar[FieldTypes] = FIELD_TYPES
+    _encoders: ClassVar[Encoders] = Encoders(PROTOCOL.methods, PROTOCOL.field_types)
+    _decoders: ClassVar[Decoders] = Decoders(PROTOCOL.methods)
     #: What handles which method: (class id, method id) -> function(self, args[, content]).
     _METHOD_MAP: ClassVar[Handlers] = {}
     #: Methods that are handled the moment they arrive, whatever is being waited for.
     _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
-    _REPLIES: ClassVar[Collection[Signature]] = replies_of(spec.METHODS)
+    _REPLIES: ClassVar[Collection[Signature]] = PROTOCOL.replies
     #: The class of the errors that end this channel.
     _error_class: ClassVar[type[AMQPException]] = AMQPChannelException
 
@@ -199,7 +188,7 @@ class AbstractChannel:
         if content is None:
             return handler(self, args)
         if self.auto_decode:
-            raw = content._raw_properties
+            raw = content.raw_properties
             if raw is None or raw[0] & CONTENT_ENCODING_FLAG:
                 content.decode_body()
         return handler(self, args, content)
@@ -262,7 +251,7 @@ class AbstractChannel:
 
     def _encode(self, name: str, *values: Any) -> bytes:
         """Return the payload of the named method with these values of its fields."""
-        return encode_method(self._methods[name], values, self._field_types)
+        return self._encoders[name](*values)
 
     def _cast(self, name: str, *values: Any) -> None:
         """Send a method that has no reply."""
@@ -282,7 +271,7 @@ class AbstractChannel:
         timeout: the deadline; the connection's rpc_timeout by default.
         """
         method = self._methods[name]
-        payload = encode_method(method, values, self._field_types)
+        payload = self._encoders[name](*values)
         if nowait:
             return self._transmit(payload)
         return self._request(method, payload, timeout)
@@ -347,7 +336,7 @@ class AbstractChannel:
         Raises ProtocolError if they are wrong, which ends the connection.
         """
         try:
-            return decode_arguments(self._methods[name], args)
+            return self._decoders[name](args)
         except ProtocolError as error:
             self._break(error)
 
@@ -403,7 +392,7 @@ class AbstractChannel:
         self._told = True
         if connection is not None and connection._cause is cause:
             connection._told = True
-        raise cause.again() from cause.__cause__
+        raise cause.copy() from cause.__cause__
 
     def _abandon(self, cause: AMQPException, told: bool = False) -> None:
         """Give up on this channel after a call whose reply may still come."""

@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 from amqplib.client_0_8.deadline import Deadline
-from amqplib.client_0_8.exceptions import AMQPTimeout, ConnectionLost
+from amqplib.exceptions import AMQPTimeout, ConnectionLost
 
 #: An address in brackets, with or without a port.
 IPV6_LITERAL = re.compile(r'\[([0-9A-Fa-f.:]+(?:%[^\]]+)?)\](?::(.*))?\Z')

@@ -19,7 +19,11 @@ from amqplib.client_0_8.abstract_channel import (
 )
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import Deadline
-from amqplib.client_0_8.exceptions import (
+from amqplib.client_0_8.method_framing import acknowledgement_frame
+from amqplib.client_0_8.spec import METHODS, Signature
+from amqplib.core.arguments import decode_get_ok, encode_get, encode_publish
+from amqplib.core.streams import AMQPReader
+from amqplib.exceptions import (
     NO_METHOD,
     AMQPChannelException,
     AMQPConnectionException,
@@ -29,14 +33,6 @@ from amqplib.client_0_8.exceptions import (
     ProtocolError,
     channel_exception,
 )
-from amqplib.client_0_8.method_framing import acknowledgement_frame
-from amqplib.client_0_8.serialization import (
-    AMQPReader,
-    decode_get_ok,
-    encode_method,
-    encode_publish,
-)
-from amqplib.client_0_8.spec import METHODS, Signature
 
 if TYPE_CHECKING:
     from queue import Queue
@@ -322,7 +318,7 @@ class Channel(AbstractChannel):
             self._lose(self._crossed)
         else:
             # A copy, as the raised one refers to everything that its traceback does.
-            self._lose(cause.again(), told)
+            self._lose(cause.copy(), told)
         if connection is not None and channel_id is not None and not (self._closing or unsure):
             connection._close_retired(channel_id)
 
@@ -590,10 +586,10 @@ class Channel(AbstractChannel):
         raise ConsumerCancelled(0, text, _BASIC_CONSUME, consumer_tag=consumer_tag)
 
     def _basic_deliver(self, args: AMQPReader, msg: Message) -> None:
-        delivery = msg._delivery
+        delivery = msg.raw_delivery
         if delivery is None:
-            delivery = msg._delivery = self._decode('basic.deliver', args)
-        msg._channel = self
+            delivery = msg.raw_delivery = self._decode('basic.deliver', args)
+        msg.raw_channel = self
         consumer_tag, delivery_tag = delivery[:2]
         callback = self.callbacks.get(consumer_tag)
         if callback is not None:
@@ -611,7 +607,10 @@ class Channel(AbstractChannel):
         """Return the next message of a queue, or None if there is none. Raises NotFound."""
         if ticket is None:
             ticket = self.default_ticket
-        payload = encode_method(_BASIC_GET, (ticket, queue, no_ack))
+        try:
+            payload = encode_get(ticket, queue, no_ack)
+        except TypeError:  # which does not say what is wrong
+            payload = self._encode('basic.get', ticket, queue, no_ack)
         msg: Optional[Message] = self._request(_BASIC_GET, payload)
         return msg
 
@@ -620,7 +619,7 @@ class Channel(AbstractChannel):
             values = decode_get_ok(args)
         except ProtocolError as error:
             self._break(error)
-        msg._delivery_info = dict(zip(_GET_FIELDS, values))
+        msg.delivery_info = dict(zip(_GET_FIELDS, values))
         return msg
 
     def basic_publish(
@@ -648,7 +647,7 @@ class Channel(AbstractChannel):
             payload = encode_publish(ticket, exchange, routing_key, mandatory, immediate)
         except TypeError:  # which does not say what is wrong
             values = (ticket, exchange, routing_key, mandatory, immediate)
-            payload = encode_method(_BASIC_PUBLISH, values)
+            payload = self._encode('basic.publish', *values)
         connection, channel_id = self.connection, self.channel_id
         if self._cause is not None or connection is None or channel_id is None:
             self._raise_cause()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 
-from amqplib.client_0_8.exceptions import AMQPException
 from amqplib.client_0_8.spec import DEFAULT_CHANNEL_MAX, NOT_ALLOWED
+from amqplib.exceptions import AMQPException
 
 
 class ChannelNumbers:

@@ -26,7 +26,13 @@ from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Channel
 from amqplib.client_0_8.channel_numbers import ChannelNumbers
 from amqplib.client_0_8.deadline import AT_ONCE, NEVER, Deadline
-from amqplib.client_0_8.exceptions import (
+from amqplib.client_0_8.login import Login
+from amqplib.client_0_8.method_framing import HEARTBEAT_FRAME, MethodReader, MethodWriter
+from amqplib.client_0_8.spec import METHODS, PROTOCOL, Protocol, Signature
+from amqplib.client_0_8.transport import Octets, create_transport, join_address
+from amqplib.client_0_8.turns import Turns, attempt
+from amqplib.core.streams import AMQPReader, AMQPWriter  # noqa: F401  (old programs import it)
+from amqplib.exceptions import (
     NO_METHOD,
     AMQPChannelException,  # noqa: F401  (old programs import it from here)
     AMQPConnectionException,
@@ -38,30 +44,12 @@ from amqplib.client_0_8.exceptions import (
     WriteTimeout,
     connection_exception,
 )
-from amqplib.client_0_8.login import Login
-from amqplib.client_0_8.method_framing import HEARTBEAT_FRAME, MethodReader, MethodWriter
-from amqplib.client_0_8.serialization import (
-    AMQPReader,
-    AMQPWriter,  # noqa: F401  (old programs import it from here)
-    encode_once,
-)
-from amqplib.client_0_8.spec import METHODS, Signature
-from amqplib.client_0_8.transport import Octets, create_transport, join_address
-from amqplib.client_0_8.turns import Turns, attempt
 
 __all__ = ['Connection']
 
 LIBRARY_PROPERTIES: dict[str, Any] = {
     'library': 'Python amqplib',
     'library_version': __version__,
-}
-
-#: What the client can do, which RabbitMQ heeds on 0-8 too.
-CAPABILITIES = {
-    # Refuse a login by connection.close instead of silence and a reset.
-    'authentication_failure_close': True,
-    # Say so when a consumer is ended, for instance because its queue is deleted.
-    'consumer_cancel_notify': True,
 }
 
 #: How many security challenges, and how many redirects, one connection puts up with.
@@ -123,11 +111,9 @@ class Connection(AbstractChannel):
     """
 
     _error_class = AMQPConnectionException
-    _capabilities: ClassVar[dict[str, bool]] = CAPABILITIES
+    _protocol: ClassVar[Protocol] = PROTOCOL
     _channel_class: ClassVar[type[Channel]] = Channel
     _message_class: ClassVar[type[Message]] = Message
-    #: What to do with a broker that does not speak this version.
-    _version_advice = ': import amqplib.client_0_9_1 instead of amqplib.client_0_8'
 
     def __init__(
         self,
@@ -156,7 +142,7 @@ class Connection(AbstractChannel):
         self.write_timeout = write_timeout
         self._login = Login(userid, password, login_method, login_response)
         self._properties = _client_properties(
-            self._capabilities, client_properties, connection_name
+            self._protocol.capabilities, client_properties, connection_name
         )
         self._heartbeat = heartbeat
         arguments = (virtual_host, locale, insist)
@@ -257,7 +243,7 @@ class Connection(AbstractChannel):
     def _use(self, transport: transport_module._AbstractTransport) -> None:
         self.transport: Optional[transport_module._AbstractTransport] = transport
         self.method_reader = MethodReader(transport, self._message_class)
-        self.method_reader.version_advice = self._version_advice
+        self.method_reader.version_advice = self._protocol.version_advice
         self.method_writer = MethodWriter(transport, self.frame_max)
         # Subclasses may have a class attribute of that name.
         self.method_writer.write_timeout = Deadline(self.write_timeout, 'write_timeout').seconds
@@ -336,8 +322,7 @@ class Connection(AbstractChannel):
         self._x_secure_ok(self._login.choose(self.mechanisms)[1])
 
     def _x_secure_ok(self, response: Union[str, bytes]) -> None:
-        # The password is in it, which is not to be remembered.
-        self._transmit(encode_once(self._methods['connection.secure_ok'], response))
+        self._cast('connection.secure_ok', response)
 
     def _tune(self, args: AMQPReader) -> None:
         channel_max, frame_max, heartbeat = self._decode('connection.tune', args)
@@ -889,7 +874,7 @@ class Connection(AbstractChannel):
         if self._cause is None:
             # A copy, as the raised one refers to everything that its traceback does.
             self._told = told
-            self._cause = cause.again()
+            self._cause = cause.copy()
             if isinstance(cause, ProtocolError):
                 self._report_to_broker(cause)
         self._do_close()
@@ -1023,7 +1008,7 @@ def _nothing_arrived(deadline: Deadline) -> AMQPTimeout:
 
 
 def _client_properties(
-    capabilities: dict[str, bool], own: Optional[dict[str, Any]], name: Optional[str]
+    capabilities: Mapping[str, bool], own: Optional[dict[str, Any]], name: Optional[str]
 ) -> dict[str, Any]:
     """Return what the client says of itself: the program's properties over the library's."""
     if own is not None and not isinstance(own, Mapping):

@@ -14,15 +14,10 @@ from struct import Struct
 from typing import Any, Optional
 
 from amqplib.client_0_8.basic_message import DELIVERY_FIELDS, Message
-from amqplib.client_0_8.exceptions import ProtocolError
-from amqplib.client_0_8.serialization import AMQPReader, decode_arguments, encode_once
-from amqplib.client_0_8.spec import (
-    DEFAULT_FRAME_MAX,
-    FRAME_BODY,
-    FRAME_END,
-    METHODS,
-    Signature,
-)
+from amqplib.core.arguments import compile_decoder, compile_encoder
+from amqplib.core.spec import DEFAULT_FRAME_MAX, DELIVER, FRAME_BODY, FRAME_END, Signature
+from amqplib.core.streams import AMQPReader
+from amqplib.exceptions import ProtocolError
 
 #: The largest method or header frame that is read. Brokers send headers beyond frame_max: a
 #: message keeps the headers it was published with, and dead-lettering adds to them.
@@ -30,8 +25,9 @@ LARGEST_HEADER = 8 * DEFAULT_FRAME_MAX
 #: When about so many things are remembered, all are forgotten: routing keys may all differ.
 MOST_REMEMBERED = 1024
 
-_DELIVER = METHODS['basic.deliver']
-_SIGNATURE: Signature = _DELIVER.signature
+_SIGNATURE: Signature = DELIVER.signature
+_encode_deliver = compile_encoder(DELIVER, {})
+_decode_deliver = compile_decoder(DELIVER)
 
 _FRAME = Struct('>BHI')
 #: Octets that tell the kind: frame header, signature, size of the consumer tag.
@@ -59,11 +55,11 @@ class DeliveryArguments(AMQPReader):
     message: Message
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ('_data', 'input'):
+        if name not in ('data', 'input'):
             raise AttributeError(name)
         values = (self.message.delivery_info[field] for field in DELIVERY_FIELDS)
-        self.input = self._data = encode_once(_DELIVER, *values)[len(_DELIVER.prefix) :]
-        return self._data
+        self.input = self.data = _encode_deliver(*values)[len(DELIVER.prefix) :]
+        return self.data
 
 
 _new_arguments = DeliveryArguments.__new__
@@ -177,10 +173,10 @@ class Deliveries:
             ):
                 break
             message = _new_message(message_class)
-            message._raw_properties = properties
+            message.raw_properties = properties
             message.body = data[body:body_end]
             redelivered, exchange, routing_key = delivery
-            message._delivery = consumer_tag, delivery_tag, redelivered, exchange, routing_key
+            message.raw_delivery = consumer_tag, delivery_tag, redelivered, exchange, routing_key
             arguments = _new_arguments(DeliveryArguments)
             arguments.message = message
             target = None if queue else targets.get(layout.channel)
@@ -200,13 +196,13 @@ class Deliveries:
         _, channel, size = _FRAME.unpack_from(data, offset)
         octets = data[offset + _ARGUMENTS : offset + _FRAME.size + size]
         try:
-            values = decode_arguments(_DELIVER, AMQPReader(octets))
-            written = encode_once(_DELIVER, *values)
+            values = _decode_deliver(AMQPReader(octets))
+            written = _encode_deliver(*values)
         except (ProtocolError, ValueError):
             return AMQPReader(octets)
-        if written != _DELIVER.prefix + octets:
+        if written != DELIVER.prefix + octets:
             return AMQPReader(octets)
-        message._delivery = values
+        message.raw_delivery = values
         self._remember(data, offset, channel, size, values)
         return DeliveryArguments(octets)
 

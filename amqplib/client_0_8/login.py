@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional, Union
 
-from amqplib.client_0_8.exceptions import LoginRefused
 from amqplib.client_0_8.serialization import encode_table
+from amqplib.exceptions import LoginRefused
 
 
 def _plain(userid: str, password: str) -> bytes:

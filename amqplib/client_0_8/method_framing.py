@@ -29,16 +29,7 @@ from typing import Any, Callable, Optional, Union
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import AT_ONCE, NEVER, Deadline
 from amqplib.client_0_8.deliveries import LARGEST_HEADER, Deliveries, ReadMethod
-from amqplib.client_0_8.exceptions import (
-    AMQPException,
-    AMQPTimeout,
-    ConnectionLost,
-    ProtocolError,
-    ProtocolVersionRefused,
-    WriteTimeout,
-)
 from amqplib.client_0_8.remembering import lru_cache
-from amqplib.client_0_8.serialization import AMQPReader, AMQPWriter, encode_once
 from amqplib.client_0_8.spec import (
     CHANNEL_ERROR,
     FRAME_BODY,
@@ -58,6 +49,16 @@ from amqplib.client_0_8.spec import (
 )
 from amqplib.client_0_8.transport import RECEIVE_SIZE, Octets, _AbstractTransport
 from amqplib.client_0_8.turns import attempt
+from amqplib.core.arguments import compile_encoder
+from amqplib.core.streams import AMQPReader, AMQPWriter
+from amqplib.exceptions import (
+    AMQPException,
+    AMQPTimeout,
+    ConnectionLost,
+    ProtocolError,
+    ProtocolVersionRefused,
+    WriteTimeout,
+)
 
 __all__ = ['MethodReader', 'MethodWriter']
 
@@ -377,7 +378,7 @@ class MethodReader:
         ):
             return offset
         content = _new_message(self.message_class)
-        content._raw_properties = data[header_start + _HEADER.size : header_end]
+        content.raw_properties = data[header_start + _HEADER.size : header_end]
         content.body = data[body_start:body_end]
         if prefix == _DELIVER.prefix:
             arguments = self.deliveries.learn(data, offset, content)
@@ -535,7 +536,7 @@ def acknowledgement_frame(channel: int, method: Method, delivery_tag: int, bit: 
             FRAME_END,
         )  # fmt: skip
     except (StructError, ValueError):  # that one for what is negative, on PyPy
-        encode_once(method, delivery_tag, bit)  # says what is wrong
+        compile_encoder(method, {})(delivery_tag, bit)  # says what is wrong
         raise
 
 
@@ -597,9 +598,9 @@ class MethodWriter:
         body: Octets = content.body
         if type(body) is not bytes:
             body = content.encode_body()
-        properties = content._raw_properties
+        properties = content.raw_properties
         if properties is None:
-            properties = content._serialize_properties()
+            properties = content.encode_properties()
         size = len(body)
         # It needs no look at frame_max: every frame is smaller than the least that this can be.
         if size and size + len(properties) + len(payload) <= SMALL:

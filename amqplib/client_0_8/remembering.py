@@ -1,46 +1,5 @@
-"""lru_cache, in a way that is whole whenever a signal handler raises something.
+"""The lru_cache of amqplib.core.memoize."""
 
-That of CPython is written in C. That of PyPy is written in Python, with a lock and a list that is
-linked anew for each call: an exception in the middle of it leaves the list broken or the lock
-taken, and a fork by another thread may do the same.
-"""
-
-from __future__ import annotations
-
-import sys
-from typing import TYPE_CHECKING
+from amqplib.core.memoize import lru_cache
 
 __all__ = ['lru_cache']
-
-if TYPE_CHECKING or sys.implementation.name != 'pypy':
-    from functools import lru_cache
-else:
-    from functools import wraps
-    from types import SimpleNamespace
-
-    _UNKNOWN = object()
-
-    def lru_cache(maxsize, typed=False):
-        """Do what that of functools does; but what is full is emptied."""
-
-        def decorate(function):
-            known = {}
-
-            @wraps(function)
-            def remembered(*args, **kwargs):
-                key = args, tuple(kwargs.items())
-                if typed:
-                    key += tuple(map(type, args)), tuple(map(type, kwargs.values()))
-                result = known.get(key, _UNKNOWN)
-                if result is _UNKNOWN:
-                    result = function(*args, **kwargs)
-                    if len(known) >= maxsize:
-                        known.clear()
-                    known[key] = result
-                return result
-
-            remembered.cache_clear = known.clear
-            remembered.cache_info = lambda: SimpleNamespace(maxsize=maxsize, currsize=len(known))
-            return remembered
-
-        return decorate

@@ -1,223 +1,37 @@
-"""AMQP 0-8 as data: the one place where ids, names, fields and reply codes are written.
+"""AMQP 0-8 as data: what only this version has, or has otherwise.
 
-Encoders, decoders, dispatch and the names in exceptions are all derived from :data:`METHODS`.
-To add a protocol method, add its row here and its function in ``channel.py``.
-
-The rows are those of the AMQP 0-8 specification for the classes connection, channel, access,
-exchange, queue, basic and tx, with what RabbitMQ adds to them (``queue.unbind`` and the
-synchronous ``basic.recover``).
+The other rows are in ``amqplib.core.spec``. They are those of the AMQP 0-8 specification for the
+classes connection, channel, access, exchange, queue, basic and tx, with what RabbitMQ adds to
+them (``queue.unbind`` and the synchronous ``basic.recover``).
 """
 
 from __future__ import annotations
 
-from struct import Struct
-from typing import Optional
-
-Signature = tuple[int, int]
-
-# Frame types and framing (specification 4.2).
-FRAME_METHOD = 1
-FRAME_HEADER = 2
-FRAME_BODY = 3
-FRAME_HEARTBEAT = 8
-FRAME_END = 0xCE
-#: Octets of a frame that are not payload: type, channel, size, and the end octet.
-FRAME_OVERHEAD = 8
-#: No peer may ask for less, and no frame may be larger before tuning is done.
-FRAME_MIN_SIZE = 4096
-
-#: What to believe until the broker has said otherwise, or where it says "no limit".
-DEFAULT_CHANNEL_MAX = 65535
-DEFAULT_FRAME_MAX = 131072
-
-# Reply codes (specification 1.1, "constants").
-REPLY_SUCCESS = 200
-CONTENT_TOO_LARGE = 311
-NO_ROUTE = 312
-NO_CONSUMERS = 313
-CONNECTION_FORCED = 320
-INVALID_PATH = 402
-ACCESS_REFUSED = 403
-NOT_FOUND = 404
-RESOURCE_LOCKED = 405
-PRECONDITION_FAILED = 406
-FRAME_ERROR = 501
-SYNTAX_ERROR = 502
-COMMAND_INVALID = 503
-CHANNEL_ERROR = 504
-UNEXPECTED_FRAME = 505
-RESOURCE_ERROR = 506
-NOT_ALLOWED = 530
-NOT_IMPLEMENTED = 540
-INTERNAL_ERROR = 541
-
-_SIGNATURE = Struct('>HH')
-
-
-class Method:
-    """One row of the table.
-
-    signature: (class id, method id).
-    name: ``class.method`` with underscores for dashes, as in ``queue.declare_ok``.
-    fields: ((name, wire type), ...) in the order of the wire.
-    python_name: how errors name it, as in ``Channel.queue_declare``.
-    content: whether a content header and body follow.
-    replies: the signatures of the methods that may answer this one; () if it has no answer.
-    prefix: the four octets that begin its payload.
-    """
-
-    __slots__ = ('content', 'fields', 'name', 'prefix', 'python_name', 'replies', 'signature')
-
-    def __init__(
-        self,
-        class_id: int,
-        method_id: int,
-        name: str,
-        fields: str = '',
-        replies: tuple[int, ...] = (),
-        content: bool = False,
-        python_name: Optional[str] = None,
-    ) -> None:
-        self.signature: Signature = (class_id, method_id)
-        self.name = name
-        self.python_name = python_name or _python_name(name)
-        self.fields: tuple[tuple[str, str], ...] = tuple(
-            (field.split()[1], field.split()[0]) for field in fields.split(',') if field
-        )
-        self.content = content
-        self.replies: tuple[Signature, ...] = tuple((class_id, reply) for reply in replies)
-        self.prefix = _SIGNATURE.pack(class_id, method_id)
-
-    def __repr__(self) -> str:
-        return f'<Method {self.name} {self.signature}>'
-
-
-def _python_name(name: str) -> str:
-    class_name, _, method_name = name.partition('.')
-    if class_name in ('connection', 'channel'):
-        return f'{class_name.capitalize()}.{method_name}'
-    return f'Channel.{class_name}_{method_name}'
-
-
-CLOSE_FIELDS = 'short reply_code, shortstr reply_text, short class_id, short method_id'
-_TUNE = 'short channel_max, long frame_max, short heartbeat'
+from amqplib.core.serialization import FIELD_TYPES
+from amqplib.core.spec import *  # noqa: F403
+from amqplib.core.spec import CAPABILITIES, CLOSE_FIELDS, Method, Protocol, methods_of
 
 # fmt: off
-ROWS = (
-    Method(10, 10, 'connection.start',
-           'octet version_major, octet version_minor, table server_properties,'
-           'longstr mechanisms, longstr locales'),
-    Method(10, 11, 'connection.start_ok',
-           'table client_properties, shortstr mechanism, longstr response, shortstr locale'),
-    Method(10, 20, 'connection.secure', 'longstr challenge'),
-    Method(10, 21, 'connection.secure_ok', 'longstr response'),
-    Method(10, 30, 'connection.tune', _TUNE),
-    Method(10, 31, 'connection.tune_ok', _TUNE),
+_OWN = (
     Method(10, 40, 'connection.open',
            'shortstr virtual_host, shortstr capabilities, bit insist', replies=(41, 50)),
-    Method(10, 41, 'connection.open_ok', 'shortstr known_hosts'),
     Method(10, 50, 'connection.redirect', 'shortstr host, shortstr known_hosts'),
     Method(10, 60, 'connection.close', CLOSE_FIELDS, replies=(61,)),
     Method(10, 61, 'connection.close_ok'),
-
-    Method(20, 10, 'channel.open', 'shortstr out_of_band', replies=(11,)),
-    Method(20, 11, 'channel.open_ok'),
-    Method(20, 20, 'channel.flow', 'bit active', replies=(21,)),
-    Method(20, 21, 'channel.flow_ok', 'bit active'),
-    Method(20, 30, 'channel.alert', 'short reply_code, shortstr reply_text, table details'),
-    Method(20, 40, 'channel.close', CLOSE_FIELDS, replies=(41,)),
-    Method(20, 41, 'channel.close_ok'),
-
-    Method(30, 10, 'access.request',
-           'shortstr realm, bit exclusive, bit passive, bit active, bit write, bit read',
-           replies=(11,)),
-    Method(30, 11, 'access.request_ok', 'short ticket'),
-
-    Method(40, 10, 'exchange.declare',
-           'short ticket, shortstr exchange, shortstr type, bit passive, bit durable,'
-           'bit auto_delete, bit internal, bit nowait, table arguments', replies=(11,)),
-    Method(40, 11, 'exchange.declare_ok'),
-    Method(40, 20, 'exchange.delete',
-           'short ticket, shortstr exchange, bit if_unused, bit nowait', replies=(21,)),
-    Method(40, 21, 'exchange.delete_ok'),
-
-    Method(50, 10, 'queue.declare',
-           'short ticket, shortstr queue, bit passive, bit durable, bit exclusive,'
-           'bit auto_delete, bit nowait, table arguments', replies=(11,)),
-    Method(50, 11, 'queue.declare_ok',
-           'shortstr queue, long message_count, long consumer_count'),
-    Method(50, 20, 'queue.bind',
-           'short ticket, shortstr queue, shortstr exchange, shortstr routing_key,'
-           'bit nowait, table arguments', replies=(21,)),
-    Method(50, 21, 'queue.bind_ok'),
-    Method(50, 30, 'queue.purge', 'short ticket, shortstr queue, bit nowait', replies=(31,)),
-    Method(50, 31, 'queue.purge_ok', 'long message_count'),
-    Method(50, 40, 'queue.delete',
-           'short ticket, shortstr queue, bit if_unused, bit if_empty, bit nowait',
-           replies=(41,)),
-    Method(50, 41, 'queue.delete_ok', 'long message_count'),
-    Method(50, 50, 'queue.unbind',
-           'short ticket, shortstr queue, shortstr exchange, shortstr routing_key,'
-           'table arguments', replies=(51,)),
-    Method(50, 51, 'queue.unbind_ok'),
-
-    Method(60, 10, 'basic.qos',
-           'long prefetch_size, short prefetch_count, bit global', replies=(11,)),
-    Method(60, 11, 'basic.qos_ok'),
-    Method(60, 20, 'basic.consume',
-           'short ticket, shortstr queue, shortstr consumer_tag, bit no_local, bit no_ack,'
-           'bit exclusive, bit nowait', replies=(21,)),
-    Method(60, 21, 'basic.consume_ok', 'shortstr consumer_tag'),
-    Method(60, 30, 'basic.cancel', 'shortstr consumer_tag, bit nowait', replies=(31,)),
-    Method(60, 31, 'basic.cancel_ok', 'shortstr consumer_tag'),
-    Method(60, 40, 'basic.publish',
-           'short ticket, shortstr exchange, shortstr routing_key, bit mandatory, bit immediate',
-           content=True),
-    Method(60, 50, 'basic.return',
-           'short reply_code, shortstr reply_text, shortstr exchange, shortstr routing_key',
-           content=True),
-    Method(60, 60, 'basic.deliver',
-           'shortstr consumer_tag, longlong delivery_tag, bit redelivered, shortstr exchange,'
-           'shortstr routing_key', content=True),
-    Method(60, 70, 'basic.get', 'short ticket, shortstr queue, bit no_ack', replies=(71, 72)),
-    Method(60, 71, 'basic.get_ok',
-           'longlong delivery_tag, bit redelivered, shortstr exchange, shortstr routing_key,'
-           'long message_count', content=True),
-    Method(60, 72, 'basic.get_empty', 'shortstr cluster_id'),
-    Method(60, 80, 'basic.ack', 'longlong delivery_tag, bit multiple'),
-    Method(60, 90, 'basic.reject', 'longlong delivery_tag, bit requeue'),
-    # The asynchronous form is what 0-8 itself calls basic.recover, and so does the client.
-    Method(60, 100, 'basic.recover_async', 'bit requeue', python_name='Channel.basic_recover'),
-    Method(60, 110, 'basic.recover', 'bit requeue', replies=(111,),
-           python_name='Channel.basic_recover_sync'),
-    Method(60, 111, 'basic.recover_ok'),
-
-    Method(90, 10, 'tx.select', replies=(11,)),
-    Method(90, 11, 'tx.select_ok'),
-    Method(90, 20, 'tx.commit', replies=(21,)),
-    Method(90, 21, 'tx.commit_ok'),
-    Method(90, 30, 'tx.rollback', replies=(31,)),
-    Method(90, 31, 'tx.rollback_ok'),
 )
 # fmt: on
 
 #: name -> Method
-METHODS: dict[str, Method] = {method.name: method for method in ROWS}
+METHODS: dict[str, Method] = methods_of(_OWN)
 
-#: The properties of the basic class (specification 1.6), in the order of their flags.
-BASIC_PROPERTIES: tuple[tuple[str, str], ...] = (
-    ('content_type', 'shortstr'),
-    ('content_encoding', 'shortstr'),
-    ('application_headers', 'table'),
-    ('delivery_mode', 'octet'),
-    ('priority', 'octet'),
-    ('correlation_id', 'shortstr'),
-    ('reply_to', 'shortstr'),
-    ('expiration', 'shortstr'),
-    ('message_id', 'shortstr'),
-    ('timestamp', 'timestamp'),
-    ('type', 'shortstr'),
-    ('user_id', 'shortstr'),
-    ('app_id', 'shortstr'),
-    ('cluster_id', 'shortstr'),
+ROWS = tuple(METHODS.values())
+
+PROTOCOL = Protocol(
+    '0-8',
+    # The one that both RabbitMQ and Qpid Broker-J know.
+    header=b'AMQP\x01\x01\x08\x00',
+    methods=METHODS,
+    field_types=FIELD_TYPES,
+    capabilities=CAPABILITIES,  # which RabbitMQ heeds on 0-8 too
+    version_advice=': import amqplib.client_0_9_1 instead of amqplib.client_0_8',
 )

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from amqplib.client_0_8.addresses import IPV6_LITERAL, AddressInfo, look_up, parse_address
 from amqplib.client_0_8.deadline import NEVER, Deadline
-from amqplib.client_0_8.exceptions import AMQPTimeout, ConnectionLost, ProtocolError
 from amqplib.client_0_8.spec import FRAME_END, FRAME_ERROR
+from amqplib.exceptions import AMQPTimeout, ConnectionLost, ProtocolError
 
 if TYPE_CHECKING:
     from amqplib.client_0_8 import tls

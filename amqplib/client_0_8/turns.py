@@ -11,7 +11,7 @@ import threading
 from typing import Any, Callable
 
 from amqplib.client_0_8.deadline import AT_ONCE, Deadline
-from amqplib.client_0_8.exceptions import AMQPTimeout
+from amqplib.exceptions import AMQPTimeout
 
 #: Seconds after which a thread that follows looks whether another one leads. It is woken when
 #: that one stops; this is for an interrupt that comes right then.

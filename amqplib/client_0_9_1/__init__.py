@@ -6,7 +6,11 @@ version of the protocol adds.
 
 # So that `amqp.transport` and the like are found as in client_0_8.
 from amqplib.client_0_8 import abstract_channel, method_framing, serialization, transport  # noqa: F401
-from amqplib.client_0_8.exceptions import (
+from amqplib.client_0_9_1.basic_message import Message
+from amqplib.client_0_9_1.channel import Channel
+from amqplib.client_0_9_1.connection import Connection
+from amqplib.client_0_9_1.exceptions import MessageNacked
+from amqplib.exceptions import (
     AccessRefused,
     AMQPChannelException,
     AMQPConnectionException,
@@ -23,10 +27,6 @@ from amqplib.client_0_8.exceptions import (
     ResourceLocked,
     WriteTimeout,
 )
-from amqplib.client_0_9_1.basic_message import Message
-from amqplib.client_0_9_1.channel import Channel
-from amqplib.client_0_9_1.connection import Connection
-from amqplib.client_0_9_1.exceptions import MessageNacked
 
 __all__ = [
     'AMQPChannelException',

@@ -8,28 +8,30 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, U
 
 from amqplib.client_0_8 import basic_message as basic_message_0_8
 from amqplib.client_0_8 import channel as channel_0_8
-from amqplib.client_0_8 import spec as spec_0_8
-from amqplib.client_0_8.abstract_channel import handlers_by_signature, replies_of
+from amqplib.client_0_8.abstract_channel import handlers_by_signature
 from amqplib.client_0_8.channel import Table
 from amqplib.client_0_8.deadline import NEVER, Deadline
-from amqplib.client_0_8.exceptions import (
+from amqplib.client_0_8.spec import COMMAND_INVALID, Method, Signature
+from amqplib.client_0_9_1.basic_message import Message
+from amqplib.client_0_9_1.confirms import Confirms
+from amqplib.client_0_9_1.spec import METHODS, PROTOCOL
+from amqplib.core.arguments import (
+    Decoders,
+    Encoders,
+    compile_encoder,
+    decode_acknowledgement,
+    encode_publish,
+)
+from amqplib.core.spec import ACCESS_REQUEST
+from amqplib.core.streams import AMQPReader
+from amqplib.exceptions import (
     AMQPChannelException,
     AMQPConnectionException,
     AMQPException,
     AMQPTimeout,
+    MessageNacked,
     ProtocolError,
 )
-from amqplib.client_0_8.serialization import (
-    AMQPReader,
-    decode_acknowledgement,
-    encode_method,
-    encode_publish,
-)
-from amqplib.client_0_8.spec import COMMAND_INVALID, Method, Signature
-from amqplib.client_0_9_1.basic_message import FIELD_TYPES, Message
-from amqplib.client_0_9_1.confirms import Confirms
-from amqplib.client_0_9_1.exceptions import MessageNacked
-from amqplib.client_0_9_1.spec import METHODS
 
 if TYPE_CHECKING:
     from amqplib.client_0_8 import connection as connection_0_8
@@ -50,8 +52,9 @@ class Channel(channel_0_8.Channel):
     """
 
     _methods = METHODS
-    _field_types = FIELD_TYPES
-    _REPLIES = replies_of(METHODS)
+    _encoders = Encoders(PROTOCOL.methods, PROTOCOL.field_types)
+    _decoders = Decoders(PROTOCOL.methods)
+    _REPLIES = PROTOCOL.replies
 
     connection: Optional[Connection]
 
@@ -76,7 +79,7 @@ class Channel(channel_0_8.Channel):
     ) -> int:
         """Return the ticket 0, without asking the broker: 0-9-1 has no tickets."""
         # What is wrong in client_0_8 is wrong here.
-        encode_method(_ACCESS_REQUEST, (realm, exclusive, passive, active, write, read))
+        _check_access_request(realm, exclusive, passive, active, write, read)
         self._open_connection()
         self.default_ticket = 0
         return 0
@@ -279,7 +282,7 @@ class Channel(channel_0_8.Channel):
             payload = encode_publish(ticket, exchange, routing_key, mandatory, immediate)
         except TypeError:  # which does not say what is wrong
             values = (ticket, exchange, routing_key, mandatory, immediate)
-            payload = encode_method(METHODS['basic.publish'], values)
+            payload = self._encode('basic.publish', *values)
         connection, channel_id = self.connection, self.channel_id
         if self._cause is not None or connection is None or channel_id is None:
             self._raise_cause()
@@ -485,7 +488,7 @@ class Channel(channel_0_8.Channel):
     )
 
 
-_ACCESS_REQUEST = spec_0_8.METHODS['access.request']
+_check_access_request = compile_encoder(ACCESS_REQUEST, {})
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_NACK = METHODS['basic.nack']
 _ACKNOWLEDGED = frozenset((_BASIC_ACK.signature,))

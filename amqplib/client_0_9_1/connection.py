@@ -6,25 +6,16 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 
 from amqplib.client_0_8 import channel as channel_0_8
 from amqplib.client_0_8 import connection as connection_0_8
-from amqplib.client_0_8.abstract_channel import handlers_by_signature, printable, replies_of
-from amqplib.client_0_8.serialization import AMQPReader, encode_once
+from amqplib.client_0_8.abstract_channel import handlers_by_signature, printable
 from amqplib.client_0_8.transport import _AbstractTransport
-from amqplib.client_0_9_1.basic_message import FIELD_TYPES, Message
+from amqplib.client_0_9_1.basic_message import Message
 from amqplib.client_0_9_1.channel import Channel
 from amqplib.client_0_9_1.confirms import ConfirmFrames
-from amqplib.client_0_9_1.spec import METHODS
+from amqplib.client_0_9_1.spec import METHODS, PROTOCOL
+from amqplib.core.arguments import Decoders, Encoders
+from amqplib.core.streams import AMQPReader
 
 __all__ = ['Connection']
-
-PROTOCOL_HEADER = b'AMQP\x00\x00\x09\x01'
-
-CAPABILITIES = {
-    **connection_0_8.CAPABILITIES,
-    'basic.nack': True,
-    'connection.blocked': True,
-    'exchange_exchange_bindings': True,
-    'publisher_confirms': True,
-}
 
 
 class Connection(connection_0_8.Connection):
@@ -40,12 +31,12 @@ class Connection(connection_0_8.Connection):
     """
 
     _methods = METHODS
-    _field_types = FIELD_TYPES
-    _REPLIES = replies_of(METHODS)
-    _capabilities = CAPABILITIES
+    _protocol = PROTOCOL
+    _encoders = Encoders(PROTOCOL.methods, PROTOCOL.field_types)
+    _decoders = Decoders(PROTOCOL.methods)
+    _REPLIES = PROTOCOL.replies
     _channel_class = Channel
     _message_class = Message
-    _version_advice = ''
 
     on_blocked: Optional[Callable[[str], Any]] = None
     on_unblocked: Optional[Callable[[], Any]] = None
@@ -69,7 +60,7 @@ class Connection(connection_0_8.Connection):
         self._confirm_frames.set_target(channel_id, None)
 
     def _protocol_header(self) -> bytes:
-        return PROTOCOL_HEADER
+        return self._protocol.header
 
     @property
     def server_capabilities(self) -> dict[str, bool]:
@@ -82,10 +73,7 @@ class Connection(connection_0_8.Connection):
 
         reason: for the broker's log.
         """
-        method = self._methods['connection.update_secret']
-        # It is not to be remembered.
-        payload = encode_once(method, new_secret, reason)
-        self._request(method, payload)
+        self._call('connection.update_secret', new_secret, reason)
 
     def _blocked(self, args: AMQPReader) -> None:
         (reason,) = self._decode('connection.blocked', args)

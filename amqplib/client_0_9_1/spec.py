@@ -1,23 +1,23 @@
-"""AMQP 0-9-1 as data: the rows in which it differs from 0-8.
+"""AMQP 0-9-1 as data: what only this version has, or has otherwise.
 
-What RabbitMQ adds to the specification (confirms, exchange to exchange bindings, blocked
-connections, ``basic.nack``, ``connection.update_secret``) is here too.
+The other rows are in ``amqplib.core.spec``. What RabbitMQ adds to the
+specification (confirms, exchange to exchange bindings, blocked connections, ``basic.nack``,
+``connection.update_secret``) is here too.
 """
 
 from __future__ import annotations
 
-from amqplib.client_0_8 import spec as spec_0_8
-from amqplib.client_0_8.spec import CLOSE_FIELDS, Method
+from amqplib.core.serialization import FIELD_TYPES as BASE_FIELD_TYPES
+from amqplib.core.serialization import encode_void
+from amqplib.core.spec import CAPABILITIES, CLOSE_FIELDS, FieldTypes, Method, Protocol, methods_of
 
-_GONE = frozenset(('connection.redirect', 'channel.alert', 'access.request', 'access.request_ok'))
+_GONE = ('channel.alert', 'access.request', 'access.request_ok')
 
 # fmt: off
 _BINDING = ('short ticket, shortstr destination, shortstr source, shortstr routing_key,'
             'bit nowait, table arguments')
 
-_CHANGED = (
-    Method(10, 40, 'connection.open',
-           'shortstr virtual_host, shortstr capabilities, bit insist', replies=(41,)),
+_OWN = (
     Method(10, 50, 'connection.close', CLOSE_FIELDS, replies=(51,)),
     Method(10, 51, 'connection.close_ok'),
     Method(10, 60, 'connection.blocked', 'shortstr reason'),
@@ -46,7 +46,21 @@ _CHANGED = (
 # fmt: on
 
 #: name -> Method
-METHODS: dict[str, Method] = {
-    **{name: row for name, row in spec_0_8.METHODS.items() if name not in _GONE},
-    **{row.name: row for row in _CHANGED},
-}
+METHODS: dict[str, Method] = methods_of(_OWN, _GONE)
+
+#: How Python types are written in tables: None too, which 0-8 has no type for.
+FIELD_TYPES: FieldTypes = {**BASE_FIELD_TYPES, type(None): encode_void}
+
+PROTOCOL = Protocol(
+    '0-9-1',
+    header=b'AMQP\x00\x00\x09\x01',
+    methods=METHODS,
+    field_types=FIELD_TYPES,
+    capabilities={
+        **CAPABILITIES,
+        'basic.nack': True,
+        'connection.blocked': True,
+        'exchange_exchange_bindings': True,
+        'publisher_confirms': True,
+    },
+)

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amqplib.client_0_8 import serialization
 from amqplib.client_0_8.basic_message import CONTENT_ENCODING_FLAG, Message
 from amqplib.client_0_8.method_framing import MethodWriter
+from amqplib.core import properties
 
 NAMES = [
     'content_type',
@@ -370,7 +370,7 @@ def test_interrupt_while_looking_loses_nothing(monkeypatch):
 
     message = received('8800 0163 05')
     with monkeypatch.context() as patch:
-        patch.setitem(serialization._PROPERTY_DECODERS, 'octet', interrupted)
+        patch.setitem(properties._PROPERTY_DECODERS, 'octet', interrupted)
         with pytest.raises(KeyboardInterrupt):
             message.content_type  # noqa: B018
     assert message.properties == {'content_type': 'c', 'priority': 5}
@@ -777,7 +777,7 @@ def test_unknown_property_is_ignored_with_a_warning_where_it_was_given():
 
 def test_representation_shows_the_size_and_not_the_body():
     assert repr(Message('secret')) == '<Message of 6 characters>'
-    assert repr(Message(b'secret')) == '<Message of 6 octets>'
+    assert repr(Message(b'secret')) == '<Message of 6 bytes>'
 
 
 def test_subclass_with_an_attribute_of_its_own():
@@ -789,7 +789,7 @@ def test_subclass_with_an_attribute_of_its_own():
     message = Numbered(5, b'x', priority=1)
     assert (message.number, message.priority, message.body) == (5, 1, b'x')
     assert message._serialize_properties() == bytes.fromhex('0800 01')
-    assert repr(message) == '<Numbered of 1 octets>'
+    assert repr(message) == '<Numbered of 1 bytes>'
 
 
 # --- Copies ---
@@ -972,7 +972,7 @@ def test_two_threads_may_look_at_a_received_message_at_once():
         def _properties(self):
             if 'seen' not in vars(self):
                 self.seen = True
-                self._raw_properties = None
+                self.raw_properties = None
                 return None
             return self.found
 

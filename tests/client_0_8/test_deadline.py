@@ -6,8 +6,8 @@ from math import inf, nan
 import pytest
 
 import amqplib.client_0_8 as amqp
-from amqplib.client_0_8 import deadline
 from amqplib.client_0_8.deadline import NEVER, Deadline
+from amqplib.core import deadline
 
 
 class Clock:

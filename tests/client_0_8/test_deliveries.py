@@ -66,7 +66,7 @@ class NothingIsKnown(method_framing.Deliveries):
 
 def values_of(args, message):
     """Return the values of the fields of a delivery, or why they cannot be decoded."""
-    if message._delivery is not None:
+    if message.raw_delivery is not None:
         assert args.input == encode_once(DELIVER, *message.delivery_info.values())[4:]
         assert decode_arguments(DELIVER, args) == tuple(message.delivery_info.values())
         return message.delivery_info

@@ -9,9 +9,9 @@ import weakref
 
 import pytest
 
-from amqplib.client_0_8 import exceptions
-from amqplib.client_0_8.exceptions import (
-    METHOD_NAME_MAP,
+from amqplib import exceptions
+from amqplib.client_0_8.exceptions import METHOD_NAME_MAP
+from amqplib.exceptions import (
     AccessRefused,
     AMQPChannelException,
     AMQPConnectionException,
@@ -21,6 +21,7 @@ from amqplib.client_0_8.exceptions import (
     ConnectionLost,
     ConsumerCancelled,
     LoginRefused,
+    MessageNacked,
     NotFound,
     PreconditionFailed,
     ProtocolError,
@@ -45,6 +46,7 @@ ALL = [
     *OF_THE_CONNECTION,
     AMQPChannelException,
     *OF_THE_CHANNEL,
+    MessageNacked,
     AMQPTimeout,
     WriteTimeout,
 ]
@@ -205,21 +207,21 @@ def test_pickling_keeps_the_errno_and_the_consumer_tag():
 
 
 @pytest.mark.parametrize('cls', ALL)
-def test_again_is_an_equal_error_with_a_traceback_of_its_own(cls):
+def test_copy_is_an_equal_error_with_a_traceback_of_its_own(cls):
     reason = OSError('the reason')
     with pytest.raises(cls) as first:
         raise cls(404, 'text', (50, 10)) from reason
     error = first.value
     for _ in range(3):
         with pytest.raises(cls) as later:
-            raise error.again()
+            raise error.copy()
         assert later.value is not error
         assert later.value.args == error.args
         assert repr(later.value.__cause__) == repr(reason)
         assert len(traceback.extract_tb(later.value.__traceback__)) == 1
 
 
-def test_again_keeps_nothing_alive_that_was_there_when_it_was_raised():
+def test_copy_keeps_nothing_alive_that_was_there_when_it_was_raised():
     class Large:
         pass
 
@@ -241,15 +243,15 @@ def test_again_keeps_nothing_alive_that_was_there_when_it_was_raised():
     try:
         log_in()
     except LoginRefused as error:
-        later = error.again()
+        later = error.copy()
     assert isinstance(later.__cause__.__cause__, ZeroDivisionError)
     gc.collect()
     assert kept[0]() is None
 
 
-def test_again_keeps_the_errno():
+def test_copy_keeps_the_errno():
     lost = ConnectionLost.from_error(ConnectionResetError(errno.ECONNRESET, 'reset'), 'it broke')
-    assert (lost.again().errno, lost.again().strerror) == (errno.ECONNRESET, 'reset')
+    assert (lost.copy().errno, lost.copy().strerror) == (errno.ECONNRESET, 'reset')
 
 
 # --- Made of other things ---

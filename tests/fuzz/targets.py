@@ -26,7 +26,7 @@ def read_in(portions):
     except amqp.AMQPException as error:
         failure = type(error), error.args
     found = [
-        (channel, signature, bytes(args._data), message and (message.properties, message.body))
+        (channel, signature, bytes(args.data), message and (message.properties, message.body))
         for channel, signature, args, message in reader.queue
     ]
     return found, failure

@@ -870,7 +870,7 @@ def read_in(*portions):
     else:
         failure = None
     found = [
-        (channel, signature, args._data, message and (message.properties, message.body))
+        (channel, signature, args.data, message and (message.properties, message.body))
         for channel, signature, args, message in reader.queue
     ]
     return found, failure

@@ -1,0 +1,342 @@
+"""The arguments of methods: encoders and decoders, compiled once from the row of a method.
+
+An encoder takes the values of the fields, in the order of the row, and returns the payload of a
+method frame: class id, method id, arguments. It joins what its steps return, each of which
+encodes one field, or several numbers or bits that follow each other. Only when a step fails, the
+fields are looked at one by one, to say which of them is wrong.
+
+A decoder takes an AMQPReader and returns the values.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from itertools import groupby
+from struct import Struct
+from typing import Any, Callable, Optional, Union
+
+from amqplib.core.memoize import lru_cache
+from amqplib.core.serialization import (
+    LONG,
+    LONGLONG,
+    SHORT_SIZES,
+    Decoded,
+    check_end,
+    decode_longstr,
+    decode_shortstr,
+    decode_table,
+    encode_long,
+    encode_longlong,
+    encode_longstr,
+    encode_octet,
+    encode_short,
+    encode_shortstr,
+    encode_table,
+    with_context,
+)
+from amqplib.core.spec import GET, GET_OK, PUBLISH, SYNTAX_ERROR, FieldTypes, Method
+from amqplib.core.streams import AMQPReader
+from amqplib.exceptions import ProtocolError
+
+_NUMBER_CODES = {'octet': 'B', 'short': 'H', 'long': 'I', 'longlong': 'Q'}
+
+#: Fields of these wire types go together where they follow each other.
+_GROUPS = {'bit': 'bits', **dict.fromkeys(_NUMBER_CODES, 'numbers')}
+
+#: A position among the values, and the wire type.
+_Fields = list[tuple[int, str]]
+
+
+def _groups_of(method: Method) -> list[tuple[str, _Fields]]:
+    """Return the fields of a method, those together that are encoded together.
+
+    The first of each pair is 'numbers', 'bits', or the wire type of a single field.
+    """
+    fields = [(position, wire_type) for position, (_, wire_type) in enumerate(method.fields)]
+    groups: list[tuple[str, _Fields]] = []
+    for group, members in groupby(fields, lambda field: _GROUPS.get(field[1])):
+        if group == 'bits':
+            bits = list(members)
+            groups += [('bits', bits[start : start + 8]) for start in range(0, len(bits), 8)]
+        elif group == 'numbers':
+            groups.append((group, list(members)))
+        else:
+            groups += [(field[1], [field]) for field in members]
+    return groups
+
+
+def _numbers(fields: _Fields) -> Struct:
+    return Struct('>' + ''.join(_NUMBER_CODES[wire_type] for _, wire_type in fields))
+
+
+# --- Encoding -----------------------------------------------------------------------------------
+
+Values = tuple[Any, ...]
+#: values -> the bytes of one or several of them.
+_Step = Callable[[Values], bytes]
+
+
+class Encoders(dict[str, Callable[..., bytes]]):
+    """Name of a method -> its encoder: ``encoders['queue.purge'](0, 'tasks', False) -> bytes``.
+
+    An encoder raises ValueError or TypeError, which names the method and the field.
+
+    methods: name -> Method.
+    field_types: how Python types are written in tables.
+    """
+
+    def __init__(self, methods: Mapping[str, Method], field_types: FieldTypes) -> None:
+        super().__init__()
+        self._methods = methods
+        self._field_types = field_types
+
+    def __missing__(self, name: str) -> Callable[..., bytes]:
+        self[name] = encoder = compile_encoder(self._methods[name], self._field_types)
+        return encoder
+
+
+def compile_encoder(method: Method, field_types: FieldTypes) -> Callable[..., bytes]:
+    """Return the encoder of a method."""
+    prefix, count = method.prefix, len(method.fields)
+    steps = [_ENCODING_STEPS[group](fields, field_types) for group, fields in _groups_of(method)]
+
+    def encode(*values: Any) -> bytes:
+        if len(values) != count:
+            raise TypeError(f'{method.name} has {count} fields, not {len(values)}')
+        try:
+            return prefix + b''.join([step(values) for step in steps])
+        except (IndexError, TypeError, ValueError, struct.error):
+            _explain(method, values, field_types)
+            raise
+
+    return encode
+
+
+def _explain(method: Method, values: Values, field_types: FieldTypes) -> None:
+    """Raise the error that names the first field whose value cannot be encoded."""
+    for (name, wire_type), value in zip(method.fields, values):
+        try:
+            _try_field(wire_type, value, field_types)
+        except (TypeError, ValueError) as error:
+            raise with_context(error, f'{method.name} {name}') from None
+
+
+def _try_field(wire_type: str, value: Any, field_types: FieldTypes) -> None:
+    if wire_type == 'table':
+        _encode_optional_table(value, field_types)
+    else:
+        _FIELD_ENCODERS[wire_type](value)
+
+
+def _encode_name(value: Union[str, bytes, bytearray]) -> bytes:
+    # The broker closes the connection when a name in a method is not UTF-8.
+    encoded = encode_shortstr(value, 'strict')
+    encoded[1:].decode('utf-8')
+    return encoded
+
+
+def _encode_optional_table(value: Optional[Mapping[Any, Any]], field_types: FieldTypes) -> bytes:
+    return b'\0\0\0\0' if value is None else encode_table(value, field_types)
+
+
+_FIELD_ENCODERS: dict[str, Callable[[Any], object]] = {
+    'bit': bool,
+    'octet': encode_octet,
+    'short': encode_short,
+    'long': encode_long,
+    'longlong': encode_longlong,
+    'shortstr': _encode_name,
+    'longstr': encode_longstr,
+}
+
+
+def _numbers_step(fields: _Fields, field_types: FieldTypes) -> _Step:
+    pack = _numbers(fields).pack
+    first = fields[0][0]
+    if len(fields) == 1:
+        return lambda values: pack(values[first])
+    end = first + len(fields)
+    return lambda values: pack(*values[first:end])
+
+
+def _bits_step(fields: _Fields, field_types: FieldTypes) -> _Step:
+    first = fields[0][0]
+    if len(fields) == 1:
+        return lambda values: b'\1' if values[first] else b'\0'
+    flags = [(position, 1 << place) for place, (position, _) in enumerate(fields)]
+
+    def encode_bits(values: Values) -> bytes:
+        bits = 0
+        for position, flag in flags:
+            if values[position]:
+                bits |= flag
+        return SHORT_SIZES[bits]
+
+    return encode_bits
+
+
+def _name_step(fields: _Fields, field_types: FieldTypes) -> _Step:
+    position = fields[0][0]
+
+    def encode_name(values: Values) -> bytes:
+        value = values[position]
+        if type(value) is not str:
+            return _encode_name(value)
+        encoded = value.encode()
+        return SHORT_SIZES[len(encoded)] + encoded
+
+    return encode_name
+
+
+def _longstr_step(fields: _Fields, field_types: FieldTypes) -> _Step:
+    position = fields[0][0]
+    return lambda values: encode_longstr(values[position])
+
+
+def _table_step(fields: _Fields, field_types: FieldTypes) -> _Step:
+    position = fields[0][0]
+    return lambda values: _encode_optional_table(values[position], field_types)
+
+
+_ENCODING_STEPS: dict[str, Callable[[_Fields, FieldTypes], _Step]] = {
+    'numbers': _numbers_step,
+    'bits': _bits_step,
+    'shortstr': _name_step,
+    'longstr': _longstr_step,
+    'table': _table_step,
+}
+
+
+# Programs use few queues, exchanges and routing keys, and each of them again and again. What has
+# no hash cannot be remembered, and is a TypeError that names no field. There is no table among
+# these fields, and no secret.
+
+#: The encoder of basic.publish.
+encode_publish = lru_cache(maxsize=1024)(compile_encoder(PUBLISH, {}))
+#: The encoder of basic.get.
+encode_get = lru_cache(maxsize=1024, typed=True)(compile_encoder(GET, {}))
+
+
+# --- Decoding -----------------------------------------------------------------------------------
+
+Decoder = Callable[[AMQPReader], Values]
+#: (data, offset, end, values) -> next offset; adds one or several values.
+_DecodingStep = Callable[[bytes, int, int, list[Any]], int]
+
+
+class Decoders(dict[str, Decoder]):
+    """Name of a method -> its decoder: ``decoders['queue.purge_ok'](args) -> (message_count,)``.
+
+    A decoder raises ProtocolError (502), which names the method, if the arguments are cut short,
+    wrong, or followed by something else.
+
+    methods: name -> Method.
+    """
+
+    def __init__(self, methods: Mapping[str, Method]) -> None:
+        super().__init__()
+        self._methods = methods
+
+    def __missing__(self, name: str) -> Decoder:
+        self[name] = decoder = compile_decoder(self._methods[name])
+        return decoder
+
+
+def compile_decoder(method: Method) -> Decoder:
+    """Return the decoder of a method."""
+    steps = [_DECODING_STEPS[group](fields) for group, fields in _groups_of(method)]
+
+    def decode(args: AMQPReader) -> Values:
+        data, offset = args.data, args.offset
+        end = len(data)
+        values: list[Any] = []
+        try:
+            for step in steps:
+                offset = step(data, offset, end, values)
+            if offset != end:
+                raise ValueError(f'{end - offset} bytes too many')
+        except ValueError as error:
+            text = f'the arguments of {method.name} cannot be read: {error}'
+            raise ProtocolError(SYNTAX_ERROR, text, method.signature, method.python_name) from error
+        args.offset = end
+        return tuple(values)
+
+    return decode
+
+
+def _numbers_decoding(fields: _Fields) -> _DecodingStep:
+    layout = _numbers(fields)
+    size, unpack = layout.size, layout.unpack_from
+
+    def decode_numbers(data: bytes, offset: int, end: int, values: list[Any]) -> int:
+        following = check_end(offset, size, end)
+        values += unpack(data, offset)
+        return following
+
+    return decode_numbers
+
+
+def _bits_decoding(fields: _Fields) -> _DecodingStep:
+    places = range(len(fields))
+
+    def decode_bits(data: bytes, offset: int, end: int, values: list[Any]) -> int:
+        following = check_end(offset, 1, end)
+        bits = data[offset]
+        values += [bits >> place & 1 == 1 for place in places]
+        return following
+
+    return decode_bits
+
+
+def _decoding_by(decode: Callable[[bytes, int, int], Decoded]) -> Callable[..., _DecodingStep]:
+    def decode_one(data: bytes, offset: int, end: int, values: list[Any]) -> int:
+        value, following = decode(data, offset, end)
+        values.append(value)
+        return following
+
+    return lambda fields: decode_one
+
+
+_DECODING_STEPS: dict[str, Callable[[_Fields], _DecodingStep]] = {
+    'numbers': _numbers_decoding,
+    'bits': _bits_decoding,
+    'shortstr': _decoding_by(decode_shortstr),
+    'longstr': _decoding_by(decode_longstr),
+    'table': _decoding_by(decode_table),
+}
+
+_DELIVERY_TAG = Struct('>QB')
+
+
+def decode_acknowledgement(method: Method, args: AMQPReader) -> tuple[int, bool]:
+    """Decode what basic.ack and basic.nack begin with, as their decoders do, but cheaply."""
+    data = args.data
+    if len(data) != _DELIVERY_TAG.size:
+        compile_decoder(method)(args)  # says what is wrong
+    delivery_tag, bits = _DELIVERY_TAG.unpack(data)
+    return delivery_tag, bits & 1 == 1
+
+
+def decode_get_ok(args: AMQPReader) -> tuple[int, bool, str, str, int]:
+    """Decode the arguments of basic.get_ok, as its decoder does, but cheaply."""
+    data = args.data
+    try:
+        redelivered, exchange, routing_key = _decode_source(data[LONGLONG.size : -LONG.size])
+    except ValueError:
+        return compile_decoder(GET_OK)(args)  # says what is wrong
+    (delivery_tag,) = LONGLONG.unpack_from(data)
+    (message_count,) = LONG.unpack_from(data, len(data) - LONG.size)
+    return delivery_tag, redelivered, exchange, routing_key, message_count
+
+
+@lru_cache(maxsize=128)
+def _decode_source(data: bytes) -> tuple[bool, str, str]:
+    """Return the values of a bit and two short strings: redelivered, exchange, routing key."""
+    end = len(data)
+    check_end(0, 1, end)
+    exchange, offset = decode_shortstr(data, 1, end)
+    routing_key, offset = decode_shortstr(data, offset, end)
+    if offset != end:
+        raise ValueError(f'{end - offset} bytes too many')
+    return data[0] & 1 == 1, exchange, routing_key

@@ -1,0 +1,227 @@
+"""AMQPReader and AMQPWriter, which read and write the wire types one after the other.
+
+The clients themselves encode and decode by ``arguments``. The handlers of both clients are given
+an AMQPReader, and programs may override handlers, and send methods of their own by AMQPWriter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Callable, Union
+
+from amqplib.core.serialization import (
+    FIELD_TYPES,
+    LONG,
+    OCTET,
+    Decoded,
+    check_end,
+    decode_long,
+    decode_longlong,
+    decode_longstr,
+    decode_octet,
+    decode_short,
+    decode_shortstr,
+    decode_table,
+    decode_timestamp,
+    encode_long,
+    encode_longlong,
+    encode_longstr,
+    encode_octet,
+    encode_short,
+    encode_shortstr,
+    encode_table,
+    encode_timestamp,
+)
+from amqplib.core.spec import FieldTypes
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class AMQPReader:
+    """Reads the wire types one after the other from bytes, or from an object with read().
+
+    Bits are taken from one byte as long as bits are read, the lowest first (specification
+    4.2.5.2). What is not there or not right is a ValueError.
+
+    input: the source.
+    data: the bytes; of a source with read(), those that were needed so far.
+    offset: where in the data the next value begins.
+    """
+
+    # Here, as a reader is made for every method that arrives.
+    offset = bits = bitcount = 0
+
+    def __init__(self, source: Any) -> None:
+        self.input = source
+        if type(source) is bytes:
+            self.data = source
+        elif isinstance(source, (bytearray, memoryview)):
+            self.data = bytes(source)
+        elif hasattr(source, 'read'):
+            self.data = b''
+        else:
+            raise ValueError('AMQPReader needs bytes or an object with read()')
+
+    def close(self) -> None:
+        """Forget the source."""
+        self.input = self.data = b''
+        self.offset = 0
+
+    def _need(self, size: int) -> None:
+        """Have `size` more bytes at hand, from the source if it is a stream."""
+        missing = self.offset + size - len(self.data)
+        if missing > 0 and hasattr(self.input, 'read'):
+            self.data += self.input.read(missing)
+        check_end(self.offset, size, len(self.data))
+
+    def read(self, n: int) -> bytes:
+        """Read n bytes as they are."""
+        self.bitcount = 0
+        self._need(n)
+        start = self.offset
+        self.offset = start + n
+        return self.data[start : start + n]
+
+    def _take(self, decode: Callable[[bytes, int, int], Decoded]) -> Any:
+        self.bitcount = 0
+        value, self.offset = decode(self.data, self.offset, len(self.data))
+        return value
+
+    def read_bit(self) -> bool:
+        """Read a bit."""
+        if not self.bitcount:
+            self.bits = self.read_octet()
+            self.bitcount = 8
+        bit = bool(self.bits & 1)
+        self.bits >>= 1
+        self.bitcount -= 1
+        return bit
+
+    def read_octet(self) -> int:
+        """Read an unsigned 8-bit number."""
+        self._need(1)
+        return self._take(decode_octet)  # type: ignore[no-any-return]
+
+    def read_short(self) -> int:
+        """Read an unsigned 16-bit number."""
+        self._need(2)
+        return self._take(decode_short)  # type: ignore[no-any-return]
+
+    def read_long(self) -> int:
+        """Read an unsigned 32-bit number."""
+        self._need(4)
+        return self._take(decode_long)  # type: ignore[no-any-return]
+
+    def read_longlong(self) -> int:
+        """Read an unsigned 64-bit number."""
+        self._need(8)
+        return self._take(decode_longlong)  # type: ignore[no-any-return]
+
+    def read_timestamp(self) -> Union[datetime, int]:
+        """Read a time: a naive datetime in local time, or an int where there is none."""
+        self._need(8)
+        return self._take(decode_timestamp)  # type: ignore[no-any-return]
+
+    def read_shortstr(self) -> str:
+        """Read a string of up to 255 bytes."""
+        self._need(1)
+        self._need(1 + self.data[self.offset])
+        return self._take(decode_shortstr)  # type: ignore[no-any-return]
+
+    def _need_long(self) -> None:
+        self._need(4)
+        self._need(4 + LONG.unpack_from(self.data, self.offset)[0])
+
+    def read_longstr(self) -> Union[str, bytes]:
+        """Read a long string: str, or bytes if it is not UTF-8."""
+        self._need_long()
+        return self._take(decode_longstr)  # type: ignore[no-any-return]
+
+    def read_table(self) -> dict[str, Any]:
+        """Read a field table."""
+        self._need_long()
+        return self._take(decode_table)  # type: ignore[no-any-return]
+
+
+class AMQPWriter:
+    """Writes the wire types one after the other, to a buffer or to an object with write().
+
+    Bits are packed into bytes with their neighbours, the lowest first; any other write ends
+    the byte. Wrong values are a ValueError or TypeError, and nothing is written.
+
+    dest: an object with write(), or None to collect the bytes for getvalue().
+    """
+
+    #: How Python types are written in tables.
+    field_types: FieldTypes = FIELD_TYPES
+
+    def __init__(self, dest: Any = None) -> None:
+        self.out = BytesIO() if dest is None else dest
+        self.bits = self.bitcount = 0
+
+    def _flush_bits(self) -> None:
+        if self.bitcount:
+            self.out.write(OCTET.pack(self.bits))
+            self.bits = self.bitcount = 0
+
+    def flush(self) -> None:
+        """Write the bits that are still held, and flush the destination."""
+        self._flush_bits()
+        if hasattr(self.out, 'flush'):
+            self.out.flush()
+
+    def close(self) -> None:
+        """Flush, and close the destination."""
+        self.flush()
+        self.out.close()
+
+    def getvalue(self) -> bytes:
+        """Return what was written so far."""
+        self._flush_bits()
+        return self.out.getvalue()
+
+    def write(self, data: bytes) -> None:
+        """Write bytes as they are."""
+        self._flush_bits()
+        self.out.write(data)
+
+    def write_bit(self, value: Any) -> None:
+        """Write a bit: whether the value is true."""
+        if self.bitcount == 8:
+            self._flush_bits()
+        self.bits |= bool(value) << self.bitcount
+        self.bitcount += 1
+
+    def write_octet(self, value: int) -> None:
+        """Write an unsigned 8-bit number."""
+        self.write(encode_octet(value))
+
+    def write_short(self, value: int) -> None:
+        """Write an unsigned 16-bit number."""
+        self.write(encode_short(value))
+
+    def write_long(self, value: int) -> None:
+        """Write an unsigned 32-bit number."""
+        self.write(encode_long(value))
+
+    def write_longlong(self, value: int) -> None:
+        """Write an unsigned 64-bit number."""
+        self.write(encode_longlong(value))
+
+    def write_shortstr(self, value: Union[str, bytes]) -> None:
+        """Write a string of up to 255 bytes; text as UTF-8."""
+        self.write(encode_shortstr(value))
+
+    def write_longstr(self, value: Union[str, bytes]) -> None:
+        """Write a string; text as UTF-8."""
+        self.write(encode_longstr(value))
+
+    def write_table(self, value: Mapping[str, Any]) -> None:
+        """Write a field table."""
+        self.write(encode_table(value, self.field_types))
+
+    def write_timestamp(self, value: Union[datetime, int]) -> None:
+        """Write a time; a naive datetime is local time."""
+        self.write(encode_timestamp(value))

@@ -1,0 +1,94 @@
+"""A module imports only from those above it, also for type hints; and the core knows no client."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import amqplib
+from amqplib import client_0_8, client_0_9_1, exceptions
+from amqplib.client_0_8.spec import PROTOCOL as PROTOCOL_0_8
+from amqplib.client_0_9_1.spec import PROTOCOL as PROTOCOL_0_9_1
+from amqplib.core.spec import Method
+
+ROOT = Path(amqplib.__file__).parent
+
+ORDER = [
+    'amqplib.core.spec',
+    'amqplib.exceptions',
+    'amqplib.core.deadline',
+    'amqplib.core.memoize',
+    'amqplib.core.serialization',
+    'amqplib.core.streams',
+    'amqplib.core.arguments',
+    'amqplib.core.properties',
+    'amqplib.core.message',
+]
+
+
+def path_of(module):
+    return ROOT.parent.joinpath(*module.split('.')).with_suffix('.py')
+
+
+def imports_of(path):
+    """Return the modules of the package that a file imports, wherever and for whatever."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, 'imports are absolute'
+            found |= {node.module, *(f'{node.module}.{alias.name}' for alias in node.names)}
+    return {name for name in found if name.split('.')[0] == 'amqplib'}
+
+
+def test_the_order_lists_every_module_once():
+    files = [*ROOT.glob('*.py'), *ROOT.glob('core/*.py')]
+    modules = [path for path in files if path.stem != '__init__']
+    assert sorted(map(path_of, ORDER)) == sorted(modules)
+
+
+@pytest.mark.parametrize('module', ORDER)
+def test_imports_come_from_above(module):
+    modules = {name for name in imports_of(path_of(module)) if path_of(name).exists()}
+    assert modules <= set(ORDER[: ORDER.index(module)])
+
+
+@pytest.mark.parametrize('module', ORDER)
+def test_the_core_knows_no_client(module):
+    assert not [name for name in imports_of(path_of(module)) if 'client' in name]
+
+
+def test_imports_are_found_at_all():
+    found = imports_of(path_of('amqplib.core.message'))
+    assert {'amqplib.core.properties', 'amqplib.core.spec'} <= found
+    assert 'amqplib.client_0_8.channel' in imports_of(ROOT / 'client_0_8' / 'connection.py')
+
+
+@pytest.mark.parametrize('module', ORDER[1:])
+def test_what_a_module_knows_of_methods_is_true_of_every_version(module):
+    values = vars(importlib.import_module(module)).values()
+    rows = [value for value in values if isinstance(value, Method)]
+    for row in rows:
+        for protocol in (PROTOCOL_0_8, PROTOCOL_0_9_1):
+            assert protocol.methods[row.name] is row
+
+
+def test_a_signature_of_the_shared_rows_means_the_same_in_every_version():
+    from amqplib.core.spec import SHARED_ROWS
+
+    for row in SHARED_ROWS:
+        for protocol in (PROTOCOL_0_8, PROTOCOL_0_9_1):
+            own = protocol.by_signature.get(row.signature)
+            assert own is None or own.name == row.name
+
+
+def test_errors_of_the_clients_are_one_tree():
+    for client in (client_0_8, client_0_9_1):
+        for name in client.__all__:
+            if name in exceptions.__all__:
+                assert getattr(client, name) is getattr(exceptions, name)
+                assert getattr(client.exceptions, name) is getattr(exceptions, name)
+    for name in exceptions.__all__:
+        assert getattr(exceptions, name).__module__ == 'amqplib.exceptions'
