@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Collection, Mapping, Sequence
@@ -71,6 +72,9 @@ MOST_LAST_WORDS = 16 * 1024 * 1024
 
 #: Seconds after which a write that waits looks again who may read the socket.
 _BLOCKED_WRITE_STEP = 0.1
+
+#: Seconds for which a write lets another thread receive what it needs before it goes on.
+_OTHERS_READ = 0.01
 
 
 class Connection(AbstractChannel):
@@ -745,12 +749,17 @@ class Connection(AbstractChannel):
         except AMQPException:
             pass  # there is nothing more to be read
 
-    def _wait_until_writable(self, deadline: Deadline) -> None:
-        """Wait until the socket can be written, and go on receiving meanwhile.
+    def _wait_until_writable(self, deadline: Deadline, needs_input: bool) -> None:
+        """Wait until a write can go on, and go on receiving meanwhile.
 
         A broker that cannot get rid of what it sends may stop reading what we send.
+
+        needs_input: whether it may also be something of the peer's that is waited for.
         """
         transport = self.method_writer.dest
+        if needs_input:
+            self._wait_for_input(deadline)
+            return
         most_received = transport.received + MOST_READ_AHEAD
         may_read = True
         while not transport.is_ready(0, write=True)[1]:
@@ -765,10 +774,24 @@ class Connection(AbstractChannel):
                 transport.is_ready(step, write=True)
                 may_read = True
 
-    def _read_ahead(self, seconds: float) -> None:
-        """Wait for a step until the socket can be written, and receive if there is something."""
+    def _wait_for_input(self, deadline: Deadline) -> None:
+        """Receive, or let another thread do so, before a write is tried again.
+
+        It must be a receive: what the peer has sent besides does not get through a write.
+        """
+        if deadline.expired():
+            raise AMQPTimeout(0, f'nothing could be sent within {deadline.seconds} s')
+        step = deadline.earlier(Deadline(_BLOCKED_WRITE_STEP)).remaining()
+        if not self._lead(self._read_ahead, step, False):
+            time.sleep(_OTHERS_READ)
+
+    def _read_ahead(self, seconds: float, or_writable: bool = True) -> None:
+        """Wait for a step until there is something to be received, and receive it.
+
+        or_writable: whether to wait no longer than until the socket can be written.
+        """
         transport = self.method_writer.dest
-        if not transport.is_ready(seconds, read=True, write=True)[0]:
+        if not transport.is_ready(seconds, read=True, write=or_writable)[0]:
             return
         try:
             # Methods are queued only, as handing out may need to write; but what goes a short way

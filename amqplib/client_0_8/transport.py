@@ -9,6 +9,7 @@ one may send; who may is decided by those who use a transport.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import select
@@ -56,6 +57,12 @@ RECEIVE_SIZE = 131072
 #: Other systems do not have it, or heed it for receiving only.
 _CAN_CHOOSE_TO_BLOCK = sys.platform == 'linux'
 _DONTWAIT: int = socket.MSG_DONTWAIT if _CAN_CHOOSE_TO_BLOCK else 0
+#: The calls of a socket as the system has them, whatever has taken the place of socket.socket.
+_SYSTEM_CALLS = {
+    name: getattr(_socket.socket, name)
+    for name in ('recv', 'recvmsg_into', 'send', 'sendmsg')
+    if hasattr(_socket.socket, name)
+}
 #: Whether memory is used where it is. PyPy has the calls for it, but copies all pieces each time
 #: that some are sent, and what was received octet by octet.
 _SAVES_COPIES = sys.implementation.name != 'pypy'
@@ -89,12 +96,12 @@ class _AbstractTransport:
 
     default_port = AMQP_PORT
     _would_block: tuple[type[OSError], ...] = (BlockingIOError,)
-    # Whether octets of a write that would block are kept, and may be sent all the same.
-    _keeps_octets = False
     #: Whether there is receive_into(), which saves copying large bodies.
     receives_into = False
     # Whether the socket blocks, except in calls that are told not to.
     _blocks = False
+    # Whether it may.
+    _may_block = False
 
     sock: Any = None
 
@@ -113,12 +120,13 @@ class _AbstractTransport:
         self.cut = False
         #: Whether octets were taken from the socket and not yet put where they belong.
         self.torn = False
-        #: What waits until the socket can be written, instead of wait_until_writable().
-        self.wait_writable: Optional[Callable[[Deadline], None]] = None
+        #: What waits until a write can go on, instead of wait_for_write().
+        self.wait_writable: Optional[Callable[[Deadline, bool], None]] = None
         self._prepare()
         self.sock = _connect(self.host, self.port, self.deadline)
         try:
             self._setup_transport()
+            self._blocks = self._may_block and _heeds_flags(self.sock)
             self.sock.setblocking(self._blocks)
             # The collector may come to the socket first, which then warns that nobody closed it;
             # but what is called by weak references comes before that.
@@ -169,9 +177,12 @@ class _AbstractTransport:
         """Wait for input; raise AMQPTimeout if none came before the deadline."""
         self._wait(deadline, read=True)
 
-    def wait_until_writable(self, deadline: Deadline) -> None:
-        """Wait until the socket takes octets; raise AMQPTimeout if it did not in time."""
-        self._wait(deadline, write=True)
+    def wait_for_write(self, deadline: Deadline, needs_input: bool) -> None:
+        """Wait until a write can go on; raise AMQPTimeout if it could not in time.
+
+        needs_input: whether it needs octets of the peer before, not room for its own.
+        """
+        self._wait(deadline, read=needs_input, write=not needs_input)
 
     def _wait(self, deadline: Deadline, read: bool = False, write: bool = False) -> None:
         limit = deadline.remaining()
@@ -266,12 +277,13 @@ class _AbstractTransport:
                 sent = self._send_some(pieces)
             except OSError as error:
                 self._check_would_block(error)
-                begun = begun or self._keeps_octets
+                begun = begun or self._keeps_octets(error)
                 own = self.sock.gettimeout()
                 if own:  # set by the program itself, which is how old ones limited a write
                     deadline = deadline.earlier(Deadline(own))
                 try:
-                    (self.wait_writable or self.wait_until_writable)(deadline)
+                    wait = self.wait_writable or self.wait_for_write
+                    wait(deadline, self._needs_input(error))
                 except AMQPTimeout:
                     self.cut = begun
                     raise
@@ -287,14 +299,15 @@ class _AbstractTransport:
         if not self.is_ready(0, write=True)[1]:
             return False
         self.cut = True
+        kept = False
         try:
             sent = self._send_some(deque((memoryview(octets),)))
         except OSError as error:
             self._check_would_block(error)
-            sent = 0
+            sent, kept = 0, self._keeps_octets(error)
         if sent == len(octets):
             self.sent += 1
-        elif sent or self._keeps_octets:
+        elif sent or kept:
             raise ConnectionLost(0, 'a write was cut short')
         self.cut = False
         return bool(sent)
@@ -302,6 +315,14 @@ class _AbstractTransport:
     def _send_some(self, pieces: deque[memoryview]) -> int:
         """Send what the socket takes of the pieces; return how many octets that was."""
         raise NotImplementedError
+
+    def _needs_input(self, error: OSError) -> bool:
+        """Return whether a write that would block waits for the peer's octets."""
+        return False
+
+    def _keeps_octets(self, error: OSError) -> bool:
+        """Return whether octets of a write that would block may be sent all the same."""
+        return False
 
     def _write(self, octets: Octets) -> None:
         self.send(octets)
@@ -317,8 +338,7 @@ class _AbstractTransport:
         """End both directions, which wakes every thread that waits for the socket."""
         if self.sock is not None:
             try:
-                # Not SSLSocket.shutdown, which would drop the TLS layer under other threads.
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+                _shut_down(self.sock)
             except OSError as error:
                 check_origin(error)  # else the peer was faster
 
@@ -340,7 +360,7 @@ class TCPTransport(_AbstractTransport):
 
     receives_into = _SAVES_COPIES and hasattr(socket.socket, 'recvmsg_into')
     _gathers = _SAVES_COPIES and hasattr(socket.socket, 'sendmsg')
-    _blocks = _CAN_CHOOSE_TO_BLOCK
+    _may_block = _CAN_CHOOSE_TO_BLOCK
 
     def __init__(self, host: str, connect_timeout: Optional[float]) -> None:
         # The results of recvmsg_into(), and what is between the payloads of two frames.
@@ -419,8 +439,6 @@ class SSLTransport(_AbstractTransport):
     """
 
     default_port = AMQPS_PORT
-    # OpenSSL has encrypted a record before it finds that it cannot be sent.
-    _keeps_octets = True
 
     # Subclasses of amqplib 1.0.2's time set them only now and then.
     sslopts: Any = True
@@ -438,7 +456,7 @@ class SSLTransport(_AbstractTransport):
 
         self._context, self._server_name = tls.make_context(self.sslopts)
         self._would_block = (tls.WANT_READ, tls.WANT_WRITE)
-        self._want_write = tls.WANT_WRITE
+        self._want_read = tls.WANT_READ
         # OpenSSL does not allow a read and a write of one connection at the same time. It is
         # held for single calls that do not block, never while waiting.
         self._tls_lock = threading.Lock()
@@ -471,8 +489,8 @@ class SSLTransport(_AbstractTransport):
                     return self._now(operation, *args)
             except self._would_block as error:
                 self.torn = False
-                write = isinstance(error, self._want_write)
-                self._wait(deadline, read=not write, write=write)
+                read = self._needs_input(error)
+                self._wait(deadline, read=read, write=not read)
 
     def _fetch(
         self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
@@ -491,6 +509,14 @@ class SSLTransport(_AbstractTransport):
         with self._tls_lock:
             sent: int = self._now(self.sock.send, octets)
         return sent
+
+    def _needs_input(self, error: OSError) -> bool:
+        # In a handshake that the peer has begun, or in a message of TLS of which a part has come.
+        return isinstance(error, self._want_read)
+
+    def _keeps_octets(self, error: OSError) -> bool:
+        # OpenSSL has encrypted a record before it finds that it cannot be sent.
+        return not self._needs_input(error)
 
 
 def check_origin(error: OSError, may_time_out: Any = False) -> None:
@@ -528,9 +554,15 @@ def wait_for(
     if sock.fileno() < 0:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     if not hasattr(select, 'poll'):
-        readable, writable, failed = select.select(
-            [sock] if read else [], [sock] if write else [], [sock], seconds
-        )
+        try:
+            readable, writable, failed = select.select(
+                [sock] if read else [], [sock] if write else [], [sock], seconds
+            )
+        except RuntimeError as error:
+            if seconds == 0 and 'simultaneous' in str(error):
+                # eventlet lets one thread wait for a socket; if it still does, nothing happened.
+                return False, False
+            raise
         return bool(readable or failed), bool(writable or failed)
     poller = select.poll()
     try:
@@ -588,6 +620,27 @@ def _connect_to(address: AddressInfo, seconds: Optional[float]) -> socket.socket
     except BaseException:
         sock.close()
         raise
+
+
+def _heeds_flags(sock: Any) -> bool:
+    """Return whether a socket passes flags on to the system.
+
+    Those that wait in a way of their own, as gevent's and eventlet's do, wait in spite of
+    MSG_DONTWAIT.
+    """
+    return all(getattr(type(sock), name, None) is call for name, call in _SYSTEM_CALLS.items())
+
+
+def _shut_down(sock: Any) -> None:
+    """End both directions of a socket, of whichever kind.
+
+    A socket of TLS would drop its TLS layer, under other threads: it is its base that is asked.
+    """
+    classes = [kind for kind in type(sock).__mro__ if 'shutdown' in vars(kind)]
+    if classes:
+        classes[-1].shutdown(sock, socket.SHUT_RDWR)
+    else:  # as for those of eventlet
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _end_of_stream() -> ConnectionLost:

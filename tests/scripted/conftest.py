@@ -136,10 +136,12 @@ class Authority:
 
     def server(self, *names, **options):
         """Return the server's SSLContext, with a certificate for these names."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._ca.issue_cert(*(names or ('127.0.0.1', 'localhost')), **options).configure_cert(
-            context
-        )
+        return self.certify(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), *names, **options)
+
+    def certify(self, context, *names, **options):
+        """Give a server's context, of `ssl` or pyOpenSSL, a certificate for these names."""
+        issued = self._ca.issue_cert(*(names or ('127.0.0.1', 'localhost')), **options)
+        issued.configure_cert(context)
         return context
 
     def asking_server(self):
