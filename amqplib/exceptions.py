@@ -16,6 +16,7 @@
     |   +-- PreconditionFailed          406
     |   +-- ConsumerCancelled           the broker ended a consumer; the channel stays open
     +-- MessageNacked                   the broker refused messages that were to be confirmed
+    +-- ReentrancyError                 a call that interrupted amqplib would have had to wait
     +-- AMQPTimeout                     a deadline passed (also TimeoutError, socket.timeout)
         +-- WriteTimeout                in the middle of a write (also a ConnectionLost)
 
@@ -46,6 +47,7 @@ __all__ = [
     'PreconditionFailed',
     'ProtocolError',
     'ProtocolVersionRefused',
+    'ReentrancyError',
     'ResourceLocked',
     'WriteTimeout',
 ]
@@ -105,6 +107,22 @@ class AMQPException(Exception):
         else:
             repeated.__cause__ = copy(reason)
         return repeated
+
+
+class ReentrancyError(AMQPException):
+    """A call would have to wait for the broker, in a thread that is in the middle of another call.
+
+    It comes from a finalizer, a callback of a weak reference or a signal handler that interrupted
+    amqplib. Nothing was sent or changed, and the call that was interrupted goes on.
+    """
+
+    @classmethod
+    def of_call(
+        cls, method_sig: Signature = NO_METHOD, method_name: Optional[str] = ''
+    ) -> ReentrancyError:
+        """Make one for a call, with the method that it would have sent."""
+        text = 'this thread is in the middle of another call of amqplib, and may not wait here'
+        return cls(0, text, method_sig, method_name)
 
 
 class AMQPConnectionException(AMQPException):

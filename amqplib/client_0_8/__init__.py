@@ -1,5 +1,6 @@
 """AMQP 0-8: ``import amqplib.client_0_8 as amqp``."""
 
+from amqplib.client_0_8 import exceptions, method_framing, serialization, transport  # noqa: F401
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Channel
 from amqplib.client_0_8.connection import Connection
@@ -17,6 +18,7 @@ from amqplib.exceptions import (
     PreconditionFailed,
     ProtocolError,
     ProtocolVersionRefused,
+    ReentrancyError,
     ResourceLocked,
     WriteTimeout,
 )
@@ -38,6 +40,7 @@ __all__ = [
     'PreconditionFailed',
     'ProtocolError',
     'ProtocolVersionRefused',
+    'ReentrancyError',
     'ResourceLocked',
     'WriteTimeout',
 ]

@@ -7,6 +7,7 @@ them (``queue.unbind`` and the synchronous ``basic.recover``).
 
 from __future__ import annotations
 
+from amqplib.core.arguments import Decoders, Encoders
 from amqplib.core.serialization import FIELD_TYPES
 from amqplib.core.spec import *  # noqa: F403
 from amqplib.core.spec import CAPABILITIES, CLOSE_FIELDS, Method, Protocol, methods_of
@@ -35,3 +36,7 @@ PROTOCOL = Protocol(
     capabilities=CAPABILITIES,  # which RabbitMQ heeds on 0-8 too
     version_advice=': import amqplib.client_0_9_1 instead of amqplib.client_0_8',
 )
+
+#: Compiled when they are first used.
+ENCODERS = Encoders(METHODS, FIELD_TYPES)
+DECODERS = Decoders(METHODS)

@@ -5,7 +5,7 @@ version of the protocol adds.
 """
 
 # So that `amqp.transport` and the like are found as in client_0_8.
-from amqplib.client_0_8 import abstract_channel, method_framing, serialization, transport  # noqa: F401
+from amqplib.client_0_9_1 import method_framing, serialization, transport  # noqa: F401
 from amqplib.client_0_9_1.basic_message import Message
 from amqplib.client_0_9_1.channel import Channel
 from amqplib.client_0_9_1.connection import Connection
@@ -24,6 +24,7 @@ from amqplib.exceptions import (
     PreconditionFailed,
     ProtocolError,
     ProtocolVersionRefused,
+    ReentrancyError,
     ResourceLocked,
     WriteTimeout,
 )
@@ -46,6 +47,7 @@ __all__ = [
     'PreconditionFailed',
     'ProtocolError',
     'ProtocolVersionRefused',
+    'ReentrancyError',
     'ResourceLocked',
     'WriteTimeout',
 ]

@@ -1,71 +1,57 @@
-"""Channel: what 0-9-1 and RabbitMQ add to the methods of 0-8."""
+"""Channel: what 0-9-1 and RabbitMQ add, above all publisher confirms."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, Union
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional
 
-from amqplib.client_0_8 import basic_message as basic_message_0_8
-from amqplib.client_0_8 import channel as channel_0_8
-from amqplib.client_0_8.abstract_channel import handlers_by_signature
-from amqplib.client_0_8.channel import Table
-from amqplib.client_0_8.deadline import NEVER, Deadline
-from amqplib.client_0_8.spec import COMMAND_INVALID, Method, Signature
-from amqplib.client_0_9_1.basic_message import Message
-from amqplib.client_0_9_1.confirms import Confirms
-from amqplib.client_0_9_1.spec import METHODS, PROTOCOL
-from amqplib.core.arguments import (
-    Decoders,
-    Encoders,
-    compile_encoder,
-    decode_acknowledgement,
-    encode_publish,
-)
-from amqplib.core.spec import ACCESS_REQUEST
-from amqplib.core.streams import AMQPReader
+from amqplib.client_0_9_1.spec import DECODERS, ENCODERS, METHODS, PROTOCOL
+from amqplib.core import channel, spec
+from amqplib.core.abstract_channel import handlers_by_signature
+from amqplib.core.arguments import compile_encoder, decode_acknowledgement
+from amqplib.core.channel import Table, begin
+from amqplib.core.confirms import Confirms
+from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.exceptions import (
     AMQPChannelException,
-    AMQPConnectionException,
     AMQPException,
     AMQPTimeout,
     MessageNacked,
     ProtocolError,
+    ReentrancyError,
 )
 
 if TYPE_CHECKING:
-    from amqplib.client_0_8 import connection as connection_0_8
-    from amqplib.client_0_8.transport import Octets, _AbstractTransport
-    from amqplib.client_0_9_1.connection import Connection
+    from amqplib.client_0_9_1.basic_message import Message
+    from amqplib.core.encoding import Frames
+    from amqplib.core.spec import Method, Signature
+    from amqplib.core.streams import AMQPReader
 
 __all__ = ['Channel']
 
 OnConfirm = Callable[[int, bool, bool], Any]
 
 
-class Channel(channel_0_8.Channel):
+class Channel(channel.Channel):
     """A channel as that of client_0_8, with publisher confirms and more.
 
     on_confirm: None, or a function(sequence_number, multiple, ok) that is told of each
         confirmation (ok) or refusal of the broker, with `multiple` of all messages up to this
-        one. It is called from wait(), wait_for_confirms() and basic_publish(), and may publish.
+        one. It is called from wait(), wait_for_confirms() and basic_publish(), and may publish;
+        what it publishes has no more time than the call that it is called from.
     """
 
-    _methods = METHODS
-    _encoders = Encoders(PROTOCOL.methods, PROTOCOL.field_types)
-    _decoders = Decoders(PROTOCOL.methods)
-    _REPLIES = PROTOCOL.replies
-
-    connection: Optional[Connection]
+    _protocol = PROTOCOL
+    _encoders = ENCODERS
+    _decoders = DECODERS
 
     def __init__(
-        self, connection: Connection, channel_id: Optional[int] = None, auto_decode: bool = True
+        self, connection: Any, channel_id: Optional[int] = None, auto_decode: bool = True
     ) -> None:
         self.on_confirm: Optional[OnConfirm] = None
-        # None until confirm_select() is called.
-        self._confirms: Optional[Confirms] = None
-        # Whether on_confirm is being called.
-        self._in_on_confirm = False
+        # While on_confirm is being called, the deadline of the call that does it.
+        self._reporting: Optional[Deadline] = None
         super().__init__(connection, channel_id, auto_decode)
 
     def access_request(
@@ -79,8 +65,8 @@ class Channel(channel_0_8.Channel):
     ) -> int:
         """Return the ticket 0, without asking the broker: 0-9-1 has no tickets."""
         # What is wrong in client_0_8 is wrong here.
-        _check_access_request(realm, exclusive, passive, active, write, read)
-        self._open_connection()
+        _encode_access_request(realm, exclusive, passive, active, write, read)
+        self._open()
         self.default_ticket = 0
         return 0
 
@@ -138,13 +124,8 @@ class Channel(channel_0_8.Channel):
 
         arguments: dict for the broker, such as {'x-priority': 10} or {'x-stream-offset': 'first'}.
         """
-        return self._consume(
-            (queue, consumer_tag, no_local, no_ack, exclusive, nowait),
-            callback,
-            ticket,
-            on_cancel,
-            arguments,
-        )
+        options = (queue, consumer_tag, no_local, no_ack, exclusive, nowait)
+        return self._consume(options, callback, ticket, on_cancel, arguments)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         """Refuse a message; with `multiple`, all up to this one (0: all there are).
@@ -183,187 +164,93 @@ class Channel(channel_0_8.Channel):
             self._call('confirm.select', nowait, nowait=nowait)
         confirms.free = 0
         confirms.limit = outstanding_limit
-        self._use_short_way()
 
     def _begin_confirms(self, nowait: bool) -> Confirms:
-        transport = self._open_connection().method_writer.dest
-        sent = transport.sent
+        confirms = Confirms()
+        turn: list[bool] = []
         try:
-            self._call('confirm.select', nowait, nowait=nowait)
-            confirms = self._confirms = Confirms()
+            if nowait:
+                self._transmit(self._encode('confirm.select', True), partial(turn.append, True))
+            else:
+                self._call('confirm.select', False)
+            self._confirms = confirms
         except BaseException as error:
-            if not self._is_unsent(transport, sent, error):
+            if turn and not isinstance(error, AMQPTimeout):  # which says that nothing was sent
                 # The broker may count from now on, where this channel does not.
-                self._give_up('interrupted while asking for confirms')
+                self._give_up(AMQPChannelException(0, 'interrupted while asking for confirms'))
             raise
+        self.settle_confirm = self._settle
         return confirms
 
-    def _is_unsent(self, transport: _AbstractTransport, sent: int, error: BaseException) -> bool:
-        """Return whether it is sure that a call which has raised an error has sent nothing.
+    def _publish_in_turn(self, connection: Any, frames: Frames) -> Optional[int]:
+        """Publish what may have to wait, or is to be confirmed.
 
-        sent: what transport.sent was before; other threads send too.
+        Returns None; after confirm_select, the message's sequence number (1, 2, ...).
         """
-        # A write that was cut has closed the connection. Of the other errors, only a timeout says
-        # that nothing was sent.
-        return self._cause is None and (transport.sent == sent or type(error) is AMQPTimeout)
-
-    def _give_up(self, why: str) -> None:
-        """Close the channel, unless it is closed: the broker may think otherwise of its state."""
-        if self._cause is None:
-            self._abandon(AMQPChannelException(0, why))
-
-    def basic_publish(
-        self,
-        msg: basic_message_0_8.Message,
-        exchange: str = '',
-        routing_key: str = '',
-        mandatory: bool = False,
-        immediate: bool = False,
-        ticket: Optional[int] = None,
-    ) -> Optional[int]:
-        """Send a message to an exchange, as in client_0_8.
-
-        Returns None; after confirm_select, the message's sequence number (1, 2, ...). While the
-        broker blocks the connection, or with too many messages unconfirmed, it waits within the
-        connection's write_timeout, and then raises AMQPTimeout; the message was not sent. All the
-        waits of one call, and its sending, share that time.
-
-        Raises MessageNacked, and sends nothing, if very many messages were refused and neither
-        wait_for_confirms nor on_confirm was there to know.
-        """
-        connection, confirms, deadline = self.connection, self._confirms, NEVER
-        if connection is None:
-            self._raise_cause()
-        if connection.blocked is not None:
-            deadline = self._wait_until_unblocked(connection)
+        confirms, deadline = self._confirms, NO_DEADLINE
+        if self._reporting is not None:
+            deadline = self._reporting.earlier(Deadline(connection.write_timeout))
+        if self._session.blocked is not None:
+            deadline = self._wait_until_unblocked(connection, deadline)
         if confirms is not None and confirms.given >= confirms.free:
             deadline = self._make_room(connection, confirms, deadline)
-        frames = self._publish_frames(msg, exchange, routing_key, mandatory, immediate, ticket)
-        if not self.active:
-            deadline = self._wait_for_flow(connection, deadline)
+        deadline = self._wait_for_flow(connection, deadline)
         if confirms is None:
-            connection._send(self, frames, deadline)
+            self._session.send(frames, self._closed, deadline)
             return None
-        number = confirms.given + 1
-        transport = connection.method_writer.dest
-        sent = transport.sent
+        taken: list[int] = []
         try:
-            # Before it is sent, as the confirm may be read at once.
-            confirms.given = number
-            connection._send(self, frames, deadline)
+            self._session.send(frames, self._closed, deadline, partial(confirms.give, taken))
         except BaseException as error:
-            if self._is_unsent(transport, sent, error):
-                confirms.given = number - 1
-            else:
+            if taken and not (isinstance(error, AMQPTimeout) and confirms.take_back(taken[0])):
                 # Perhaps it was sent: the broker would count it, and the numbers be wrong.
-                self._give_up('interrupted while publishing')
+                self._give_up(AMQPChannelException(0, 'interrupted while publishing'))
             raise
-        return number
-
-    def _publish_frames(
-        self,
-        msg: basic_message_0_8.Message,
-        exchange: str,
-        routing_key: str,
-        mandatory: bool,
-        immediate: bool,
-        ticket: Optional[int],
-    ) -> Union[bytes, list[Octets]]:
-        """Return what is to be sent for a message; raise what closed the channel.
-
-        This is what basic_publish of client_0_8 does before it sends. Here it is apart, so that
-        what cannot be encoded has no number yet.
-        """
-        if not isinstance(msg, basic_message_0_8.Message):
-            raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
-        if ticket is None:
-            ticket = self.default_ticket
-        try:
-            payload = encode_publish(ticket, exchange, routing_key, mandatory, immediate)
-        except TypeError:  # which does not say what is wrong
-            values = (ticket, exchange, routing_key, mandatory, immediate)
-            payload = self._encode('basic.publish', *values)
-        connection, channel_id = self.connection, self.channel_id
-        if self._cause is not None or connection is None or channel_id is None:
-            self._raise_cause()
-        if monotonic() >= connection._next_look:
-            connection._look_for_input(self)
-        return connection.method_writer.frames(channel_id, payload, msg)
+        return taken[0]
 
     # Each of these returns the deadline of the publish, which the first one that waits begins.
 
-    def _wait_until_unblocked(self, connection: Connection) -> Deadline:
-        deadline = _begun(NEVER, connection)
+    def _wait_until_unblocked(self, connection: Any, deadline: Deadline) -> Deadline:
         what = 'the broker takes no messages'
-        self._wait_to_publish(connection, lambda: connection.blocked is None, deadline, what)
-        return deadline
+        return self._wait_to_publish(
+            connection, lambda: self._session.blocked is None, deadline, what
+        )
 
-    def _make_room(
-        self, connection: Connection, confirms: Confirms, deadline: Deadline
-    ) -> Deadline:
-        """Tell what has arrived, and wait until one more message may be outstanding."""
-        while True:
-            self._call_on_confirm()
+    def _make_room(self, connection: Any, confirms: Confirms, deadline: Deadline) -> Deadline:
+        """Report what has arrived, and wait until one more message may be outstanding."""
+        # Twice: on_confirm may publish too, and so take the room. What the second wait brings is
+        # for the next call, as it might go on like this for ever.
+        for _ in range(2):
+            if self._has_news():
+                deadline = begin(deadline, connection.write_timeout)
+                self._call_on_confirm_until(deadline)
             self._drop_refused(confirms)
-            # Callbacks may publish too, and so take the room.
-            if confirms.full:
-                deadline = _begun(deadline, connection)
-                self._wait_for_room(connection, confirms, deadline)
-                continue
-            confirms.let_go()
+            if not confirms.full:
+                break
+            deadline = begin(deadline, connection.write_timeout)
+            self._wait_for_room(confirms, deadline)
+        confirms.let_go()
+        if confirms.refuses_too_many or self._has_news():
             # What came before that has asked in vain for another look.
-            if not confirms.refuses_too_many and not self._has_news():
-                return deadline
-
-    def _wait_for_flow(self, connection: Connection, deadline: Deadline) -> Deadline:
-        deadline = _begun(deadline, connection)
-        what = 'the broker has paused the channel'
-        self._wait_to_publish(connection, lambda: self.active, deadline, what)
-        self._open()  # raises why, if it was closed with that
+            confirms.free = 0
         return deadline
 
-    def _wait_to_publish(
-        self, connection: Connection, ready: Callable[[], bool], deadline: Deadline, what: str
-    ) -> None:
-        try:
-            connection._wait_until(self, ready, deadline)
-        except AMQPConnectionException:
-            raise  # of which a WriteTimeout of another thread is one
-        except AMQPTimeout:
-            text = f'{what} for more than {deadline.seconds} s'
-            raise AMQPTimeout(0, text + _why(connection), _BASIC_PUBLISH) from None
-
-    def _wait_for_room(
-        self, connection: Connection, confirms: Confirms, deadline: Deadline
-    ) -> None:
+    def _wait_for_room(self, confirms: Confirms, deadline: Deadline) -> None:
+        if not self._session.may_wait():
+            raise ReentrancyError.of_call(*self._named('basic.publish'))
         assert confirms.limit is not None
-        try:
-            # Until there is room for several: a wait for each message would cost more.
-            self._wait_for_outstanding(connection, confirms, confirms.limit // 2, deadline)
-        except AMQPConnectionException:
-            raise
-        except AMQPTimeout:
-            if confirms.full:
-                raise
+        # Until there is room for several: a wait for each message would cost more.
+        in_time = self._wait_for_outstanding(confirms, confirms.limit // 2, deadline)
+        if not in_time and confirms.full:
+            raise self._not_confirmed(confirms, deadline)
 
-    def _wait_for_outstanding(
-        self,
-        connection: connection_0_8.Connection,
-        confirms: Confirms,
-        most: int,
-        deadline: Deadline,
-    ) -> None:
-        """Wait until no more than so many messages are outstanding; call on_confirm."""
-        try:
-            connection._wait_until(self, lambda: confirms.outstanding <= most, deadline)
-        except AMQPConnectionException:
-            raise
-        except AMQPTimeout:
-            count = confirms.outstanding
-            text = f'{_messages(count)} not confirmed within {deadline.seconds} s'
-            raise AMQPTimeout(0, text + _why(connection), _BASIC_PUBLISH) from None
-        finally:
-            self._call_on_confirm()
+    def _wait_for_outstanding(self, confirms: Confirms, most: int, deadline: Deadline) -> bool:
+        """Wait until no more than so many messages are outstanding; return False at the deadline."""
+        return self._wait_until(lambda: confirms.outstanding <= most, deadline)
+
+    def _not_confirmed(self, confirms: Confirms, deadline: Deadline) -> AMQPTimeout:
+        text = f'{_messages(confirms.outstanding)} not confirmed within {deadline}'
+        return AMQPTimeout(0, text + self._why_blocked(), *self._named('basic.publish'))
 
     def wait_for_confirms(self, timeout: Optional[float] = None) -> None:
         """Wait until the broker has confirmed everything that was published.
@@ -378,22 +265,24 @@ class Channel(channel_0_8.Channel):
         confirms = self._confirms
         if confirms is None:
             raise AMQPException(0, 'confirm_select was not called on this channel')
-        self._call_on_confirm()
-        # The last ones may have been settled by another thread behind that, and are to be told too.
+        self._call_on_confirm(deadline)
+        # The last ones may have been settled by another thread after that, and are to be reported.
         while confirms.outstanding or self._has_news():
-            if confirms.outstanding:
-                self._wait_for_outstanding(self._open_connection(), confirms, 0, deadline)
-            else:
-                self._call_on_confirm()
+            try:
+                if confirms.outstanding:
+                    self._open()
+                    if not self._wait_for_outstanding(confirms, 0, deadline):
+                        raise self._not_confirmed(confirms, deadline)
+            finally:
+                self._call_on_confirm(deadline)
         if confirms.refused:
             self._raise_refused(confirms)
+        self._open()
 
     def _raise_refused(self, confirms: Confirms) -> NoReturn:
         numbers = confirms.take_refused()
         text = f'the broker refused {_messages(len(numbers))}, the first is {numbers[0]}'
-        raise MessageNacked(
-            0, text, _BASIC_PUBLISH, 'Channel.basic_publish', sequence_numbers=numbers
-        )
+        raise MessageNacked(0, text, *self._named('basic.publish'), sequence_numbers=numbers)
 
     def _drop_refused(self, confirms: Confirms) -> None:
         """Bound what is kept of the numbers that nobody asks for."""
@@ -405,24 +294,35 @@ class Channel(channel_0_8.Channel):
     def _has_news(self) -> bool:
         """Return whether on_confirm is to be told of something, and can be."""
         confirms = self._confirms
-        return confirms is not None and bool(confirms.news) and not self._in_on_confirm
+        return confirms is not None and bool(confirms.news) and self._reporting is None
 
-    def _call_on_confirm(self) -> None:
-        """Call on_confirm for what has arrived; not again from within it."""
+    def _call_on_confirm(self, deadline: Deadline) -> None:
+        """Call on_confirm for what has arrived by now; not again from within it.
+
+        deadline: that of the call which does this, for what on_confirm publishes.
+        """
+        if self._confirms is not None and self._reporting is None:
+            for _ in range(len(self._confirms.news)):
+                self._report(self._confirms, deadline)
+
+    def _call_on_confirm_until(self, deadline: Deadline) -> None:
+        """Do the same, but leave to the next call what there is no time for."""
         confirms = self._confirms
-        if confirms is None or self._in_on_confirm:
-            return
-        self._in_on_confirm = True
+        if confirms is not None and self._reporting is None:
+            for _ in range(len(confirms.news)):
+                self._report(confirms, deadline)
+                if deadline.expired():
+                    return
+
+    def _report(self, confirms: Confirms, deadline: Deadline) -> None:
+        on_confirm = self.on_confirm or _ignore
+        self._reporting = deadline
         try:
-            while confirms.news:
-                on_confirm = self.on_confirm or _ignore
-                try:
-                    on_confirm(*confirms.news[0])
-                finally:
-                    # Not before, so that Ctrl-C does not come in between; and each once.
-                    confirms.news.popleft()
+            on_confirm(*confirms.news[0])
         finally:
-            self._in_on_confirm = False
+            # Not before, so that Ctrl-C does not come in between; and each once.
+            confirms.news.popleft()
+            self._reporting = None
             if confirms.news:  # after an error: the next publish goes on
                 confirms.free = 0
 
@@ -434,27 +334,29 @@ class Channel(channel_0_8.Channel):
         confirms = self._confirms
         if confirms is None:
             return super().wait(allowed_methods, timeout)
+        deadline = NO_DEADLINE if timeout is None else Deadline(timeout)
         if self._has_news():
             # What another channel's wait has read is there already.
-            self._call_on_confirm()
+            self._call_on_confirm(deadline)
             if allowed_methods is None or not _CONFIRMATIONS.isdisjoint(allowed_methods):
                 return None
+            timeout = deadline.remaining()
         try:
             return super().wait(allowed_methods, timeout)
         finally:
-            self._call_on_confirm()
+            self._call_on_confirm(deadline)
 
-    wait.__doc__ = channel_0_8.Channel.wait.__doc__
+    wait.__doc__ = channel.Channel.wait.__doc__
 
-    def _has_something(self) -> bool:
+    def _has_arrived(self) -> bool:
         # Another thread may read a confirm when wait() has looked at the news, but has not begun.
-        return super()._has_something() or self._has_news()
+        return super()._has_arrived() or self._has_news()
 
     def _basic_ack(self, args: AMQPReader) -> None:
-        self._confirmed(_BASIC_ACK, args, True)
+        self._confirmed(spec.ACK, args, True)
 
     def _basic_nack(self, args: AMQPReader) -> None:
-        self._confirmed(_BASIC_NACK, args, False)
+        self._confirmed(_NACK, args, False)
 
     def _confirmed(self, method: Method, args: AMQPReader, ok: bool) -> None:
         try:
@@ -469,38 +371,30 @@ class Channel(channel_0_8.Channel):
             number, multiple, ok, self.on_confirm is not None
         ):
             text = f'a confirm of {number}, which was not to be confirmed'
-            raise ProtocolError(COMMAND_INVALID, text)
+            raise ProtocolError(spec.COMMAND_INVALID, text)
         self._handled = _ACKNOWLEDGED
 
-    _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
-        **channel_0_8.Channel._HANDLERS,
-        'exchange.bind_ok': channel_0_8.Channel._take_empty_reply,
-        'exchange.unbind_ok': channel_0_8.Channel._take_empty_reply,
-        'confirm.select_ok': channel_0_8.Channel._take_empty_reply,
-        'basic.ack': _basic_ack,
-        'basic.nack': _basic_nack,
-    }
-    _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
-
-    _IMMEDIATE_METHODS = frozenset(
-        METHODS[name].signature
+    _METHOD_MAP = handlers_by_signature(
+        PROTOCOL,
+        {
+            **channel.Channel._HANDLERS,
+            'exchange.bind_ok': channel.Channel._take_empty_reply,
+            'exchange.unbind_ok': channel.Channel._take_empty_reply,
+            'confirm.select_ok': channel.Channel._take_empty_reply,
+            'basic.ack': _basic_ack,
+            'basic.nack': _basic_nack,
+        },
+    )
+    _IMMEDIATE_METHODS: ClassVar[Any] = frozenset(
+        PROTOCOL.methods[name].signature
         for name in ('channel.flow', 'basic.return', 'basic.ack', 'basic.nack')
     )
 
 
-_check_access_request = compile_encoder(ACCESS_REQUEST, {})
-_BASIC_ACK = METHODS['basic.ack']
-_BASIC_NACK = METHODS['basic.nack']
-_ACKNOWLEDGED = frozenset((_BASIC_ACK.signature,))
-_CONFIRMATIONS = {_BASIC_ACK.signature, _BASIC_NACK.signature}
-_BASIC_PUBLISH = METHODS['basic.publish'].signature
-
-
-def _begun(deadline: Deadline, connection: Connection) -> Deadline:
-    """Return the deadline of a publish that has to wait: if it had none, it begins now."""
-    if deadline is NEVER and connection.write_timeout is not None:
-        return Deadline(connection.write_timeout)
-    return deadline
+_encode_access_request = compile_encoder(spec.ACCESS_REQUEST, {})
+_NACK = METHODS['basic.nack']
+_ACKNOWLEDGED = frozenset((spec.ACK.signature,))
+_CONFIRMATIONS = {spec.ACK.signature, _NACK.signature}
 
 
 def _ignore(number: int, multiple: bool, ok: bool) -> None:
@@ -509,7 +403,3 @@ def _ignore(number: int, multiple: bool, ok: bool) -> None:
 
 def _messages(count: int) -> str:
     return f'{count} message' if count == 1 else f'{count} messages'
-
-
-def _why(connection: connection_0_8.Connection) -> str:
-    return '' if connection.blocked is None else f': {connection.blocked}'

@@ -1,24 +1,26 @@
-"""Connection: what 0-9-1 and RabbitMQ add to that of 0-8."""
+"""Connection: what AMQP 0-9-1 and RabbitMQ add."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 
-from amqplib.client_0_8 import channel as channel_0_8
-from amqplib.client_0_8 import connection as connection_0_8
-from amqplib.client_0_8.abstract_channel import handlers_by_signature, printable
-from amqplib.client_0_8.transport import _AbstractTransport
+from amqplib.client_0_9_1 import transport as transport_module
 from amqplib.client_0_9_1.basic_message import Message
 from amqplib.client_0_9_1.channel import Channel
-from amqplib.client_0_9_1.confirms import ConfirmFrames
-from amqplib.client_0_9_1.spec import METHODS, PROTOCOL
-from amqplib.core.arguments import Decoders, Encoders
+from amqplib.client_0_9_1.method_framing import MethodReader
+from amqplib.client_0_9_1.spec import DECODERS, ENCODERS, PROTOCOL
+from amqplib.core import connection
+from amqplib.core.abstract_channel import handlers_by_signature, printable
+from amqplib.core.fast_decoding import ConfirmFrames
 from amqplib.core.streams import AMQPReader
+
+if TYPE_CHECKING:
+    from amqplib.core.transport import AbstractTransport
 
 __all__ = ['Connection']
 
 
-class Connection(connection_0_8.Connection):
+class Connection(connection.Connection):
     """A connection as that of client_0_8, to brokers that speak AMQP 0-9-1.
 
     on_blocked: None, or a function(reason) to be called when the broker blocks the connection:
@@ -30,13 +32,12 @@ class Connection(connection_0_8.Connection):
     server_capabilities: dict of str -> bool; what the broker can do.
     """
 
-    _methods = METHODS
     _protocol = PROTOCOL
-    _encoders = Encoders(PROTOCOL.methods, PROTOCOL.field_types)
-    _decoders = Decoders(PROTOCOL.methods)
-    _REPLIES = PROTOCOL.replies
+    _encoders = ENCODERS
+    _decoders = DECODERS
     _channel_class = Channel
     _message_class = Message
+    _reader_class = MethodReader
 
     on_blocked: Optional[Callable[[str], Any]] = None
     on_unblocked: Optional[Callable[[], Any]] = None
@@ -45,22 +46,16 @@ class Connection(connection_0_8.Connection):
 
         def channel(self, channel_id: Optional[int] = None) -> Channel: ...
 
-    def _use(self, transport: _AbstractTransport) -> None:
+    def _use(self, transport: AbstractTransport) -> None:
         super()._use(transport)
-        self._confirm_frames = ConfirmFrames()
-        self.method_reader.short_ways[METHODS['basic.ack'].prefix] = self._confirm_frames.take
+        decoder = self._session.decoder
+        decoder.add_fast_path(ConfirmFrames(self._session.inboxes))
 
-    def _open_short_way(self, channel_id: int, channel: channel_0_8.Channel) -> None:
-        super()._open_short_way(channel_id, channel)
-        if isinstance(channel, Channel) and channel._confirms is not None:
-            self._confirm_frames.set_target(channel_id, channel._settle)
-
-    def _close_short_way(self, channel_id: int) -> None:
-        super()._close_short_way(channel_id)
-        self._confirm_frames.set_target(channel_id, None)
-
-    def _protocol_header(self) -> bytes:
-        return self._protocol.header
+    def _create_transport(
+        self, host: str, connect_timeout: Optional[float], ssl: Any
+    ) -> AbstractTransport:
+        # Looked up now and there, as programs may have replaced it.
+        return transport_module.create_transport(host, connect_timeout, ssl)
 
     @property
     def server_capabilities(self) -> dict[str, bool]:
@@ -77,22 +72,25 @@ class Connection(connection_0_8.Connection):
 
     def _blocked(self, args: AMQPReader) -> None:
         (reason,) = self._decode('connection.blocked', args)
-        self.blocked = printable(reason)
+        self._session.blocked = printable(reason)
         if self.on_blocked is not None:
-            self.on_blocked(self.blocked)
+            self.on_blocked(self._session.blocked)
 
     def _unblocked(self, args: AMQPReader) -> None:
-        self.blocked = None
+        self._session.blocked = None
         if self.on_unblocked is not None:
             self.on_unblocked()
 
-    _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
-        **connection_0_8.Connection._HANDLERS,
-        'connection.blocked': _blocked,
-        'connection.unblocked': _unblocked,
-        'connection.update_secret_ok': connection_0_8.Connection._take_empty_reply,
-    }
-    _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
-    _IMMEDIATE_METHODS = frozenset(
-        METHODS[name].signature for name in ('connection.blocked', 'connection.unblocked')
+    _METHOD_MAP = handlers_by_signature(
+        PROTOCOL,
+        {
+            **connection.Connection._HANDLERS,
+            'connection.blocked': _blocked,
+            'connection.unblocked': _unblocked,
+            'connection.update_secret_ok': connection.Connection._take_empty_reply,
+        },
+    )
+    _TURNING_POINTS = handlers_by_signature(PROTOCOL, connection.Connection._ENDS)
+    _IMMEDIATE_METHODS: ClassVar[Any] = frozenset(
+        PROTOCOL.methods[name].signature for name in ('connection.blocked', 'connection.unblocked')
     )

@@ -7,6 +7,7 @@ specification (confirms, exchange to exchange bindings, blocked connections, ``b
 
 from __future__ import annotations
 
+from amqplib.core.arguments import Decoders, Encoders
 from amqplib.core.serialization import FIELD_TYPES as BASE_FIELD_TYPES
 from amqplib.core.serialization import encode_void
 from amqplib.core.spec import CAPABILITIES, CLOSE_FIELDS, FieldTypes, Method, Protocol, methods_of
@@ -64,3 +65,7 @@ PROTOCOL = Protocol(
         'publisher_confirms': True,
     },
 )
+
+#: Compiled when they are first used.
+ENCODERS = Encoders(METHODS, FIELD_TYPES)
+DECODERS = Decoders(METHODS)

@@ -182,7 +182,7 @@ class AbstractChannel:
         while True:
             if not self._wait_until(ready, deadline):
                 seconds = deadline if timeout is not None else self._session.own_timeout()
-                raise AMQPTimeout(0, f'nothing arrived within {seconds} s')
+                raise AMQPTimeout(0, f'nothing arrived within {seconds}')
             method = self._pop_allowed(allowed_methods)
             if method is not None or self._handled:
                 return method
@@ -308,12 +308,15 @@ class AbstractChannel:
             self._unclaimed.update(method.replies)
         if isinstance(args, AMQPWriter):
             args = args.getvalue()
-        self._transmit(_SIGNATURE.pack(*method_sig) + args, content)
-
-    def _transmit(self, payload: bytes, content: Optional[Message] = None) -> None:
         connection, channel_id = self._open()
-        frames = connection.encoder.frames(channel_id, payload, content)
-        self._session.send(frames, self._closed)
+        payload = _SIGNATURE.pack(*method_sig) + args
+        self._session.send(connection.encoder.frames(channel_id, payload, content), self._closed)
+
+    def _transmit(self, payload: bytes, on_turn: Optional[Callable[[], object]] = None) -> None:
+        """Send a method that is encoded already; on_turn is called when it is the next one."""
+        connection, channel_id = self._open()
+        frame = connection.encoder.method_frame(channel_id, payload)
+        self._session.send(frame, self._closed, on_turn=on_turn)
 
     def _encode(self, name: str, *values: Any) -> bytes:
         """Return the payload of the named method with these values of its fields."""
@@ -360,7 +363,7 @@ class AbstractChannel:
             self._expected = method.replies
             session.send(frame, self._closed, deadline, partial(turn.append, True))
             if not session.wait_until(self._closed, self._replies.__len__, deadline):
-                text = f'no reply within {deadline} s'
+                text = f'no reply within {deadline}'
                 no_reply = AMQPTimeout(0, text, method.signature, method.python_name)
                 raise no_reply
             reply = self._replies.pop()
@@ -416,7 +419,7 @@ class AbstractChannel:
             closed.take_back()  # nothing was sent, or it has ended
             raise
         if not self._wait_until(lambda: closed.cause is not None, deadline):
-            raise AMQPTimeout(0, f'no reply within {deadline} s', *self._named(self._CLOSE))
+            raise AMQPTimeout(0, f'no reply within {deadline}', *self._named(self._CLOSE))
 
     def _open(self) -> tuple[Any, int]:
         """Return the connection and the channel's number; raise what closed this channel."""

@@ -292,24 +292,6 @@ class Channel(AbstractChannel):
 
     # The access class (specification, class 30)
 
-    def access_request(
-        self,
-        realm: str,
-        exclusive: bool = False,
-        passive: bool = False,
-        active: bool = False,
-        write: bool = False,
-        read: bool = False,
-    ) -> int:
-        """Request access to a realm, such as '/data'.
-
-        exclusive, passive, active, write, read: the kinds of access that are asked for.
-
-        Returns the ticket, and keeps it as default_ticket. RabbitMQ grants any, and ignores it.
-        """
-        granted: int = self._call('access.request', realm, exclusive, passive, active, write, read)
-        return granted
-
     def _access_request_ok(self, args: AMQPReader) -> int:
         (self.default_ticket,) = self._decode('access.request_ok', args)
         return self.default_ticket
@@ -623,7 +605,7 @@ class Channel(AbstractChannel):
         """Wait within the connection's write_timeout, which the first wait of a call begins."""
         deadline = begin(deadline, connection.write_timeout)
         if not self._wait_until(ready, deadline):
-            text = f'{what} for more than {deadline} s'
+            text = f'{what} for more than {deadline}'
             raise AMQPTimeout(0, text + self._why_blocked(), *self._named('basic.publish'))
         self._open()  # raises why, if it was closed with that
         return deadline

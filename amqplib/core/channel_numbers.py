@@ -104,6 +104,11 @@ class ChannelNumbers:
         self._lingering.pop(number, None)
         self._first_free = min(self._first_free, number)
 
+    def clear(self) -> None:
+        """Let go of the channels, at the end of the connection."""
+        self._channels.clear()
+        self._lingering.clear()
+
     def arrive_unopened(self, number: int, method: ArrivedMethod) -> None:
         """Deal with a method for a channel that is not open; raise ProtocolError for most."""
         signature = method[0]

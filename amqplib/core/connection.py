@@ -16,6 +16,7 @@ from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.decoding import Decoder
 from amqplib.core.encoding import Encoder, method_frame
+from amqplib.core.legacy import MethodReader, MethodWriter
 from amqplib.core.locks import Mutex
 from amqplib.core.login import Login
 from amqplib.core.message import Message
@@ -47,9 +48,8 @@ LIBRARY_PROPERTIES: dict[str, Any] = {
     'library_version': __version__,
 }
 
-#: How many security challenges, and how many redirects, one connection puts up with.
+#: How many security challenges one connection puts up with.
 MAX_CHALLENGES = 8
-MAX_REDIRECTS = 8
 
 
 class Connection(AbstractChannel):
@@ -92,6 +92,7 @@ class Connection(AbstractChannel):
     _CLOSE = 'connection.close'
     _channel_class: ClassVar[type[Channel]]
     _message_class: ClassVar[type[Message]] = Message
+    _reader_class: ClassVar[type[MethodReader]]
 
     def __init__(
         self,
@@ -124,22 +125,13 @@ class Connection(AbstractChannel):
             Deadline(connect_timeout, 'connect_timeout'),
         )
         self._check_arguments()
-        for hops in range(MAX_REDIRECTS + 1):
-            try:
-                redirected = self._connect(host, ssl)
-            except ValueError as error:
-                if not hops:
-                    raise
-                text = f'redirected to what is no address: {printable(host)!r}'
-                named = self._named('connection.redirect')
-                raise ProtocolError(spec.SYNTAX_ERROR, text, *named) from error
-            if redirected is None:
-                # The password is not needed any more.
-                del self._opening
-                return
-            log.debug('redirected to %s', redirected)
-            host = redirected
-        raise AMQPConnectionException(0, f'redirected more than {MAX_REDIRECTS} times')
+        self._connect_to(host, ssl)
+        # The password is not needed any more.
+        del self._opening
+
+    def _connect_to(self, host: str, ssl: Any) -> None:
+        """Connect to a host; overridden where the broker may name another one."""
+        self._connect(host, ssl)
 
     def _check_arguments(self) -> None:
         """Find wrong values before there is a socket."""
@@ -173,6 +165,16 @@ class Connection(AbstractChannel):
         return None if session is None or session.closed.cause is not None else session.transport
 
     @property
+    def method_reader(self) -> MethodReader:
+        """What programs read methods by, in place of wait()."""
+        return self._reader_class(self._session.transport, self._session.decoder)
+
+    @property
+    def method_writer(self) -> MethodWriter:
+        """What programs send methods by."""
+        return MethodWriter(self._session.transport, self.frame_max, self._session)
+
+    @property
     def blocked(self) -> Optional[str]:
         """Why the broker takes no messages at the moment; None if it does. 0-8 does not say."""
         return self._session.blocked
@@ -180,7 +182,7 @@ class Connection(AbstractChannel):
     # Opening (specification, class 10)
 
     def _connect(self, host: str, ssl: Any) -> Optional[str]:
-        """Connect to one host; return None, or the other host that it redirects to."""
+        """Connect to one host; return what opening the connection does."""
         deadline = self._opening.deadline
         transport = self._create_transport(host, deadline.remaining(), ssl)
         self._use(transport)
@@ -270,7 +272,7 @@ class Connection(AbstractChannel):
     def _no_handshake(self, deadline: Deadline) -> AMQPTimeout:
         transport = self._session.transport
         address = join_address(transport.host, transport.port)
-        return AMQPTimeout(0, f'no AMQP handshake with {address} within {deadline} s')
+        return AMQPTimeout(0, f'no AMQP handshake with {address} within {deadline}')
 
     def _start(self, args: AMQPReader) -> None:
         (
@@ -327,7 +329,7 @@ class Connection(AbstractChannel):
         # RabbitMQ takes payloads of frame_max, beside its own limit; so may others send them.
         self._session.decoder.body_limit = self.frame_max
         if self.heartbeat and self.transport is not None:
-            heartbeats.watch(self._session, self.transport, self.heartbeat)
+            heartbeats.watch(self._session, self.heartbeat)
 
     def _x_tune_ok(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
         self._wait_tune_ok = False
@@ -382,7 +384,7 @@ class Connection(AbstractChannel):
         if self._one_at_a_time.is_mine():
             raise ReentrancyError.of_call()
         if not self._one_at_a_time.try_run(deadline, work):
-            raise AMQPTimeout(0, f'another thread did not end its call within {deadline} s')
+            raise AMQPTimeout(0, f'another thread did not end its call within {deadline}')
 
     def open_session(self) -> Session:
         """Return the session (for a channel); raise why the connection is closed."""
@@ -573,9 +575,11 @@ class Connection(AbstractChannel):
         self._do_close()
 
     def _do_close(self) -> None:
-        cause = AMQPConnectionException(0, 'the connection was closed by this program')
+        if self._closed.cause is None:
+            cause = AMQPConnectionException(0, 'the connection was closed by this program')
+            self._session.end(cause, reported=True)
         self.connection = self.channels = None
-        self._session.end(cause, reported=True)
+        self.numbers.clear()
 
     #: What handles which method, for a client to choose those of its version.
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {

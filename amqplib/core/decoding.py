@@ -108,7 +108,7 @@ class _Body:
         return self._buffer.getvalue()
 
 
-class _PartialMessage:
+class PartialMessage:
     """A method whose content has not all arrived."""
 
     __slots__ = ('args', 'body', 'missing', 'properties', 'signature')
@@ -161,7 +161,7 @@ class Decoder:
         self.queue: deque[QueuedMethod] = deque()
         self.body_limit = FRAME_MIN_SIZE
         self.fast_paths: dict[bytes, FastPath] = {}
-        self.partial_messages: dict[int, _PartialMessage] = {}
+        self.partial_messages: dict[int, PartialMessage] = {}
         self._protocol = protocol
         self._message_class = message_class
         self._inboxes = inboxes
@@ -396,7 +396,7 @@ class Decoder:
         body = None
         if inbox.keeps_content:
             body, self._spare_body = self._spare_body or _Body(), None
-        self.partial_messages[channel] = _PartialMessage(signature, args, body)
+        self.partial_messages[channel] = PartialMessage(signature, args, body)
 
     def _take_header(self, channel: int, payload: bytes) -> None:
         partial = self.partial_messages.get(channel)
@@ -405,7 +405,7 @@ class Decoder:
         partial.add_header(payload)
         self._complete(channel, partial)
 
-    def _partial_for_body(self, channel: int, size: int) -> _PartialMessage:
+    def _partial_for_body(self, channel: int, size: int) -> PartialMessage:
         """Return what a body frame of this size belongs to."""
         partial = self.partial_messages.get(channel)
         if partial is None or partial.properties is None:
@@ -414,7 +414,7 @@ class Decoder:
             raise _unexpected('more content than was announced', channel)
         return partial
 
-    def _complete(self, channel: int, partial: _PartialMessage) -> None:
+    def _complete(self, channel: int, partial: PartialMessage) -> None:
         """Queue the method if its content is all there."""
         if partial.missing:
             return

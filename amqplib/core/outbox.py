@@ -132,7 +132,7 @@ class Outbox:
             results.append(self._send(frames, closed, deadline, on_turn))
 
         if not self._mutex.try_run(deadline, send):
-            raise AMQPTimeout(0, f'other threads were sending for {deadline} s')
+            raise AMQPTimeout(0, f'other threads were sending for {deadline}')
         return results[0]
 
     def _send(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import weakref
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
 
 from amqplib.core import heartbeat, log
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
+from amqplib.core.encoding import HEARTBEAT_FRAME
 from amqplib.core.outbox import SPOILED, Outbox
 from amqplib.core.reader_role import ReaderRole
 from amqplib.exceptions import (
@@ -48,6 +49,9 @@ MAX_DRAINED = 16 * 1024 * 1024
 
 #: Seconds after which a write that waits looks again who may read the socket.
 _BLOCKED_WRITE_STEP = 0.1
+
+#: Seconds for which a write lets another thread receive what it needs before it goes on.
+_OTHERS_READ = 0.01
 
 
 class Session:
@@ -339,17 +343,22 @@ class Session:
         ):
             pass
 
-    def _wait_until_writable(self, deadline: Deadline) -> None:
-        """Wait until the socket can be written, and go on receiving meanwhile.
+    def _wait_until_writable(self, deadline: Deadline, needs_input: bool) -> None:
+        """Wait until a write can go on, and go on receiving meanwhile.
 
         A broker that cannot get rid of what it sends may stop reading what this client sends.
+
+        needs_input: whether it may also be something of the peer's that is waited for.
         """
         transport = self.transport
+        if needs_input:
+            self._wait_for_input(deadline)
+            return
         max_received = transport.received + MAX_READ_AHEAD
         may_read = True
         while not transport.is_ready(0, write=True)[1]:
             if deadline.expired():
-                raise AMQPTimeout(0, f'nothing could be sent within {deadline} s')
+                raise AMQPTimeout(0, f'nothing could be sent within {deadline}')
             step = deadline.earlier(Deadline(_BLOCKED_WRITE_STEP)).remaining()
             may_read = may_read and transport.received < max_received
             if may_read and self._try_read(self._read_ahead, step):
@@ -359,13 +368,26 @@ class Session:
                 transport.is_ready(step, write=True)
                 may_read = True
 
-    def _read_ahead(self, seconds: float) -> None:
-        """Wait for a step until the socket can be written, and receive if there is something.
+    def _wait_for_input(self, deadline: Deadline) -> None:
+        """Receive, or let another thread do so, before a write is tried again.
+
+        It must be a receive: what the peer has sent besides does not get through a write.
+        """
+        if deadline.expired():
+            raise AMQPTimeout(0, f'nothing could be sent within {deadline}')
+        step = deadline.earlier(Deadline(_BLOCKED_WRITE_STEP)).remaining()
+        if not self._try_read(self._read_ahead, step, False):
+            sleep(_OTHERS_READ)
+
+    def _read_ahead(self, seconds: float, or_writable: bool = True) -> None:
+        """Wait for a step until there is something to be received, and receive it.
+
+        or_writable: whether to wait no longer than until the socket can be written.
 
         Methods are queued only, as handing out may need to write. But what takes a fast path may be
         what another thread waits for.
         """
-        if not self.transport.is_ready(seconds, read=True, write=True)[0]:
+        if not self.transport.is_ready(seconds, read=True, write=or_writable)[0]:
             return
         self._receive_bytes(NO_WAIT)
         self.role.wake_ready()
@@ -375,12 +397,12 @@ class Session:
 
     # Heartbeats
 
-    def send_heartbeat(self, frame: bytes) -> None:
-        """Send a heartbeat, unless a write is in progress (called by the heartbeat thread)."""
+    def send_heartbeat(self) -> None:
+        """Send a heartbeat (called by the heartbeat thread)."""
         try:
             # If the socket is full, the peer has more to read than a heartbeat.
             if not self.outbox.urgent and self.transport.is_ready(0, write=True)[1]:
-                self.outbox.urgent.append(frame)
+                self.outbox.urgent.append(HEARTBEAT_FRAME)
             self.outbox.flush()
         except AMQPException as error:
             self._end_with_last_words(error)
@@ -418,6 +440,9 @@ class Session:
             heartbeat.unwatch(self)
             for inbox in list(self.inboxes.values()):
                 inbox.session_ended()
+            # Channels refer to the session, and it to them: nothing should wait for the collector.
+            self.inboxes.clear()
+            self.on_unopened = self.complaint = _refuse
             self._torn_down = True
             self.role.wake_ready()
         self._free_descriptor()
@@ -444,6 +469,10 @@ class Session:
         self._release()
         text = 'the connection belongs to the process that forked: connect after the fork'
         self.end(AMQPConnectionException(0, text))
+
+
+def _refuse(*args: Any) -> Any:
+    raise ConnectionLost(0, 'the connection is closed')
 
 
 #: The sessions of this process that may be open, for a forked child to let go of them.

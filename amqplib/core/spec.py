@@ -220,11 +220,19 @@ BASIC_PROPERTIES: tuple[tuple[str, str], ...] = (
 _BY_NAME = {row.name: row for row in SHARED_ROWS}
 
 ACCESS_REQUEST = _BY_NAME['access.request']
+CHANNEL_OPEN_OK = _BY_NAME['channel.open_ok']  # of which only the fields differ
 # These are the same in every version, fields and all.
+ACK = _BY_NAME['basic.ack']
+CHANNEL_CLOSE = _BY_NAME['channel.close']
+CHANNEL_CLOSE_OK = _BY_NAME['channel.close_ok']
 DELIVER = _BY_NAME['basic.deliver']
 GET = _BY_NAME['basic.get']
 GET_OK = _BY_NAME['basic.get_ok']
 PUBLISH = _BY_NAME['basic.publish']
+REJECT = _BY_NAME['basic.reject']
+
+#: The class of the methods on channel 0.
+CONNECTION_CLASS_ID = 10
 
 
 #: What every client tells the broker that it can do.
@@ -260,14 +268,15 @@ class Protocol:
     methods: name -> Method.
     by_signature: (class id, method id) -> Method.
     replies: the signatures of the methods that answer others.
+    content_prefixes: the bytes that begin the methods with content.
     field_types: how Python types are written in tables.
     capabilities: what the client tells the broker that it can do.
     version_advice: what an error about a broker of another version ends in.
     """
 
     __slots__ = (
-        'by_signature', 'capabilities', 'field_types', 'header', 'methods', 'name', 'replies',
-        'version_advice',
+        'by_signature', 'capabilities', 'content_prefixes', 'field_types', 'header', 'methods',
+        'name', 'replies', 'version_advice',
     )  # fmt: skip
 
     def __init__(
@@ -284,6 +293,7 @@ class Protocol:
         self.methods = methods
         self.by_signature = {row.signature: row for row in methods.values()}
         self.replies = frozenset(reply for row in methods.values() for reply in row.replies)
+        self.content_prefixes = frozenset(row.prefix for row in methods.values() if row.content)
         self.field_types = field_types
         self.capabilities = capabilities
         self.version_advice = version_advice

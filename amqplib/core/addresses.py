@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import Any
 
-from amqplib.client_0_8.deadline import Deadline
+from amqplib.core.deadline import Deadline
 from amqplib.exceptions import AMQPTimeout, ConnectionLost
 
 #: An address in brackets, with or without a port.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional, Union
 
-from amqplib.client_0_8.serialization import encode_table
+from amqplib.core.serialization import encode_table
 from amqplib.exceptions import LoginRefused
 
 

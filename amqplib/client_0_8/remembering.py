@@ -1,5 +1,0 @@
-"""The lru_cache of amqplib.core.memoize."""
-
-from amqplib.core.memoize import lru_cache
-
-__all__ = ['lru_cache']

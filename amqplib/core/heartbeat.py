@@ -1,0 +1,174 @@
+"""Heartbeats (specification 4.2.7): one daemon thread for all connections of the process.
+
+It sends a heartbeat where nothing else was sent for half an interval, so that a callback that
+computes for long costs no connection, and gives up a connection whose peer has sent no octet
+for two intervals. It holds connections by weak references only, starts when the first one needs
+it, and ends with the last one.
+
+What was sent and received is known from counters that the transport keeps: sending and
+receiving do not look at the clock for this.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from amqplib.core import log
+from amqplib.core.transport import AbstractTransport, wait_for
+
+#: How often in an interval a connection is looked at.
+LOOKS_PER_INTERVAL = 4
+#: Looks without anything sent before a heartbeat is.
+_IDLE_LOOKS = LOOKS_PER_INTERVAL // 2
+#: Intervals without an octet after which the peer is taken for dead.
+SILENT_INTERVALS = 2
+
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Watched(Protocol):
+        """What the thread needs of a session."""
+
+        transport: AbstractTransport
+
+        def send_heartbeat(self) -> None: ...
+
+        def went_silent(self, seconds: float) -> None: ...
+
+
+class _Pulse:
+    """What the thread knows of one session."""
+
+    def __init__(self, session: Watched, interval: float) -> None:
+        self._session = weakref.ref(session)
+        self._interval = interval
+        self._sent = session.transport.sent
+        self._received = session.transport.received
+        self._idle_looks = 0
+        self._heard_at = monotonic()
+        self.due = self._heard_at + interval / LOOKS_PER_INTERVAL
+
+    def look(self, now: float) -> bool:
+        """Send a heartbeat or give up, if it is time; return whether to go on."""
+        session = self._session()
+        if session is None:
+            return False
+        self.due = now + self._interval / LOOKS_PER_INTERVAL
+        if self._has_heard(session.transport):
+            self._heard_at = now
+        elif now - self._heard_at >= SILENT_INTERVALS * self._interval:
+            session.went_silent(now - self._heard_at)
+            return False
+        if self._should_send(session.transport):
+            session.send_heartbeat()
+        return True
+
+    def _has_heard(self, transport: AbstractTransport) -> bool:
+        """Return whether bytes have come, read or not, since the last look."""
+        before, self._received = self._received, transport.received
+        if transport.received != before:
+            return True
+        try:
+            # While the program computes, nobody reads: what waits in the socket counts.
+            return wait_for(transport.sock, 0, read=True)[0]
+        except OSError:
+            return True  # closed just now: its own thread knows why
+
+    def _should_send(self, transport: AbstractTransport) -> bool:
+        if transport.sent != self._sent:
+            self._sent = transport.sent
+            self._idle_looks = 0
+            return False
+        self._idle_looks += 1
+        return self._idle_looks >= _IDLE_LOOKS
+
+
+class _Monitor:
+    """The thread and what it watches.
+
+    Nothing here waits for a lock, so nothing can be left taken: what the thread and others change
+    is changed by single operations of a dict and a list.
+    """
+
+    def __init__(self) -> None:
+        self._pulses: dict[int, _Pulse] = {}
+        # Who takes the one entry runs the thread; it is put back when the thread ends.
+        self._right_to_run = [True]
+        # What the thread sleeps on; it is released to wake it.
+        self._alarm = threading.Lock()
+        self._alarm.acquire()
+
+    def watch(self, session: Watched, interval: float) -> None:
+        self._pulses[id(session)] = _Pulse(session, interval)
+        if self._right_to_run:
+            self._start()
+        self._wake()
+
+    def unwatch(self, session: Watched) -> None:
+        self._pulses.pop(id(session), None)
+        self._wake()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name='amqplib heartbeats', daemon=True)
+        thread.start()
+
+    def _wake(self) -> None:
+        if self._alarm.locked():
+            try:
+                self._alarm.release()
+            except RuntimeError:
+                pass  # another thread has done so just now
+
+    def _run(self) -> None:
+        while self._pulses and self._take_right():
+            try:
+                while self._pulses:
+                    self._look_at_all()
+            finally:
+                # Whoever has added one meanwhile may have found the right taken: look again.
+                self._right_to_run.append(True)
+
+    def _take_right(self) -> bool:
+        try:
+            return self._right_to_run.pop()
+        except IndexError:
+            return False  # another thread runs
+
+    def _look_at_all(self) -> None:
+        next_due = min([pulse.due for pulse in list(self._pulses.values())], default=0.0)
+        self._alarm.acquire(timeout=max(0.0, next_due - monotonic()))
+        now = monotonic()
+        for key, pulse in list(self._pulses.items()):
+            if pulse.due <= now and not _look(pulse, now) and self._pulses.get(key) is pulse:
+                self._pulses.pop(key, None)
+
+
+def _look(pulse: _Pulse, now: float) -> bool:
+    try:
+        return pulse.look(now)
+    except Exception:  # noqa: BLE001  (it is logged)
+        log.warning('a heartbeat failed', exc_info=True)
+        return True
+
+
+_monitor = _Monitor()
+
+
+def watch(session: Watched, interval: float) -> None:
+    """Keep a session alive, with `interval` in seconds, until it ends."""
+    _monitor.watch(session, interval)
+
+
+def unwatch(session: Watched) -> None:
+    """Stop watching a session; nothing happens if it is not watched."""
+    _monitor.unwatch(session)
+
+
+def forget_all() -> None:
+    """Begin anew, in a forked child: the thread and the sessions are its parent's."""
+    global _monitor  # noqa: PLW0603 - the thread of the old one does not exist here
+    _monitor = _Monitor()

@@ -1,0 +1,639 @@
+"""Bytes in and out of a socket, with deadlines.
+
+Each wait is a poll with what remains of the caller's deadline, and then a call that does not
+block; only where there is no deadline, and the system can do so, is one call made to wait and to
+receive. One thread at a time may receive and one may send; who may is decided by those who use a
+transport.
+
+What a call of the system returns is put in a list by the same step of C code. So an exception that
+a signal handler raises right after the call loses nothing: the next receive finds it in the list.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import select
+import socket
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from math import ceil
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+from amqplib.core.addresses import IPV6_LITERAL, AddressInfo, look_up, parse_address
+from amqplib.core.deadline import NO_DEADLINE, Deadline
+from amqplib.core.locks import Mutex
+from amqplib.core.spec import FRAME_END, FRAME_ERROR
+from amqplib.exceptions import AMQPTimeout, ConnectionLost, ProtocolError
+
+if TYPE_CHECKING:
+    from amqplib.core import tls
+
+__all__ = [
+    'AMQP_PORT',
+    'AMQP_PROTOCOL_HEADER',
+    'HAVE_PY26_SSL',
+    'IPV6_LITERAL',
+    'SSLTransport',
+    'TCPTransport',
+    'create_transport',
+]
+
+AMQP_PORT = 5672
+AMQPS_PORT = 5671
+
+#: AMQP 0-8, in the one way of saying it that RabbitMQ and Qpid both know.
+AMQP_PROTOCOL_HEADER = b'AMQP\x01\x01\x08\x00'
+
+#: Kept for programs that ask; every supported Python has TLS.
+HAVE_PY26_SSL = True
+
+#: The most bytes that one system call asks for.
+RECEIVE_SIZE = 131072
+#: Whether single calls can be kept from blocking on a socket that blocks, by MSG_DONTWAIT.
+#: Other systems do not have it, or heed it for receiving only.
+_CAN_CHOOSE_TO_BLOCK = sys.platform == 'linux'
+_DONTWAIT: int = socket.MSG_DONTWAIT if _CAN_CHOOSE_TO_BLOCK else 0
+#: The calls of a socket as the system has them, whatever has taken the place of socket.socket.
+_SYSTEM_CALLS = {
+    name: getattr(_socket.socket, name)
+    for name in ('recv', 'recvmsg_into', 'send', 'sendmsg')
+    if hasattr(_socket.socket, name)
+}
+#: Whether memory is used where it is. PyPy has the calls for it, but copies all pieces each time
+#: that some are sent, and what was received octet by octet.
+_SAVES_COPIES = sys.implementation.name != 'pypy'
+#: The most pieces that one system call is given (a limit of the operating systems).
+_MOST_PIECES = 512
+#: Where there is no gathered write, as for TLS, smaller pieces than this are joined with those
+#: that follow.
+_LEAST_PIECE = 16384
+
+#: What a socket says for which the program has set a timeout; all other errors have a number.
+_TIMED_OUT = ('timed out',)
+
+# Arguments of recv() for map().
+_RECEIVE_SIZES = (RECEIVE_SIZE,)
+_NO_ANCILLARY_DATA = (0,)
+_BLOCKING, _NOT_BLOCKING = (0,), (_DONTWAIT,)
+# And of do_handshake().
+_DO_NOT_BLOCK = (False,)
+
+_FRAME_HEADER = Struct('>BHI')
+
+BytesLike = Union[bytes, bytearray, memoryview]
+
+
+class AbstractTransport:
+    """A connected socket with a read buffer.
+
+    host: see addresses.parse_address.
+    connect_timeout: seconds for everything until the transport can be used; None for no limit.
+
+    Raises ConnectionLost if no address could be connected, AMQPTimeout if that took too long.
+    """
+
+    default_port = AMQP_PORT
+    _would_block: tuple[type[OSError], ...] = (BlockingIOError,)
+    #: Whether there is receive_into(), which saves copying large bodies.
+    receives_into = False
+    # Whether the socket blocks, except in calls that are told not to.
+    _blocks = False
+    # Whether it may.
+    _may_block = False
+
+    sock: Any = None
+
+    def __init__(self, host: str, connect_timeout: Optional[float]) -> None:
+        self.deadline = Deadline(connect_timeout)
+        self.host, self.port = parse_address(host, self.default_port)
+        # Whether the last receive may have left something in the socket.
+        self._more = False
+        # Beyond the room of receive_into(): what is between the payloads of two frames.
+        self._overflow = bytearray(1 + _FRAME_HEADER.size)
+        self._room_size = 0
+        #: Bytes received and writes done so far, by which silence is noticed.
+        self.received = 0
+        self.sent = 0
+        #: Whether a write was begun and not finished: nothing may follow it.
+        self.unfinished = False
+        #: What waits until a write can go on, instead of wait_for_write().
+        self.wait_writable: Optional[Callable[[Deadline, bool], None]] = None
+        self._prepare()
+        self.sock = _connect(self.host, self.port, self.deadline)
+        try:
+            self._setup_transport()
+            self._blocks = self._may_block and _heeds_flags(self.sock)
+            self.sock.setblocking(self._blocks)
+            # The collector may come to the socket first, which then warns that nobody closed it;
+            # but what is called by weak references comes before that.
+            weakref.finalize(self, self.sock.close).atexit = False
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        """Find wrong settings before there is a socket."""
+
+    def _setup_transport(self) -> None:
+        """Do what the kind of transport needs once the socket is connected."""
+
+    def __del__(self) -> None:
+        # At the end of the interpreter, nothing is called by weak references any more.
+        if self.sock is not None:
+            self.sock.close()
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} to {join_address(self.host, self.port)}>'
+
+    def _has_own_timeout(self) -> bool:
+        """Return whether the program has given the socket a timeout, as old ones did."""
+        usual = None if self._blocks else 0
+        return bool(self.sock.gettimeout() != usual)
+
+    def _now(self, operation: Callable[..., Any], *args: Any) -> Any:
+        """Do it without waiting, whatever timeout the program has given the socket."""
+        if not self._has_own_timeout():
+            return operation(*args)
+        own = self.sock.gettimeout()
+        self.sock.setblocking(False)
+        try:
+            return operation(*args)
+        finally:
+            self.sock.settimeout(own)
+
+    def _check_would_block(self, error: OSError) -> None:
+        """Return if an error says that a call would have had to wait; else raise ConnectionLost."""
+        check_origin(error, self.sock.gettimeout())
+        if not isinstance(error, self._would_block) and error.errno is not None:
+            raise ConnectionLost.from_error(error, 'the connection broke') from error
+
+    # Receiving
+
+    def wait_for_write(self, deadline: Deadline, needs_input: bool) -> None:
+        """Wait until a write can go on; raise AMQPTimeout if it could not in time.
+
+        needs_input: whether it needs bytes of the peer before, not room for its own.
+        """
+        if not self._wait(deadline, read=needs_input, write=not needs_input):
+            raise AMQPTimeout(0, f'nothing could be sent within {self.limit_of(deadline)}')
+
+    def wait_to_send(self, deadline: Deadline, needs_input: bool = False) -> None:
+        """Wait as wait_for_write() does, in the way of those who use the transport."""
+        own = self.sock.gettimeout()
+        if own:  # set by the program itself, which is how old ones limited a write
+            deadline = deadline.earlier(Deadline(own))
+        (self.wait_writable or self.wait_for_write)(deadline, needs_input)
+
+    def _wait(self, deadline: Deadline, read: bool = False, write: bool = False) -> bool:
+        """Wait for the socket; return False if nothing happened before the deadline."""
+        limit = deadline.remaining()
+        own = self.sock.gettimeout()
+        if own and (limit is None or own < limit):
+            limit = own  # set by the program itself, which is how old ones limited a wait
+        return any(self.is_ready(limit, read, write))
+
+    def limit_of(self, deadline: Deadline) -> Deadline:
+        """Return the deadline, or that which the program has set for the socket itself."""
+        if deadline.seconds is not None:
+            return deadline
+        return Deadline(self.sock.gettimeout() or 0)
+
+    def is_ready(
+        self, seconds: Optional[float], read: bool = False, write: bool = False
+    ) -> tuple[bool, bool]:
+        """Do what wait_for() does with the socket; raise ConnectionLost if it is closed."""
+        try:
+            return wait_for(self.sock, seconds, read, write)
+        except OSError as error:
+            check_origin(error)
+            raise ConnectionLost.from_error(error, 'the connection broke') from error
+
+    def receive(self, arrived: list[Any], deadline: Deadline = NO_DEADLINE) -> bool:
+        """Wait for bytes, and append them to the list; return False if none came in time.
+
+        Raises ConnectionLost at the end of the stream or on an error.
+        """
+        if not self._fetch(arrived, deadline, self.sock.recv, _RECEIVE_SIZES):
+            return False
+        count = len(arrived[-1])
+        self._note_received(count)
+        self._more = count == RECEIVE_SIZE
+        return True
+
+    def _note_received(self, count: int) -> None:
+        if not count:
+            raise ConnectionLost(0, 'the broker closed the socket')
+        self.received += count
+
+    def _fetch(
+        self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
+    ) -> bool:
+        """Do a call that receives, and append its result to the list; wait until there is one.
+
+        args: a tuple of one value each, as for map(). Where calls can be told by flags not to
+            block, these come after them.
+
+        Returns False if there was none before the deadline.
+        """
+        raise NotImplementedError
+
+    def receive_into(self, room: memoryview, arrived: list[Any], deadline: Deadline) -> bool:
+        """Wait for bytes, and put them where they belong; return False if none came in time.
+
+        Where there are more than there is room for, those up to the next payload are kept. What is
+        appended to the list is for split().
+        """
+        raise NotImplementedError
+
+    def split(self, result: Any) -> tuple[int, bytes]:
+        """Return how many bytes are in the room of receive_into(), and those after them."""
+        count: int = result[0]
+        beyond = count - self._room_size
+        if beyond <= 0:
+            return count, b''
+        return self._room_size, bytes(self._overflow[:beyond])
+
+    # Sending
+
+    def send(self, octets: BytesLike, deadline: Deadline = NO_DEADLINE) -> None:
+        """Send all of it.
+
+        Raises ConnectionLost or AMQPTimeout; `unfinished` then says whether a part was sent.
+        """
+        self.send_pieces((octets,), deadline)
+
+    def send_pieces(self, pieces: Iterable[BytesLike], deadline: Deadline = NO_DEADLINE) -> None:
+        """Send pieces one after the other without joining them; otherwise as send()."""
+        self.unfinished = True
+        self._send_rest(deque(memoryview(piece) for piece in pieces), False, deadline)
+        self.sent += 1  # first: who finds it unchanged and nothing unfinished may send the same again
+        self.unfinished = False
+
+    def _send_rest(self, pieces: deque[memoryview], begun: bool, deadline: Deadline) -> None:
+        while pieces:
+            try:
+                sent = self._send_some(pieces)
+            except OSError as error:
+                self._check_would_block(error)
+                begun = begun or self._keeps_bytes(error)
+                try:
+                    self.wait_to_send(deadline, self._needs_input(error))
+                except AMQPTimeout:
+                    self.unfinished = begun
+                    raise
+                continue
+            begun = True
+            _drop(pieces, sent)
+
+    def send_some(self, octets: BytesLike) -> int:
+        """Send what the socket takes at once of the bytes; return how many that were.
+
+        What was not sent has to be sent before anything else, by the same bytes.
+        """
+        try:
+            sent = self._send_some(deque((memoryview(octets),)))
+        except OSError as error:
+            self._check_would_block(error)
+            return 0
+        self.sent += 1
+        return sent
+
+    def _send_some(self, pieces: deque[memoryview]) -> int:
+        """Send what the socket takes of the pieces; return how many bytes that was."""
+        raise NotImplementedError
+
+    def _needs_input(self, error: OSError) -> bool:
+        """Return whether a write that would block waits for bytes of the peer."""
+        return False
+
+    def _keeps_bytes(self, error: OSError) -> bool:
+        """Return whether bytes of a write that would block may be sent all the same."""
+        return False
+
+    # Ending
+
+    def shutdown(self) -> None:
+        """End both directions, which wakes every thread that waits for the socket."""
+        if self.sock is not None:
+            try:
+                _shut_down(self.sock)
+            except OSError as error:
+                check_origin(error)  # else the peer was faster
+
+    def close(self) -> None:
+        """End both directions and free the descriptor; once closed, it does nothing."""
+        self.shutdown()
+        self.release()
+
+    def release(self) -> None:
+        """Free the descriptor and nothing else; what is done with the transport then fails."""
+        # It refers to the connection, which refers to this: nothing should wait for the collector.
+        self.wait_writable = None
+        if self.sock is not None:
+            self.sock.close()
+
+
+class TCPTransport(AbstractTransport):
+    """A transport over plain TCP."""
+
+    receives_into = _SAVES_COPIES and hasattr(socket.socket, 'recvmsg_into')
+    _gathers = _SAVES_COPIES and hasattr(socket.socket, 'sendmsg')
+    _may_block = _CAN_CHOOSE_TO_BLOCK
+
+    def receive_into(self, room: memoryview, arrived: list[Any], deadline: Deadline) -> bool:
+        self._room_size = len(room)
+        buffers = ((room, self._overflow),)
+        if not self._fetch(
+            arrived, deadline, self.sock.recvmsg_into, buffers, _NO_ANCILLARY_DATA
+        ):
+            return False
+        count = arrived[-1][0]
+        self._note_received(count)
+        self._more = count == self._room_size + len(self._overflow)
+        return True
+
+    def _fetch(
+        self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
+    ) -> bool:
+        waits = self._blocks and (deadline is NO_DEADLINE or deadline.remaining() is None)
+        flags = _BLOCKING if waits else _NOT_BLOCKING
+        while not results:
+            if not waits and (not self._more or self._has_own_timeout()):
+                if not self._wait(deadline, read=True):
+                    return False
+            try:
+                # One call, and none that a signal handler could interrupt in the middle: either
+                # nothing was taken from the socket, or the result is in the list.
+                results.extend(map(call, *args, flags))
+            except OSError as error:
+                if results:
+                    raise  # of a signal handler, as the call is done
+                self._check_would_block(error)
+                self._more = False
+                if waits:
+                    return False  # the program has set a timeout for the socket
+        return True
+
+    def send(self, octets: BytesLike, deadline: Deadline = NO_DEADLINE) -> None:
+        """Send all of it; otherwise as the general send(), with less work."""
+        if deadline is not NO_DEADLINE and self._has_own_timeout():
+            # The socket itself would wait, for longer perhaps.
+            super().send(octets, deadline)
+            return
+        self.unfinished = True
+        try:
+            sent = self.sock.send(octets, _DONTWAIT)
+        except OSError as error:
+            self._check_would_block(error)
+            sent = 0
+        if sent < len(octets):
+            self._send_rest(deque([memoryview(octets)[sent:]]), sent > 0, deadline)
+        self.sent += 1  # first: who finds it unchanged and nothing unfinished may send the same again
+        self.unfinished = False
+
+    def _send_some(self, pieces: deque[memoryview]) -> int:
+        sent: int
+        if self._gathers:
+            sent = self._now(self.sock.sendmsg, islice(pieces, _MOST_PIECES), (), _DONTWAIT)
+        else:
+            sent = self._now(self.sock.send, _join_small(pieces), _DONTWAIT)
+        return sent
+
+
+class SSLTransport(AbstractTransport):
+    """A transport over TLS.
+
+    ssl: see tls.make_context.
+    """
+
+    default_port = AMQPS_PORT
+
+    # Subclasses of amqplib 1.0.2's time set them only now and then.
+    sslopts: Any = True
+    sslobj: Any = None
+
+    def __init__(
+        self, host: str, connect_timeout: Optional[float], ssl: tls.Options = True
+    ) -> None:
+        self.sslopts = ssl
+        super().__init__(host, connect_timeout)
+
+    def _prepare(self) -> None:
+        # Imported only where it is used: it costs more than all the rest.
+        from amqplib.core import tls  # noqa: PLC0415
+
+        self._context, self._server_name = tls.make_context(self.sslopts)
+        self._would_block = (tls.WANT_READ, tls.WANT_WRITE)
+        self._want_read = tls.WANT_READ
+        # OpenSSL does not allow a read and a write of one connection at the same time. It is
+        # held for single calls that do not block, never while waiting.
+        self._tls_lock = Mutex()
+
+    def _setup_transport(self) -> None:
+        try:
+            self.sock = self.sslobj = self._context.wrap_socket(
+                self.sock,
+                server_hostname=self._server_name or self.host,
+                do_handshake_on_connect=False,
+            )
+            self.sock.setblocking(False)
+            if not self._repeat([], self.deadline, self.sock.do_handshake, _DO_NOT_BLOCK):
+                address = join_address(self.host, self.port)
+                raise AMQPTimeout(0, f'no TLS handshake with {address} within {self.deadline}')
+        except AMQPTimeout:
+            raise
+        except OSError as error:
+            check_origin(error)
+            address = join_address(self.host, self.port)
+            what = f'no TLS connection to {address}'
+            raise ConnectionLost.from_error(error, what) from error
+
+    def _fetch(
+        self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
+    ) -> bool:
+        try:
+            return self._repeat(results, deadline, call, *args)
+        except OSError as error:
+            check_origin(error)
+            raise ConnectionLost.from_error(error, 'the connection broke') from error
+
+    def _repeat(
+        self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
+    ) -> bool:
+        """Do a call again whenever the socket can go on, until its result is in the list."""
+        # TLS keeps decrypted bytes of its own: try before waiting for the socket.
+        while not results:
+            try:
+                self._tls_lock.run(self._now, results.extend, map(call, *args))
+            except self._would_block as error:
+                read = self._needs_input(error)
+                if not self._wait(deadline, read=read, write=not read):
+                    return False
+        return True
+
+    def send_some(self, octets: BytesLike) -> int:
+        # Called by a finalizer in the middle of a read of the same thread, it does nothing.
+        return 0 if self._tls_lock.is_mine() else super().send_some(octets)
+
+    def _send_some(self, pieces: deque[memoryview]) -> int:
+        sent: int = self._tls_lock.run(self._now, self.sock.send, _join_small(pieces))
+        return sent
+
+    def _needs_input(self, error: OSError) -> bool:
+        # In a handshake that the peer has begun, or in a message of TLS of which a part has come.
+        return isinstance(error, self._want_read)
+
+    def _keeps_bytes(self, error: OSError) -> bool:
+        # OpenSSL has encrypted a record before it finds that it cannot be sent.
+        return not self._needs_input(error)
+
+
+def check_origin(error: OSError, may_time_out: Any = False) -> None:
+    """Raise an error that is not the system's, but of a signal handler that ran behind the call.
+
+    may_time_out: whether the socket has a timeout. Handlers like to raise TimeoutError too.
+    """
+    if error.errno is None and not (may_time_out and error.args == _TIMED_OUT):
+        raise error
+
+
+def create_transport(
+    host: str, connect_timeout: Optional[float], ssl: Union[bool, Any] = False
+) -> AbstractTransport:
+    """Connect a transport: TLS if `ssl` is true, else plain TCP."""
+    if ssl:
+        return SSLTransport(host, connect_timeout, ssl)
+    return TCPTransport(host, connect_timeout)
+
+
+def join_address(host: str, port: int) -> str:
+    """Return ``host:port``, with brackets where the host has colons."""
+    return ('[{}]:{}' if ':' in host else '{}:{}').format(host, port)
+
+
+def wait_for(
+    sock: socket.socket, seconds: Optional[float], read: bool = False, write: bool = False
+) -> tuple[bool, bool]:
+    """Wait until the socket can be read or written, or failed; return which of the two.
+
+    seconds: how long at most; None for no limit. (False, False) says that nothing happened.
+
+    Raises OSError if the socket is closed.
+    """
+    if sock.fileno() < 0:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    if not hasattr(select, 'poll'):
+        try:
+            readable, writable, failed = select.select(
+                [sock] if read else [], [sock] if write else [], [sock], seconds
+            )
+        except RuntimeError as error:
+            if seconds == 0 and 'simultaneous' in str(error):
+                # eventlet lets one thread wait for a socket; if it still does, nothing happened.
+                return False, False
+            raise
+        return bool(readable or failed), bool(writable or failed)
+    poller = select.poll()
+    try:
+        poller.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+    except ValueError:
+        if sock.fileno() >= 0:
+            raise  # it is of a signal handler
+        # Closed just now, by another thread.
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
+    events = poller.poll(None if seconds is None else ceil(seconds * 1000))
+    if not events:
+        return False, False
+    happened = events[0][1]
+    failed_bits = select.POLLERR | select.POLLHUP | select.POLLNVAL
+    return bool(happened & (select.POLLIN | failed_bits)), bool(
+        happened & (select.POLLOUT | failed_bits)
+    )
+
+
+def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """Return a socket that is connected to the first address that answers."""
+    what = f'cannot connect to {join_address(host, port)}'
+    addresses = look_up(host, port, deadline)
+    for tried, address in enumerate(addresses):
+        try:
+            return _connect_to(address, _share(deadline, len(addresses) - tried))
+        except OSError as error:
+            # Not all that replace sockets number their errors.
+            if isinstance(error, TimeoutError):
+                check_origin(error, may_time_out=True)
+            failure = error
+    if isinstance(failure, socket.timeout) and failure.errno is None:
+        raise AMQPTimeout(0, f'{what} within {deadline.seconds} s') from failure
+    raise ConnectionLost.from_error(failure, what) from failure
+
+
+def _share(deadline: Deadline, addresses: int) -> Optional[float]:
+    """Return how long to try one address, so that time is left for the others."""
+    remaining = deadline.remaining()
+    return None if remaining is None else max(remaining / addresses, 0.001)
+
+
+def _connect_to(address: AddressInfo, seconds: Optional[float]) -> socket.socket:
+    family, kind, protocol, _, where = address
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.settimeout(seconds)
+        sock.connect(where)
+        if sock.getsockname() == sock.getpeername():
+            # TCP lets a socket connect to itself where nobody listens on a local port.
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _heeds_flags(sock: Any) -> bool:
+    """Return whether a socket passes flags on to the system.
+
+    Those that wait in a way of their own, as gevent's and eventlet's do, wait in spite of
+    MSG_DONTWAIT.
+    """
+    return all(getattr(type(sock), name, None) is call for name, call in _SYSTEM_CALLS.items())
+
+
+def _shut_down(sock: Any) -> None:
+    """End both directions of a socket, of whichever kind.
+
+    A socket of TLS would drop its TLS layer, under other threads: it is its base that is asked.
+    """
+    classes = [kind for kind in type(sock).__mro__ if 'shutdown' in vars(kind)]
+    if classes:
+        classes[-1].shutdown(sock, socket.SHUT_RDWR)
+    else:  # as for those of eventlet
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def _drop(pieces: deque[memoryview], count: int) -> None:
+    """Take the first `count` bytes off the pieces."""
+    while pieces and count >= len(pieces[0]):
+        count -= len(pieces.popleft())
+    if count:
+        pieces[0] = pieces[0][count:]
+
+
+def _join_small(pieces: deque[memoryview]) -> BytesLike:
+    """Return the first piece, or the first small ones joined."""
+    if len(pieces) == 1 or len(pieces[0]) >= _LEAST_PIECE:
+        return pieces[0]
+    joined = b''
+    for piece in pieces:
+        if len(joined) + len(piece) > 2 * _LEAST_PIECE:
+            return joined + piece[: 2 * _LEAST_PIECE - len(joined)]
+        joined += piece
+    return joined
