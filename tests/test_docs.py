@@ -23,7 +23,7 @@ from sybil.parsers.rest import DocTestParser, PythonCodeBlockParser
 import amqplib
 import amqplib.client_0_8 as amqp
 from amqplib import client_0_9_1
-from amqplib.client_0_8 import transport
+from amqplib.core import transport
 
 # What the examples call brokers.
 GUIDE_HOSTS = {'localhost', '::1', 'broker.example.com', 'broker-2.example.com'}

@@ -157,30 +157,20 @@ class Channel(channel.Channel):
                 raise TypeError(f'outstanding_limit: {outstanding_limit!r} is not an int')
             if outstanding_limit < 1:
                 raise ValueError(f'outstanding_limit: {outstanding_limit} is not 1 or more')
-        confirms = self._confirms
-        if confirms is None:
-            confirms = self._begin_confirms(nowait)
-        else:
-            self._call('confirm.select', nowait, nowait=nowait)
+        before = self._confirms
+        confirms = before or Confirms()
+
+        def begin_to_count() -> None:
+            self._confirms = confirms
+            self.settle_confirm = self._settle
+
+        try:
+            self._call('confirm.select', nowait, nowait=nowait, on_turn=begin_to_count)
+        except AMQPTimeout:
+            self._confirms = before  # nothing was sent, or the channel is closed
+            raise
         confirms.free = 0
         confirms.limit = outstanding_limit
-
-    def _begin_confirms(self, nowait: bool) -> Confirms:
-        confirms = Confirms()
-        turn: list[bool] = []
-        try:
-            if nowait:
-                self._transmit(self._encode('confirm.select', True), partial(turn.append, True))
-            else:
-                self._call('confirm.select', False)
-            self._confirms = confirms
-        except BaseException as error:
-            if turn and not isinstance(error, AMQPTimeout):  # which says that nothing was sent
-                # The broker may count from now on, where this channel does not.
-                self._give_up(AMQPChannelException(0, 'interrupted while asking for confirms'))
-            raise
-        self.settle_confirm = self._settle
-        return confirms
 
     def _publish_in_turn(self, connection: Any, frames: Frames) -> Optional[int]:
         """Publish what may have to wait, or is to be confirmed.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Sequence
 from itertools import islice
-from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, TypeVar, Union
 
@@ -45,6 +44,10 @@ _NONE: frozenset[Signature] = frozenset()
 
 Handlers = dict['Signature', Callable[..., Any]]
 Entered = TypeVar('Entered', bound='AbstractChannel')
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def handlers_by_signature(
@@ -332,20 +335,26 @@ class AbstractChannel:
         *values: Any,
         nowait: bool = False,
         deadline: Optional[Deadline] = None,
+        on_turn: Callable[[], object] = _do_nothing,
     ) -> Any:
         """Send a method and wait for its reply; return what the reply's handler returns.
 
         values: those of the fields of the table.
         nowait: return None without waiting; the values tell the broker not to reply.
         deadline: the connection's rpc_timeout by default.
+        on_turn: called when the method is the next to be sent.
         """
         payload = self._encode(name, *values)
         if nowait:
-            return self._transmit(payload)
-        return self._request(self._protocol.methods[name], payload, deadline)
+            return self._transmit(payload, on_turn)
+        return self._request(self._protocol.methods[name], payload, deadline, on_turn)
 
     def _request(
-        self, method: Method, payload: bytes, deadline: Optional[Deadline] = None
+        self,
+        method: Method,
+        payload: bytes,
+        deadline: Optional[Deadline] = None,
+        on_turn: Callable[[], object] = _do_nothing,
     ) -> Any:
         """Send a method that is encoded already; otherwise as _call."""
         connection, channel_id = self._open()
@@ -357,11 +366,11 @@ class AbstractChannel:
             deadline = NO_DEADLINE if timeout is None else Deadline(timeout)
         frame = connection.encoder.method_frame(channel_id, payload)
         self._replies.clear()
-        turn: list[bool] = []
+        turn: list[object] = []
         no_reply = None
         try:
             self._expected = method.replies
-            session.send(frame, self._closed, deadline, partial(turn.append, True))
+            session.send(frame, self._closed, deadline, lambda: turn.append(on_turn()))
             if not session.wait_until(self._closed, self._replies.__len__, deadline):
                 text = f'no reply within {deadline}'
                 no_reply = AMQPTimeout(0, text, method.signature, method.python_name)

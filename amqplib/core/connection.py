@@ -446,13 +446,19 @@ class Connection(AbstractChannel):
             raise AMQPConnectionException(0, f'channel {channel_id} is closed')
         return channel.wait_for_method(allowed_methods, timeout)
 
-    def _request(self, method: Method, payload: bytes, deadline: Optional[Deadline] = None) -> Any:
+    def _request(
+        self,
+        method: Method,
+        payload: bytes,
+        deadline: Optional[Deadline] = None,
+        *on_turn: Callable[[], object],
+    ) -> Any:
         # A connection belongs to no thread: several may call.
         results: list[Any] = []
         deadline = self._rpc_deadline() if deadline is None else deadline
 
         def request() -> None:
-            results.append(super(Connection, self)._request(method, payload, deadline))
+            results.append(super(Connection, self)._request(method, payload, deadline, *on_turn))
 
         self._alone(request, deadline)
         return results[0]

@@ -25,6 +25,7 @@ class ReaderRole:
     re_enterable: whether the reader calls a handler, which may read in turn. Anywhere else, the
         reader is in the middle of something.
     handed_over: whether the last reader has woken another thread to read.
+    waiters: what a thread sleeps on -> function that says whether what it waits for has come.
     """
 
     def __init__(self) -> None:
@@ -32,15 +33,14 @@ class ReaderRole:
         self.is_mine = self._mutex.is_mine
         self.re_enterable = False
         self.handed_over = False
-        # What a thread sleeps on -> whether what it waits for has come.
-        self._waiters: dict[Any, Callable[[], object]] = {}
+        self.waiters: dict[Any, Callable[[], object]] = {}
 
     def try_read(self, work: Callable[..., object], *args: Any) -> bool:
         """Do work that reads if no other thread reads; return whether it was done."""
         try:
             return self._mutex.try_run(NO_WAIT, self._read, work, args)
         finally:
-            if self._waiters:
+            if self.waiters:
                 self._hand_over()
 
     def _read(self, work: Callable[..., object], args: tuple[Any, ...]) -> None:
@@ -52,10 +52,10 @@ class ReaderRole:
         """Wait until it is ready or no thread reads any more; return False at the deadline."""
         waiter = threading.Lock()
         waiter.acquire()
-        self._waiters[waiter] = ready
+        self.waiters[waiter] = ready
         try:
             # What happened before it was listed, this thread has to see for itself.
-            while not ready() and self._is_taken():
+            while not ready() and self.is_taken():
                 remaining = deadline.remaining()
                 step = _WAIT_STEP if remaining is None else min(_WAIT_STEP, remaining)
                 if waiter.acquire(timeout=step):
@@ -64,28 +64,29 @@ class ReaderRole:
                     return False
             return True
         finally:
-            if self._waiters.pop(waiter, None) is None:
+            if self.waiters.pop(waiter, None) is None:
                 # It was woken, perhaps to read: if it leaves instead, another one has to.
                 self._hand_over()
 
     def wake_ready(self) -> None:
         """Wake the threads whose wait is over."""
-        for waiter, ready in list(self._waiters.items()):
+        for waiter, ready in list(self.waiters.items()):
             if ready():
                 self._wake(waiter)
 
-    def _is_taken(self) -> bool:
+    def is_taken(self) -> bool:
+        """Return whether a thread reads."""
         return not self._mutex.try_run(NO_WAIT, _do_nothing)
 
     def _hand_over(self) -> None:
         """Wake a thread to read, if none does."""
-        if not self._is_taken():
-            for waiter in list(self._waiters)[:1]:
+        if not self.is_taken():
+            for waiter in list(self.waiters)[:1]:
                 self.handed_over = True
                 self._wake(waiter)
 
     def _wake(self, waiter: Any) -> None:
-        if self._waiters.pop(waiter, None) is not None:
+        if self.waiters.pop(waiter, None) is not None:
             waiter.release()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from amqplib.client_0_8 import method_framing, spec
 from amqplib.client_0_8.deadline import NEVER
-from amqplib.client_0_8.deliveries import LARGEST_HEADER, DeliveryArguments
+from amqplib.client_0_8.deliveries import MAX_HEADER, DeliveryArguments
 from amqplib.client_0_8.exceptions import ProtocolError
 from amqplib.client_0_8.method_framing import MethodReader
 from amqplib.client_0_8.serialization import AMQPReader, decode_arguments, encode_once
@@ -219,7 +219,7 @@ def test_a_delivery_in_the_middle_of_a_content_is_an_error():
 
 
 def test_a_content_header_that_is_too_large_is_refused_without_its_octets():
-    announced = struct.pack('>BHI', HEADER, 1, LARGEST_HEADER + 1)
+    announced = struct.pack('>BHI', HEADER, 1, MAX_HEADER + 1)
     portions = [delivery() * 2 + frame(METHOD, method()) + announced + bytes(30)]
     assert read(portions) == read(portions, knowing=False)
     assert read(portions)[1][0] == spec.FRAME_ERROR

@@ -10,7 +10,7 @@ import socket
 import struct
 
 import amqplib.client_0_8 as amqp_0_8
-from amqplib.client_0_8 import transport
+from amqplib.core import transport
 
 #: Longer than any that the client waits for here, should something wait after all.
 PATIENCE = 20

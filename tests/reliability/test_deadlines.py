@@ -12,7 +12,7 @@ import pytest
 from scripted.checks import lasting
 from scripted_broker import FRAME_HEARTBEAT, delivery, frame, method
 
-from amqplib.client_0_8 import transport
+from amqplib.core import transport
 
 from .tools import SLACK, Worker, closed_port, poll, posix_only
 

@@ -12,7 +12,7 @@ from packages import only_0_8
 from scripted.checks import lasting
 from scripted_broker import FRAME_HEARTBEAT, content, delivery, method, split_frames
 
-from amqplib.client_0_8.transport import TCPTransport
+from amqplib.core.transport import TCPTransport
 
 from .tools import SLACK, Worker, compute, heartbeat_threads, keep_alive, poll
 

@@ -13,7 +13,7 @@ import pytest
 from scripted.checks import open_descriptors
 from scripted_broker import method, version_of
 
-from amqplib.client_0_8 import transport
+from amqplib.core import transport
 
 from .tools import closed_port, heartbeat_threads, poll
 

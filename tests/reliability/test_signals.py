@@ -15,7 +15,7 @@ from packages import only_0_9_1
 from scripted.checks import lasting
 from scripted_broker import content, delivery, frame, method, method_payload, split_frames
 
-from amqplib.client_0_8 import heartbeat
+from amqplib.core import heartbeat
 
 from .tools import (
     PATIENCE,

@@ -10,7 +10,7 @@ import trustme
 from packages import CLIENT_0_8
 from scripted_broker import ScriptedBroker, version_of
 
-from amqplib.client_0_8 import transport
+from amqplib.core import transport
 
 from .checks import open_descriptors, scarce_memory
 

@@ -11,9 +11,9 @@ from scripted_broker import FRAME_METHOD, VERSION_0_9_1, delivery, frame, method
 
 import amqplib.client_0_8 as amqp_0_8
 import amqplib.client_0_9_1 as amqp
-from amqplib.client_0_8 import connection as connection_module
-from amqplib.client_0_8 import turns
-from amqplib.client_0_9_1 import confirms as confirms_module
+from amqplib.core import confirms as confirms_module
+from amqplib.core import reader_role
+from amqplib.core import session as session_module
 
 from .checks import Caller, check_closed, check_repeated, lasting, poll, refused, until_raised
 
@@ -423,15 +423,14 @@ def test_confirms_asked_for_without_waiting(session):
 @pytest.mark.parametrize('error', [KeyboardInterrupt, ZeroDivisionError, ValueError])
 @pytest.mark.parametrize('nowait', [False, True])
 def test_interrupted_when_confirms_have_been_asked_for(session, monkeypatch, nowait, error):
-    """The broker counts then, so a channel that does not is given up; the connection goes on."""
+    """The broker counts then, and so does the channel."""
 
     def script(peer):
         assert peer.expect_method(1, 'confirm.select').nowait == nowait
         if not nowait:
             peer.send_method(1, 'confirm.select_ok')
-        peer.expect_method(1, 'channel.close')
-        peer.send_method(1, 'channel.close_ok')
-        peer.open_channel(2)
+        expect_publish(peer)
+        peer.send_raw(confirm(1))
         peer.expect_close()
 
     ours = session(script)
@@ -446,9 +445,8 @@ def test_interrupted_when_confirms_have_been_asked_for(session, monkeypatch, now
         patch.setattr(ours.channel, '_call', call_and_interrupt)
         with pytest.raises(error):
             ours.channel.confirm_select(nowait=nowait)
-    with pytest.raises(amqp.AMQPChannelException, match='interrupted while asking for confirms'):
-        publish(ours, 1)
-    assert ours.connection.channel().is_open
+    assert publish(ours, 1) == [1]
+    ours.channel.wait_for_confirms(timeout=5)
     ours.connection.close()
 
 
@@ -854,7 +852,7 @@ def test_interrupted_right_behind_the_sending(confirming, monkeypatch, error):
         peer.expect_close()
 
     ours = confirming(script)
-    send = ours.connection._send
+    send = ours.connection._session.send
 
     def send_and_interrupt(*args):
         send(*args)
@@ -862,7 +860,7 @@ def test_interrupted_right_behind_the_sending(confirming, monkeypatch, error):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(ours.connection, '_send', send_and_interrupt)
+        patch.setattr(ours.connection._session, 'send', send_and_interrupt)
         with pytest.raises(error if isinstance(error, type) else type(error)):
             publish(ours, 1)
     with pytest.raises(amqp.AMQPChannelException, match='interrupted while publishing'):
@@ -1024,8 +1022,8 @@ def test_a_closed_channel_ends_the_wait(confirming):
 
 def test_a_confirm_that_a_blocked_writer_reads_wakes_who_waits_for_it(play, connect, monkeypatch):
     # So that nobody looks without being woken.
-    monkeypatch.setattr(connection_module, '_BLOCKED_WRITE_STEP', 10)
-    monkeypatch.setattr(turns, '_FOLLOW_STEP', 10)
+    monkeypatch.setattr(session_module, '_BLOCKED_WRITE_STEP', 10)
+    monkeypatch.setattr(reader_role, '_WAIT_STEP', 10)
     count = 5
 
     def script(peer):
@@ -1046,9 +1044,9 @@ def test_a_confirm_that_a_blocked_writer_reads_wakes_who_waits_for_it(play, conn
     confirming.basic_publish(amqp.Message(b'x'), '', 'q')
     large = amqp.Message(bytes(30_000_000))
     callers = [Caller(lambda: writing.basic_publish(large, '', 'q'))]
-    poll(connection._turns.is_led)  # by the writer, which waits for the socket
+    poll(connection._session.role.is_taken)  # by the writer, which waits for the socket
     callers += [Caller(one.wait) for one in waiting]
-    followers = connection._turns.followers
+    followers = connection._session.role.waiters
     poll(lambda: len(followers) == len(waiting))
     confirmed = Caller(lambda: confirming.wait_for_confirms(timeout=10))
     poll(lambda: len(followers) > len(waiting))
@@ -1080,8 +1078,6 @@ def test_channel_that_is_closed_with_the_reply_takes_nothing_any_more(session, a
         'basic.consume': lambda: ours.channel.basic_consume('q', 'tag', callback=print),
     }
     ask[asked]()
-    assert ours.connection.method_reader.deliveries.targets == {}
-    assert ours.connection._confirm_frames._settle == {}
     got = []
     other = ours.connection.channel(1)
     other.callbacks['tag'] = got.append
@@ -1157,8 +1153,8 @@ def test_what_another_thread_reads_last_is_told_too(confirming, monkeypatch, ok)
     publish(ours, 1)
     tell = ours.channel._call_on_confirm
 
-    def tell_and_switch():
-        tell()
+    def tell_and_switch(deadline):
+        tell(deadline)
         patch.undo()
         Caller(other.tx_select).outcome()
 
@@ -1338,7 +1334,7 @@ def test_after_an_error_of_on_confirm_the_next_publish_tells_the_rest(confirming
 
 
 def test_refused_numbers_that_nobody_asks_for_do_not_pile_up(confirming, monkeypatch):
-    monkeypatch.setattr(confirms_module, 'MOST_REFUSED', 10)
+    monkeypatch.setattr(confirms_module, 'MAX_REFUSED', 10)
 
     def script(peer):
         expect_publish(peer, 20)
@@ -1361,7 +1357,7 @@ def test_refused_numbers_that_nobody_asks_for_do_not_pile_up(confirming, monkeyp
 
 
 def test_on_confirm_knows_of_refused_ones_so_the_oldest_are_dropped(confirming, monkeypatch):
-    monkeypatch.setattr(confirms_module, 'MOST_REFUSED', 10)
+    monkeypatch.setattr(confirms_module, 'MAX_REFUSED', 10)
 
     def script(peer):
         for last in range(5, 105, 5):

@@ -23,8 +23,8 @@ from scripted_broker import (
 
 import amqplib.client_0_8 as amqp
 from amqplib import client_0_9_1
-from amqplib.client_0_8 import channel as channel_module
-from amqplib.client_0_8 import connection as connection_module
+from amqplib.core import channel as channel_module
+from amqplib.core import session as session_module
 
 from .checks import (
     check_closed,
@@ -254,7 +254,7 @@ def test_publisher_learns_of_a_close_within_a_tenth_of_a_second(
 
     ours = session(script)
     clock = SimpleNamespace(now=time.monotonic() + 1)
-    for module in (channel_module, connection_module):
+    for module in (channel_module, session_module):
         monkeypatch.setattr(module, 'monotonic', lambda: clock.now)
     publish(ours.channel)  # which looks, as it has not for long
     ours.broker.cue()
@@ -303,14 +303,14 @@ def test_reason_wins_over_an_answer_that_cannot_be_sent(session):
 
     ours = session(script)
     transport = ours.connection.transport
-    send = transport.send
+    send = transport.send_some
 
-    def send_late(octets, deadline):
+    def send_late(octets):
         ours.broker.cue()
         ours.broker.await_mark()
-        send(octets, deadline)
+        return send(octets)
 
-    transport.send = send_late
+    transport.send_some = send_late
     with lasting(most=2), pytest.raises((amqp.NotFound, amqp.ConnectionForced)) as caught:
         ours.channel.wait(timeout=5)
     check_dead_channel(ours.channel, caught.value)
@@ -938,7 +938,7 @@ def test_nothing_is_written_though_the_broker_reads_again(session, failure):
 
     ours = session(script)
 
-    def break_off(deadline):
+    def break_off(deadline, needs_input):
         ours.broker.cue()
         ours.broker.await_mark()
         raise failure(0, 'now')
@@ -1030,21 +1030,21 @@ def test_flood_after_a_failed_write_is_not_read_for_ever(session, monkeypatch):
                 peer.send_raw(messages)
 
     looks = []
-    receive = connection_module.Connection._receive
+    receive = session_module.Session._receive
 
-    def count(connection, deadline):
+    def count(one, deadline):
         looks.append(time.monotonic())
-        receive(connection, deadline)
+        return receive(one, deadline)
 
-    monkeypatch.setattr(connection_module.Connection, '_receive', count)
+    monkeypatch.setattr(session_module.Session, '_receive', count)
     ours = session(script, write_timeout=0.3)
     del looks[:]
     transport = ours.connection.transport
     with lasting(0.3, 5), pytest.raises(amqp.WriteTimeout) as caught:
         ours.channel.basic_publish(amqp.Message(bytes(LARGE)), routing_key='q')
     assert looks, 'it did not look for the reason'
-    assert looks[-1] - looks[0] < connection_module.LAST_WORDS + 1
-    largest = connection_module.MOST_READ_AHEAD + connection_module.MOST_LAST_WORDS
+    assert looks[-1] - looks[0] < session_module.DRAIN_TIMEOUT + 1
+    largest = session_module.MAX_READ_AHEAD + session_module.MAX_DRAINED
     assert transport.received < largest + (1 << 20)
     # What it read meanwhile is not handed out any more.
     check_closed(ours.connection, ours.sock, caught.value, [ours.channel])

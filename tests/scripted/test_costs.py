@@ -18,8 +18,8 @@ from scripted_broker import VERSION_0_8, VERSION_0_9_1, delivery, method
 
 import amqplib.client_0_8 as amqp_0_8
 import amqplib.client_0_9_1 as amqp_0_9_1
-from amqplib.client_0_8.connection import LOOK_INTERVAL
-from amqplib.client_0_8.transport import TCPTransport
+from amqplib.core.session import POLL_INTERVAL
+from amqplib.core.transport import TCPTransport
 
 pytestmark = pytest.mark.skipif(
     sys.implementation.name != 'cpython', reason='elsewhere, other things are calls'
@@ -109,7 +109,7 @@ class Counting:
         sys.setprofile(self._before)
         gc.enable()
         self._sock.__class__ = socket.socket
-        self.looks = 1 + (time.monotonic() - self._begin) / LOOK_INTERVAL
+        self.looks = 1 + (time.monotonic() - self._begin) / POLL_INTERVAL
         self.sends, self.receives = (
             sum(CountedSocket.done[name] for name in names) for names in (SENDS, RECEIVES)
         )

@@ -8,7 +8,7 @@ import scripted_broker
 from scripted_broker import MECHANISMS
 
 import amqplib.client_0_8 as amqp
-from amqplib.client_0_8 import transport
+from amqplib.core import transport
 
 from .checks import lasting, open_descriptors, refused
 

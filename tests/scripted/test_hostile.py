@@ -12,7 +12,8 @@ import pytest
 from scripted_broker import content, delivery, frame, method, method_payload, methods_in
 
 import amqplib.client_0_8 as amqp
-from amqplib.client_0_8.method_framing import LARGEST_HEADER, MethodReader
+from amqplib.client_0_8.method_framing import MethodReader
+from amqplib.core.fast_decoding import MAX_HEADER
 
 from .checks import (
     check_closed,
@@ -64,8 +65,8 @@ FATAL = {
     'header frame of 4 GiB': (DELIVER + announced(2, 0xFFFFFFFF), 501),
     'body frame of 4 GiB': (DELIVER + header(1 << 33) + announced(3, 0xFFFFFFFF), 501),
     'heartbeat of 4 GiB': (announced(8, 0xFFFFFFFF, 0), 501),
-    'method frame beyond the cap': (announced(1, LARGEST_HEADER + 1), 501),
-    'header frame beyond the cap': (DELIVER + announced(2, LARGEST_HEADER + 1), 501),
+    'method frame beyond the cap': (announced(1, MAX_HEADER + 1), 501),
+    'header frame beyond the cap': (DELIVER + announced(2, MAX_HEADER + 1), 501),
     'body frame beyond frame_max': (DELIVER + header(1 << 33) + announced(3, 131073), 501),
     'wrong end octet of a method': (frame(1, 1, b'\0\x14\0\x0b', b'\xcd'), 501),
     'wrong end octet of a header': (DELIVER + header(5)[:-1] + b'\0', 501),
@@ -519,8 +520,8 @@ def test_thousands_of_empty_body_frames_are_nothing(session):
         DELIVER + header(2**63),
         DELIVER + header(2**64 - 1) + body(b'x' * 1000),
         DELIVER + header(5000) + announced(3, 5000),
-        announced(1, LARGEST_HEADER),
-        DELIVER + announced(2, LARGEST_HEADER),
+        announced(1, MAX_HEADER),
+        DELIVER + announced(2, MAX_HEADER),
     ],
 )
 def test_announced_size_takes_no_memory(session, octets):

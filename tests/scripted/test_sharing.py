@@ -204,7 +204,7 @@ def test_reader_is_not_kept_waiting_by_a_write_that_is_stuck(channels):
     body = bytes(24 << 20)
     writer = Caller(lambda: writing.basic_publish(amqp.Message(body), routing_key='q'))
     until_held(connection.method_writer.lock)
-    until(connection._turns.is_led)
+    until(connection._session.role.is_taken)
     with lasting(most=8):
         for _ in range(count):
             broker.cue()
@@ -238,7 +238,7 @@ def test_reader_that_cannot_answer_a_close_at_once_goes_on(channels):
     writer = Caller(lambda: writing.basic_publish(amqp.Message(body), routing_key='q'))
     until_held(connection.method_writer.lock)
     # Who waits for room to write reads meanwhile; it must not keep that from who waits to read.
-    until(connection._turns.is_led)
+    until(connection._session.role.is_taken)
     broker.cue()
     with lasting(most=2):
         waiting.wait(timeout=8)

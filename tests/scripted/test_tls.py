@@ -9,7 +9,7 @@ import pytest
 from scripted_broker import content, delivery, method
 
 import amqplib.client_0_8 as amqp
-from amqplib.client_0_8 import transport
+from amqplib.core import transport
 
 from .checks import check_closed, check_repeated, lasting, refused, until_raised
 
@@ -611,7 +611,7 @@ def test_tls_is_used_by_one_thread_at_a_time(secure_session, monkeypatch):
     for name in ('send', 'recv'):
         monkeypatch.setattr(sock, name, watched(name))
     assert channel.basic_get('q') is None
-    connection._send_heartbeat()
+    connection._session.send_heartbeat()
     assert used[0] == 'send'
     assert used[-1] == 'send'
     assert 'recv' in used

@@ -221,7 +221,7 @@ def test_write_that_needs_input_first_ends_in_time(amqp, open_session, interrupt
             publish(amqp, channel)
     # Nothing of it was sent: the connection is as it was.
     assert connection.transport is not None
-    assert not connection.transport.cut
+    assert not connection.transport.unfinished
     connection.write_timeout = None
     connection.rpc_timeout = 0.5
     with pytest.raises(amqp.AMQPTimeout), lasting(0.4, 5), little_cpu(0.25):
@@ -241,9 +241,9 @@ def test_heartbeat_that_cannot_be_sent_yet_ends_nothing(amqp, open_session, inte
     broker, connection, channel = open_session(script)
     broker.await_mark()
     receive_nothing(amqp, channel)
-    connection._send_heartbeat()
+    connection._session.send_heartbeat()
     assert connection.transport is not None
-    assert not connection.transport.cut
+    assert not connection.transport.unfinished
 
 
 @pytest.mark.parametrize('reading', [False, True])
