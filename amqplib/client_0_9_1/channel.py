@@ -184,15 +184,17 @@ class Channel(channel.Channel):
             deadline = self._wait_until_unblocked(connection, deadline)
         if confirms is not None and confirms.given >= confirms.free:
             deadline = self._make_room(connection, confirms, deadline)
-        deadline = self._wait_for_flow(connection, deadline)
+        if not self.active:
+            deadline = self._wait_for_flow(connection, deadline)
         if confirms is None:
             self._session.send(frames, self._closed, deadline)
             return None
+        sent = self._session.transport.sent
         taken: list[int] = []
         try:
             self._session.send(frames, self._closed, deadline, partial(confirms.give, taken))
         except BaseException as error:
-            if taken and not (isinstance(error, AMQPTimeout) and confirms.take_back(taken[0])):
+            if taken and (self._may_have_sent(sent, error) or not confirms.take_back(taken[0])):
                 # Perhaps it was sent: the broker would count it, and the numbers be wrong.
                 self._give_up(AMQPChannelException(0, 'interrupted while publishing'))
             raise

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, T
 from amqplib.core import log, spec
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
-from amqplib.core.message import Message
+from amqplib.core.message import CONTENT_ENCODING_FLAG, Message
 from amqplib.core.streams import AMQPReader, AMQPWriter
 from amqplib.exceptions import (
     AMQPChannelException,
@@ -44,10 +44,6 @@ _NONE: frozenset[Signature] = frozenset()
 
 Handlers = dict['Signature', Callable[..., Any]]
 Entered = TypeVar('Entered', bound='AbstractChannel')
-
-
-def _do_nothing() -> None:
-    pass
 
 
 def handlers_by_signature(
@@ -82,6 +78,8 @@ class AbstractChannel:
     _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
     #: What ends the channel, by signature; it takes effect when it arrives.
     _TURNING_POINTS: ClassVar[Handlers] = {}
+    #: What is not dropped while it is being closed.
+    _WANTED_TO_THE_END: ClassVar[Collection[Signature]] = ()
     #: The name of the method that closes it.
     _CLOSE: ClassVar[str]
 
@@ -182,13 +180,10 @@ class AbstractChannel:
         else:
             ready = self._watch_for(allowed_methods)
         deadline = NO_DEADLINE if timeout is None else Deadline(timeout)
-        while True:
-            if not self._wait_until(ready, deadline):
-                seconds = deadline if timeout is not None else self._session.own_timeout()
-                raise AMQPTimeout(0, f'nothing arrived within {seconds}')
-            method = self._pop_allowed(allowed_methods)
-            if method is not None or self._handled:
-                return method
+        if not self._wait_until(ready, deadline):
+            limit = self._session.transport.limit_of(deadline)
+            raise AMQPTimeout(0, f'nothing arrived within {limit}')
+        return self._pop_allowed(allowed_methods)
 
     def _wait_until(self, ready: Callable[[], object], deadline: Deadline) -> bool:
         """Do as session.wait_until() does, for this channel."""
@@ -248,7 +243,9 @@ class AbstractChannel:
         if content is None:
             return handler(self, args)
         if self.auto_decode:
-            content.decode_body()
+            raw = content.raw_properties
+            if raw is None or raw[0] & CONTENT_ENCODING_FLAG:
+                content.decode_body()
         return handler(self, args, content)
 
     # Receiving, in the thread that reads
@@ -262,11 +259,13 @@ class AbstractChannel:
         turn = self._TURNING_POINTS.get(method_sig)
         if turn is not None and method_sig not in self._unclaimed:
             turn(self, method[1])
+        elif (self._closed.shut or self._session.closed.shut) and (
+            method_sig not in self._WANTED_TO_THE_END
+        ):
+            log.debug('dropped, as the channel is being closed: %s', method_sig)
         elif method_sig in self._expected:
             self._expected = ()
             self._replies.append(method)
-        elif self._is_closing() and method_sig not in self._IMMEDIATE_METHODS:
-            log.debug('dropped, as the channel is being closed: %s', method_sig)
         elif method_sig in self._IMMEDIATE_METHODS:
             self._session.call_handler(self.dispatch_method, *method)
             self._handled |= {method_sig}
@@ -279,9 +278,6 @@ class AbstractChannel:
     def session_ended(self) -> None:
         """Learn that the connection has ended (for the session)."""
         raise NotImplementedError
-
-    def _is_closing(self) -> bool:
-        return self._closed.shut or self._session.closed.shut
 
     def _may_be_queued(self, method_sig: Signature) -> bool:
         """Return whether it is a method that the broker may send unasked."""
@@ -335,7 +331,7 @@ class AbstractChannel:
         *values: Any,
         nowait: bool = False,
         deadline: Optional[Deadline] = None,
-        on_turn: Callable[[], object] = _do_nothing,
+        on_turn: Optional[Callable[[], object]] = None,
     ) -> Any:
         """Send a method and wait for its reply; return what the reply's handler returns.
 
@@ -354,11 +350,12 @@ class AbstractChannel:
         method: Method,
         payload: bytes,
         deadline: Optional[Deadline] = None,
-        on_turn: Callable[[], object] = _do_nothing,
+        on_turn: Optional[Callable[[], object]] = None,
     ) -> Any:
         """Send a method that is encoded already; otherwise as _call."""
-        connection, channel_id = self._open()
-        session = self._session
+        connection, channel_id, session = self.connection, self.channel_id, self._session
+        if self._closed.shut or connection is None or channel_id is None:
+            self._raise_cause()
         if self._expected or not session.may_wait():
             raise ReentrancyError.of_call(method.signature, method.python_name)
         if deadline is None:
@@ -366,11 +363,10 @@ class AbstractChannel:
             deadline = NO_DEADLINE if timeout is None else Deadline(timeout)
         frame = connection.encoder.method_frame(channel_id, payload)
         self._replies.clear()
-        turn: list[object] = []
-        no_reply = None
+        sent, no_reply = session.transport.sent, None
         try:
             self._expected = method.replies
-            session.send(frame, self._closed, deadline, lambda: turn.append(on_turn()))
+            session.send(frame, self._closed, deadline, on_turn)
             if not session.wait_until(self._closed, self._replies.__len__, deadline):
                 text = f'no reply within {deadline}'
                 no_reply = AMQPTimeout(0, text, method.signature, method.python_name)
@@ -380,7 +376,7 @@ class AbstractChannel:
             self._expected = ()
             if error is no_reply:
                 self._give_up(no_reply, reported=True)
-            elif turn and not isinstance(error, AMQPTimeout):  # which says that nothing was sent
+            elif self._may_have_sent(sent, error):
                 # Perhaps the reply will come when nobody waits for it any more.
                 self._give_up(self._interrupted('waiting for the reply', method))
             raise
@@ -388,6 +384,14 @@ class AbstractChannel:
             # Its traceback refers to this frame.
             no_reply = None
         return self.dispatch_method(*reply)
+
+    def _may_have_sent(self, sent: int, error: BaseException) -> bool:
+        """Return whether a call that ended by an error may have sent something.
+
+        sent: what transport.sent was before; other threads send too.
+        """
+        # Of the errors, only a timeout says that nothing was sent.
+        return self._session.transport.sent != sent and not isinstance(error, AMQPTimeout)
 
     def _take_empty_reply(self, args: AMQPReader) -> None:
         """Take a reply that says nothing but that it was done."""
@@ -440,7 +444,7 @@ class AbstractChannel:
     def _raise_cause(self) -> NoReturn:
         """Raise what closed this channel, and let go of the connection."""
         closed = self._closed
-        if closed.cause is None and not self._is_closing():
+        if closed.cause is None and not (closed.shut or self._session.closed.shut):
             # Closed by _do_close() alone, as subclasses may do.
             raise AMQPConnectionException(0, 'this channel is closed')
         try:

@@ -201,7 +201,7 @@ class Channel(AbstractChannel):
         except BaseException:
             self._give_up(AMQPChannelException(0, 'interrupted while closing'), reported=True)
             raise
-        if not closed.reported:  # the broker's own close came first, or the connection ended
+        if not closed.by_program:  # the broker's own close came first, or the connection ended
             self._raise_cause()
 
     # The end. Each way to it notes the cause first; what is sent after that is refused.
@@ -214,7 +214,7 @@ class Channel(AbstractChannel):
         self._close_ok(args)
 
     def _close_ok(self, args: AMQPReader) -> None:
-        self._closed.end(_closed_by_program(), reported=True)
+        self._closed.end_as_asked()
         self._do_close()
 
     def _on_close(self, args: AMQPReader) -> None:
@@ -590,8 +590,6 @@ class Channel(AbstractChannel):
 
     def _wait_for_flow(self, connection: Connection, deadline: Deadline) -> Deadline:
         """Wait until the broker takes messages on the channel; return the deadline of the call."""
-        if self.active:
-            return deadline
         what = 'the broker has paused the channel'
         return self._wait_to_publish(connection, lambda: self.active, deadline, what)
 
@@ -700,6 +698,7 @@ class Channel(AbstractChannel):
     }
     _IMMEDIATE: ClassVar[tuple[str, ...]] = ('channel.flow', 'channel.alert', 'basic.return')
     _CLOSE = 'channel.close'
+    _WANTED_TO_THE_END = (spec.RETURN.signature,)
     _TURNING_POINTS = {
         spec.CHANNEL_CLOSE.signature: _on_close,
         spec.CHANNEL_CLOSE_OK.signature: _on_close_ok,

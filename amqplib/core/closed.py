@@ -21,11 +21,13 @@ class Closed:
     cause: the first error that ended it; None until then. Every later call raises it again.
     shut: whether nothing more may be sent for it: it has ended, or the program closes it. It is
         looked at under the lock under which frames go out.
-    reported: whether the program knows: a call has raised the cause, or it closed it itself.
+    by_program: whether it ended as the program has asked for.
+    reported: whether the program knows: a call has raised the cause, or it has asked for it.
     """
 
     cause: Optional[AMQPException] = None
     shut = False
+    by_program = False
     reported = False
 
     def __init__(self, whole: Optional[Closed] = None) -> None:
@@ -48,6 +50,12 @@ class Closed:
     def end(self, cause: AMQPException, reported: bool = False) -> bool:
         """Note the end; return False if it had ended before, as the first cause counts."""
         return self._end(cause.copy(), reported)
+
+    def end_as_asked(self) -> None:
+        """Note that the end has come as the program has asked for."""
+        what = 'connection' if self._whole is None else 'channel'
+        error = AMQPConnectionException if self._whole is None else AMQPChannelException
+        self.by_program = self._end(error(0, f'the {what} was closed by this program'), True)
 
     def end_with_connection(self) -> None:
         """Note that the connection has ended, and the channel with it."""

@@ -92,7 +92,17 @@ class Confirms:
 
         Returns False if there is no such open message: the broker must not do that.
         """
-        if ok and not tell and self._settle_in_order(number, multiple):
+        first = self._first
+        # In order, which is how most come, there is nothing more to it.
+        if (
+            ok
+            and not tell
+            and first <= number <= self.given
+            and (multiple or number == first)
+            and not self._passed
+        ):
+            self._first = number + 1
+            self.settled += number + 1 - first
             return True
         if multiple:
             found = self._settle_up_to(number or self.given, ok, tell)
@@ -101,15 +111,6 @@ class Confirms:
         # There may be something to look at.
         self.free = 0
         return found
-
-    def _settle_in_order(self, number: int, multiple: bool) -> bool:
-        """Settle what comes next, if that is all there is to it, which is how most come."""
-        first = self._first
-        if not first <= number <= self.given or self._passed or not (multiple or number == first):
-            return False
-        self._first = number + 1
-        self.settled += number + 1 - first
-        return True
 
     def _settle_one(self, number: int, ok: bool, tell: bool) -> bool:
         if number < self._first:

@@ -52,6 +52,22 @@ LIBRARY_PROPERTIES: dict[str, Any] = {
 MAX_CHALLENGES = 8
 
 
+class _Late:
+    """An attribute that is made when it is first looked at."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, connection: Optional[Connection], owner: type) -> Any:
+        if connection is None:
+            return self
+        # Of two threads that come here at once, both get the same one.
+        return vars(connection).setdefault(self._name, self._make(connection))
+
+
 class Connection(AbstractChannel):
     """A connection to a broker; opening it is done when the constructor returns.
 
@@ -93,6 +109,14 @@ class Connection(AbstractChannel):
     _channel_class: ClassVar[type[Channel]]
     _message_class: ClassVar[type[Message]] = Message
     _reader_class: ClassVar[type[MethodReader]]
+
+    # What programs read methods by, in place of wait(), and send them by.
+    method_reader: MethodReader = _Late(  # type: ignore[assignment]
+        lambda self: self._reader_class(self._session.transport, self._session.decoder)
+    )
+    method_writer: MethodWriter = _Late(  # type: ignore[assignment]
+        lambda self: MethodWriter(self._session.transport, self.frame_max, self._session)
+    )
 
     def __init__(
         self,
@@ -165,16 +189,6 @@ class Connection(AbstractChannel):
         return None if session is None or session.closed.cause is not None else session.transport
 
     @property
-    def method_reader(self) -> MethodReader:
-        """What programs read methods by, in place of wait()."""
-        return self._reader_class(self._session.transport, self._session.decoder)
-
-    @property
-    def method_writer(self) -> MethodWriter:
-        """What programs send methods by."""
-        return MethodWriter(self._session.transport, self.frame_max, self._session)
-
-    @property
     def blocked(self) -> Optional[str]:
         """Why the broker takes no messages at the moment; None if it does. 0-8 does not say."""
         return self._session.blocked
@@ -189,14 +203,17 @@ class Connection(AbstractChannel):
         try:
             transport.send(self._protocol_header(), deadline)
             return self._handshake(deadline)
+        except AMQPTimeout:
+            address = join_address(transport.host, transport.port)
+            timeout = AMQPTimeout(0, f'no AMQP handshake with {address} within {deadline}')
+            self._session.end(timeout, reported=True)
+            raise timeout from None
         except BaseException as error:
-            self._session.end(self._why_not_opened(error), reported=True)
+            if isinstance(error, AMQPException):
+                self._session.end(error, reported=True)
+            never = AMQPConnectionException(0, 'the connection was never opened')
+            self._session.end(never, reported=True)
             raise
-
-    def _why_not_opened(self, error: BaseException) -> AMQPException:
-        if isinstance(error, AMQPException):
-            return error
-        return AMQPConnectionException(0, 'the connection was never opened')
 
     def _use(self, transport: AbstractTransport) -> None:
         """Begin as a connection that is not open yet."""
@@ -266,13 +283,8 @@ class Connection(AbstractChannel):
         """Wait for one of the named methods; return what its handler returns."""
         self._expected = [self._protocol.methods[name].signature for name in names]
         if not self._wait_until(self._replies.__len__, deadline):
-            raise self._no_handshake(deadline)
+            raise AMQPTimeout(0, f'nothing arrived within {deadline}')
         return self.dispatch_method(*self._replies.pop())
-
-    def _no_handshake(self, deadline: Deadline) -> AMQPTimeout:
-        transport = self._session.transport
-        address = join_address(transport.host, transport.port)
-        return AMQPTimeout(0, f'no AMQP handshake with {address} within {deadline}')
 
     def _start(self, args: AMQPReader) -> None:
         (
@@ -383,7 +395,7 @@ class Connection(AbstractChannel):
         """Do work that no two threads may do at once."""
         if self._one_at_a_time.is_mine():
             raise ReentrancyError.of_call()
-        if not self._one_at_a_time.try_run(deadline, work):
+        if not self._one_at_a_time.run_in_time(deadline, work):
             raise AMQPTimeout(0, f'another thread did not end its call within {deadline}')
 
     def open_session(self) -> Session:
@@ -498,14 +510,17 @@ class Connection(AbstractChannel):
         broker is told, and the connection ends when it has confirmed that, or at the next close().
         """
         closed, deadline = self._closed, Deadline(timeout)
-        if closed.cause is None:
-            # Wrong values are found before anything is changed.
-            frame = method_frame(0, self._encode(self._CLOSE, reply_code, reply_text, *method_sig))
-            if not self._session.may_wait():
-                self._session.outbox.send_soon(frame, closed, closed.ask)
-                return
-            self._close_in_time(frame, deadline)
-        if not closed.reported:
+        if closed.cause is not None:
+            if not closed.reported:
+                self._raise_cause()
+            return
+        # Wrong values are found before anything is changed.
+        frame = method_frame(0, self._encode(self._CLOSE, reply_code, reply_text, *method_sig))
+        if not self._session.may_wait():
+            self._session.outbox.send_soon(frame, closed, closed.ask)
+            return
+        self._close_in_time(frame, deadline)
+        if not closed.by_program:
             self._raise_cause()
         if self._unreported is not None and not self._unreported.reported:
             self._unreported.raise_cause()
@@ -582,8 +597,7 @@ class Connection(AbstractChannel):
 
     def _do_close(self) -> None:
         if self._closed.cause is None:
-            cause = AMQPConnectionException(0, 'the connection was closed by this program')
-            self._session.end(cause, reported=True)
+            self._session.end_as_asked()
         self.connection = self.channels = None
         self.numbers.clear()
 

@@ -58,6 +58,9 @@ _CONTENT = Struct('>HHQ')
 _HEADER = Struct('>BHI2sHQ')
 
 
+_new_message = Message.__new__
+
+
 class _Body:
     """The bytes of a body, as they arrive."""
 
@@ -149,6 +152,7 @@ class Decoder:
 
     queue: the methods that are complete: (channel, (signature, arguments, content)).
     body_limit: the largest payload of a body frame; what the broker was told, once that is agreed.
+    open_frame: the body frame of which only a part has come: its channel, and what is missing.
     fast_paths: the bytes that begin a method -> what takes several such methods at once.
     """
 
@@ -172,8 +176,7 @@ class Decoder:
         self._spare_body: Optional[_Body] = None
         # The first bytes decide whether the peer speaks this protocol at all.
         self._started = False
-        # A body frame of which only a part has come: its channel, and what is still to come.
-        self._open_frame: Optional[tuple[int, int]] = None
+        self.open_frame: Optional[tuple[int, int]] = None
         self.add_fast_path(self._deliveries)
 
     def add_fast_path(self, path: FastPath) -> None:
@@ -196,9 +199,9 @@ class Decoder:
 
     def room(self) -> Optional[memoryview]:
         """Return memory for the next bytes of a large body; None if it is not their turn."""
-        if self._open_frame is None:
+        if self.open_frame is None:
             return None
-        channel, missing = self._open_frame
+        channel, missing = self.open_frame
         partial = self.partial_messages[channel]
         if partial.missing < MIN_DIRECT or not missing or partial.body is None:
             return None
@@ -206,15 +209,15 @@ class Decoder:
 
     def take_room(self, count: int, after: bytes) -> None:
         """Take bytes that were put in the room, and those after them, if it is full."""
-        assert self._open_frame is not None
-        channel, missing = self._open_frame
+        assert self.open_frame is not None
+        channel, missing = self.open_frame
         partial = self.partial_messages[channel]
         assert partial.body is not None
         partial.body.fill(count)
         partial.missing -= count
         missing -= count
         size = self._size_of_next(after, channel, partial.missing)
-        self._open_frame = channel, size or missing
+        self.open_frame = channel, size or missing
         if after and not size:
             self.take(after)
 
@@ -244,29 +247,23 @@ class Decoder:
         if not self._started:
             return
         offset, end = 0, len(data)
-        if self._open_frame is not None:
+        if self.open_frame is not None:
             offset = self._continue_frame(data, 0)
         while end - offset >= _FRAME.size:
             following = offset
             if not self.partial_messages:
-                following = self._take_whole_methods(data, offset)
+                prefix = data[offset + 7 : offset + 11]
+                path = self.fast_paths.get(prefix)
+                if path is not None:
+                    following = path.take(data, offset, self.body_limit, self.queue)
+                if following == offset and prefix in self._protocol.content_prefixes:
+                    following = self._take_whole(data, offset, prefix)
             if following == offset:
                 following = self._take_next(data, offset)
                 if following == offset:
                     break
             offset = following
         self._buffer = data[offset:]
-
-    def _take_whole_methods(self, data: bytes, offset: int) -> int:
-        """Take what is at the offset, if it is of a frequent kind and all of it is here."""
-        prefix = data[offset + _FRAME.size : offset + _FRAME.size + 4]
-        path = self.fast_paths.get(prefix)
-        following = offset
-        if path is not None:
-            following = path.take(data, offset, self.body_limit, self.queue)
-        if following == offset and prefix in self._protocol.content_prefixes:
-            following = self._take_whole(data, offset, prefix)
-        return following
 
     def _take_next(self, data: bytes, offset: int) -> int:
         """Take the frame at the offset; return where it ends; of a body frame, what is here of it.
@@ -282,7 +279,7 @@ class Decoder:
             if frame_type != FRAME_BODY:
                 return offset
             self._partial_for_body(channel, size)
-            self._open_frame = channel, size
+            self.open_frame = channel, size
             return self._continue_frame(data, start)
         if data[end] != FRAME_END:
             if frame_type == FRAME_BODY:
@@ -334,9 +331,9 @@ class Decoder:
             or _FRAME.unpack_from(data, header_end + 1) != (FRAME_BODY, channel, body_size)
         ):
             return offset
-        message = self._message_class.received(
-            data[header_start + _HEADER.size : header_end], data[body_start:body_end]
-        )
+        message = _new_message(self._message_class)
+        message.raw_properties = data[header_start + _HEADER.size : header_end]
+        message.body = data[body_start:body_end]
         if prefix == DELIVER.prefix:
             arguments = self._deliveries.remember(data, offset, message)
         else:
@@ -346,18 +343,18 @@ class Decoder:
 
     def _continue_frame(self, data: bytes, start: int) -> int:
         """Take what has come of the body frame that is not complete."""
-        assert self._open_frame is not None
-        channel, missing = self._open_frame
+        assert self.open_frame is not None
+        channel, missing = self.open_frame
         taken = min(missing, len(data) - start)
         following = start + taken
         partial = self.partial_messages[channel]
         partial.add_body(memoryview(data)[start:following])
         if following == len(data):  # the end byte is still to come
-            self._open_frame = channel, missing - taken
+            self.open_frame = channel, missing - taken
             return following
         if data[following] != FRAME_END:
             raise _wrong_end(data[following])
-        self._open_frame = None
+        self.open_frame = None
         self._complete(channel, partial)
         return following + 1
 

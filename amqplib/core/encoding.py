@@ -78,7 +78,9 @@ class Encoder:
         body: BytesLike = content.body
         if type(body) is not bytes:
             body = content.encode_body()
-        properties = content.encode_properties()
+        properties = content.raw_properties
+        if properties is None:
+            properties = content.encode_properties()
         size = len(body)
         # It needs no look at frame_max: every frame is smaller than the least that this can be.
         if size and size + len(properties) + len(payload) <= SMALL:
@@ -90,7 +92,7 @@ class Encoder:
         """Return the frame of a method; raise ValueError if it would be too large."""
         if len(payload) > self.frame_max - FRAME_OVERHEAD:
             self._check_size(len(payload), 'arguments')
-        return method_frame(channel, payload)
+        return _FRAME.pack(FRAME_METHOD, channel, len(payload)) + payload + _END
 
     def _large_frames(
         self, channel: int, payload: bytes, properties: bytes, body: BytesLike

@@ -75,13 +75,14 @@ def receive(source: transport.AbstractTransport, arrived: list[Any]) -> None:
         raise AMQPTimeout(0, f'nothing arrived within {limit}')
 
 
-class _AnyChannel:
-    """The inbox of every channel, for who reads methods without a connection."""
+class AnyInbox:
+    """The inbox of every channel, where methods are read without a connection."""
 
     keeps_content = True
     delivery_queue = settle_confirm = None
 
-    def get(self, channel: int) -> _AnyChannel:
+    def get(self, channel: int) -> AnyInbox:
+        """Return the inbox of a channel."""
         return self
 
 
@@ -98,7 +99,7 @@ class MethodReader:
         self.source = source
         self.running = True
         if decoder is None:
-            decoder = Decoder(self._protocol, Message, _AnyChannel())  # type: ignore[arg-type]
+            decoder = Decoder(self._protocol, Message, AnyInbox())  # type: ignore[arg-type]
         self._decoder = decoder
 
     @property

@@ -41,16 +41,22 @@ class Mutex:
             self._release_if_mine()
             raise
 
-    def try_run(self, deadline: Deadline, work: Callable[..., object], *args: Any) -> bool:
-        """Do the work if the lock can be had before the deadline; return whether it could.
+    def run_in_time(self, deadline: Deadline, work: Callable[..., object], *args: Any) -> bool:
+        """Do the work if the lock can be had before the deadline; return whether it could."""
+        remaining = deadline.remaining()
+        return self.try_run(work, *args, timeout=-1 if remaining is None else remaining)
+
+    def try_run(self, work: Callable[..., object], *args: Any, timeout: float = 0) -> bool:
+        """Do the work if the lock can be had; return whether it could.
 
         It cannot, if the calling thread holds it already.
+
+        timeout: seconds to wait for it; -1 for no limit.
         """
         if self.is_mine():
             return False
-        remaining = deadline.remaining()
         try:
-            if not self._lock.acquire(timeout=-1 if remaining is None else remaining):
+            if not self._lock.acquire(timeout=timeout):
                 return False
             try:
                 work(*args)

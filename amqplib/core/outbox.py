@@ -99,13 +99,15 @@ class Outbox:
 
         Raises ConnectionLost.
         """
-        while self.urgent and self._mutex.try_run(NO_WAIT, self._send_urgent, NO_WAIT):
-            if self.urgent and not self.transport.is_ready(0, write=True)[1]:
+        blocked: list[bool] = []
+        # More may come while the lock is held, and is left to whoever holds it.
+        while self.urgent and not blocked:
+            if not self._mutex.try_run(self._send_urgent, NO_WAIT, blocked):
                 return
 
     def run_idle(self, work: Callable[..., object]) -> bool:
         """Do work while nobody writes; return False if somebody does."""
-        return self._mutex.try_run(NO_WAIT, work)
+        return self._mutex.try_run(work)
 
     def _enqueue_behind(
         self, frames: Frames, closed: Closed, on_turn: Optional[Callable[[], object]]
@@ -131,7 +133,7 @@ class Outbox:
         def send() -> None:
             results.append(self._send(frames, closed, deadline, on_turn))
 
-        if not self._mutex.try_run(deadline, send):
+        if not self._mutex.run_in_time(deadline, send):
             raise AMQPTimeout(0, f'other threads were sending for {deadline}')
         return results[0]
 
@@ -152,18 +154,6 @@ class Outbox:
             raise self._why_spoiled()
         if on_turn is not None:
             on_turn()
-        self._write(frames, deadline)
-        if self.urgent:
-            self._send_what_came_meanwhile(deadline)
-        return True
-
-    def _send_what_came_meanwhile(self, deadline: Deadline) -> None:
-        try:
-            self._send_urgent(deadline)
-        except AMQPTimeout:
-            return  # the frames of this call are out, and the others stay queued
-
-    def _write(self, frames: Frames, deadline: Deadline) -> None:
         transport = self.transport
         self.state = WRITING
         try:
@@ -177,11 +167,20 @@ class Outbox:
         except BaseException:
             self.state = SPOILED if transport.unfinished else CLEAN
             raise
+        if self.urgent:
+            self._send_what_came_meanwhile(deadline)
+        return True
 
-    def _send_urgent(self, deadline: Deadline) -> None:
+    def _send_what_came_meanwhile(self, deadline: Deadline) -> None:
+        try:
+            self._send_urgent(deadline)
+        except AMQPTimeout:
+            return  # the frames of this call are out, and the others stay queued
+
+    def _send_urgent(self, deadline: Deadline, blocked: Optional[list[bool]] = None) -> None:
         """Send the urgent frames (while holding the lock); raise AMQPTimeout at the deadline.
 
-        NO_WAIT leaves what the socket does not take at once.
+        blocked: if given, what the socket does not take at once is left, which is noted there.
         """
         urgent, transport = self.urgent, self.transport
         while urgent:
@@ -201,7 +200,8 @@ class Outbox:
                 self.state = SPOILED
                 raise
             if not count:
-                if deadline is NO_WAIT:
+                if blocked is not None:
+                    blocked.append(True)
                     return
                 transport.wait_to_send(deadline)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable
 
-from amqplib.core.deadline import NO_WAIT, Deadline
+from amqplib.core.deadline import Deadline
 from amqplib.core.locks import Mutex
 
 #: Seconds after which a thread that waits looks whether another one still reads. It is woken when
@@ -37,16 +37,12 @@ class ReaderRole:
 
     def try_read(self, work: Callable[..., object], *args: Any) -> bool:
         """Do work that reads if no other thread reads; return whether it was done."""
+        self.handed_over = False
         try:
-            return self._mutex.try_run(NO_WAIT, self._read, work, args)
+            return self._mutex.try_run(work, *args)
         finally:
             if self.waiters:
                 self._hand_over()
-
-    def _read(self, work: Callable[..., object], args: tuple[Any, ...]) -> None:
-        self.handed_over = False
-        self.re_enterable = False
-        work(*args)
 
     def wait_for_reader(self, ready: Callable[[], object], deadline: Deadline) -> bool:
         """Wait until it is ready or no thread reads any more; return False at the deadline."""
@@ -76,7 +72,7 @@ class ReaderRole:
 
     def is_taken(self) -> bool:
         """Return whether a thread reads."""
-        return not self._mutex.try_run(NO_WAIT, _do_nothing)
+        return not self._mutex.try_run(_do_nothing)
 
     def _hand_over(self) -> None:
         """Wake a thread to read, if none does."""

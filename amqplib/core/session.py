@@ -85,6 +85,8 @@ class Session:
         self._arrived: list[Any] = []
         # Whether an interrupt now would lose bytes that were received.
         self._digesting = False
+        # The failure of a write by the thread that reads.
+        self._failed_write: Optional[AMQPException] = None
         self._torn_down = False
         self._released = False
         transport.wait_writable = self._wait_until_writable
@@ -183,7 +185,8 @@ class Session:
         try:
             if not self.decoder.queue:
                 try:
-                    if not self._fill(deadline):
+                    receive = self._flush_and_receive if self.outbox.urgent else self._receive_bytes
+                    if not receive(deadline):
                         return False
                 except AMQPConnectionException as error:
                     failure = error
@@ -201,23 +204,36 @@ class Session:
                 self.end(failure)
                 # Its traceback refers to this frame, and so to all that waits for the collector.
                 failure = None
-            self.role.wake_ready()
+            if self._failed_write is not None:
+                self._give_up_writing()
+            if self.role.waiters:
+                self.role.wake_ready()
         return True
 
-    def _fill(self, deadline: Deadline) -> bool:
-        """Have the decoder take what arrives; return False if nothing did before the deadline."""
-        if self.outbox.urgent:
-            self.outbox.flush()
-            if self.outbox.urgent:
-                # Come back soon: the socket may take the rest of it then.
-                step = Deadline(_BLOCKED_WRITE_STEP)
-                return self._receive_bytes(deadline.earlier(step)) or not deadline.expired()
-        return self._receive_bytes(deadline)
+    def _give_up_writing(self) -> None:
+        """End the session, as an answer of this thread could not be sent."""
+        error, self._failed_write = self._failed_write, None
+        assert error is not None
+        try:
+            self._drain()
+        finally:
+            self._end_after_write(error)
+
+    def _flush_and_receive(self, deadline: Deadline) -> bool:
+        """Send what is urgent, and receive; but come back soon, if not all could be sent."""
+        self.outbox.flush()
+        if not self.outbox.urgent:
+            return self._receive_bytes(deadline)
+        step = Deadline(_BLOCKED_WRITE_STEP)
+        return self._receive_bytes(deadline.earlier(step)) or not deadline.expired()
 
     def _receive_bytes(self, deadline: Deadline) -> bool:
+        """Have the decoder take what arrives; return False if nothing did before the deadline."""
         arrived, decoder, transport = self._arrived, self.decoder, self.transport
         if not arrived:  # else an interrupt came right after they were received
-            room = decoder.room() if transport.receives_into else None
+            room = None
+            if decoder.open_frame is not None and transport.receives_into:
+                room = decoder.room()
             if room is None:
                 if not transport.receive(arrived, deadline):
                     return False
@@ -319,18 +335,23 @@ class Session:
         if isinstance(error, AMQPTimeout) and not isinstance(error, WriteTimeout):
             raise error  # nothing was sent
         self._end_with_last_words(error)
-        closed.end_with_connection()
         closed.raise_cause()
 
     def _end_with_last_words(self, error: AMQPException) -> None:
         """End the session after a write failed; what the broker sent before may say why."""
+        if self.role.is_mine():
+            self._failed_write = self._failed_write or error  # for when it is not in the middle
+            return
         try:
             self._try_read(self._drain)
         finally:
-            if self.blocked is not None:
-                text = f'{error.amqp_reply_text}; the broker takes no messages: {self.blocked}'
-                error = type(error)(error.amqp_reply_code, text, *error.args[2:])
-            self.end(error)
+            self._end_after_write(error)
+
+    def _end_after_write(self, error: AMQPException) -> None:
+        if self.blocked is not None:
+            text = f'{error.amqp_reply_text}; the broker takes no messages: {self.blocked}'
+            error = type(error)(error.amqp_reply_code, text, *error.args[2:])
+        self.end(error)
 
     def _drain(self) -> None:
         transport, deadline = self.transport, Deadline(DRAIN_TIMEOUT)
@@ -423,6 +444,11 @@ class Session:
         """
         if self.closed.end(cause, reported) and isinstance(cause, ProtocolError):
             self._complain(cause)
+        self.tear_down()
+
+    def end_as_asked(self) -> None:
+        """End the session as the program has asked for."""
+        self.closed.end_as_asked()
         self.tear_down()
 
     def _complain(self, cause: ProtocolError) -> None:

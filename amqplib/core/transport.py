@@ -223,14 +223,11 @@ class AbstractTransport:
         if not self._fetch(arrived, deadline, self.sock.recv, _RECEIVE_SIZES):
             return False
         count = len(arrived[-1])
-        self._note_received(count)
+        if not count:
+            raise _end_of_stream()
+        self.received += count
         self._more = count == RECEIVE_SIZE
         return True
-
-    def _note_received(self, count: int) -> None:
-        if not count:
-            raise ConnectionLost(0, 'the broker closed the socket')
-        self.received += count
 
     def _fetch(
         self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
@@ -355,7 +352,9 @@ class TCPTransport(AbstractTransport):
         ):
             return False
         count = arrived[-1][0]
-        self._note_received(count)
+        if not count:
+            raise _end_of_stream()
+        self.received += count
         self._more = count == self._room_size + len(self._overflow)
         return True
 
@@ -617,6 +616,10 @@ def _shut_down(sock: Any) -> None:
         classes[-1].shutdown(sock, socket.SHUT_RDWR)
     else:  # as for those of eventlet
         sock.shutdown(socket.SHUT_RDWR)
+
+
+def _end_of_stream() -> ConnectionLost:
+    return ConnectionLost(0, 'the broker closed the socket')
 
 
 def _drop(pieces: deque[memoryview], count: int) -> None:

@@ -886,7 +886,7 @@ def test_what_cannot_be_encoded_while_another_thread_sends_gets_no_number(confir
         raise ValueError
 
     with monkeypatch.context() as patch:
-        patch.setattr(ours.connection.method_writer, 'frames', frames)
+        patch.setattr(ours.connection.encoder, 'frames', frames)
         with pytest.raises(ValueError):  # noqa: PT011 - it has no text
             publish(ours, 1)
     assert publish(ours, 1) == [1]
@@ -907,13 +907,12 @@ def test_what_could_not_be_sent_while_another_thread_sent_gets_no_number(confirm
     sending, done = threading.Event(), threading.Event()
 
     def send_for_long():
-        with ours.connection.method_writer.lock:
-            sending.set()
-            time.sleep(0.2)
-            other.basic_ack(1)
-            done.wait(5)
+        sending.set()
+        time.sleep(0.2)
+        other.basic_ack(1)
+        done.wait(5)
 
-    sender = Caller(send_for_long)
+    sender = Caller(lambda: ours.connection._session.outbox.run_idle(send_for_long))
     sending.wait(5)
     with pytest.raises(amqp.AMQPTimeout, match='other threads were sending'):
         publish(ours, 1)

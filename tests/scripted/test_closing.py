@@ -72,11 +72,13 @@ ARGUMENTS = {
 }
 #: Closing twice is fine; handing out what has arrived needs no broker; there may be no confirms.
 OTHERWISE = {'close', 'dispatch_method', 'wait_for_confirms'}
+#: What the session calls.
+OF_THE_SESSION = {'arrive', 'session_ended', 'wait_for_method'}
 
 
 def calls_of(channel):
     """Return all the calls of a channel that need a broker, by name."""
-    names = {name for name in dir(channel) if not name.startswith('_')} - OTHERWISE
+    names = {name for name in dir(channel) if not name.startswith('_')} - OTHERWISE - OF_THE_SESSION
     calls = {
         name: functools.partial(getattr(channel, name), *ARGUMENTS.get(name, ()))
         for name in names
@@ -496,7 +498,10 @@ def test_confirmation_before_the_close_of_the_broker(session):
 
 @pytest.mark.parametrize('together', [True, False])
 def test_closes_of_the_channel_cross(session, together):
-    """The broker sends its own close, then confirms ours; only then is the number free."""
+    """The broker sends its own close, then confirms ours; only then is the number free.
+
+    close() knows all that it needs to know by the first.
+    """
 
     def script(peer):
         peer.expect_method(1, 'channel.close')
@@ -508,7 +513,7 @@ def test_closes_of_the_channel_cross(session, together):
             peer.send_raw(octets)
             peer.expect_method(1, 'channel.close_ok')
             peer.send_method(1, 'channel.close_ok')
-        peer.open_channel(1)
+        peer.open_channel(1 if together else 2)
         peer.expect_close()
 
     ours = session(script)
@@ -516,13 +521,13 @@ def test_closes_of_the_channel_cross(session, together):
         ours.channel.close()
     assert caught.value.args == CHANNEL_REASON
     check_dead_channel(ours.channel, caught.value)
-    assert ours.connection.channel().channel_id == 1
+    assert ours.connection.channel().channel_id == (1 if together else 2)
     ours.connection.close()
 
 
 @pytest.mark.parametrize('timeout', [0.2, 10, None])
 def test_closes_of_the_channel_cross_and_ours_is_not_confirmed(session, timeout):
-    """Now and then RabbitMQ ends its channel before it has sent that. Nothing waits long for it."""
+    """Now and then RabbitMQ ends its channel before it has sent that. Nothing waits for it."""
 
     def script(peer):
         peer.expect_method(1, 'channel.close')
@@ -536,7 +541,7 @@ def test_closes_of_the_channel_cross_and_ours_is_not_confirmed(session, timeout)
         peer.expect_close()
 
     ours = session(script)
-    with lasting(0.2, 3), pytest.raises(amqp.NotFound) as caught:
+    with lasting(most=3), pytest.raises(amqp.NotFound) as caught:
         ours.channel.close(timeout=timeout)
     assert caught.value.args == CHANNEL_REASON
     check_dead_channel(ours.channel, caught.value)
@@ -979,10 +984,10 @@ def test_interrupt_right_behind_the_lock_of_close_does_not_keep_it(session):
 
 
 def cannot_answer(connection, monkeypatch):
-    def write_soon(channel, payload):
+    def send_urgent(frame):
         raise amqp.ConnectionLost(0, 'it broke')
 
-    monkeypatch.setattr(connection.method_writer, 'write_soon', write_soon)
+    monkeypatch.setattr(connection._session.outbox, 'send_urgent', send_urgent)
 
 
 def test_answer_that_fails_behind_a_reply_is_told_by_close(session, monkeypatch):
@@ -1012,7 +1017,7 @@ def test_interrupt_passes_where_the_channel_cannot_be_given_up_properly(session,
 
     ours = session(script)
     cannot_answer(ours.connection, monkeypatch)
-    monkeypatch.setattr(ours.connection, '_wait_until', interrupt)
+    monkeypatch.setattr(ours.connection._session, 'wait_until', interrupt)
     with pytest.raises(KeyboardInterrupt):
         ours.channel.tx_select()
     with pytest.raises(amqp.ConnectionLost, match='it broke'):

@@ -6,14 +6,17 @@ import random
 import struct
 import sys
 import threading
+from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
 from scripted_broker import content, delivery, frame, method, method_payload, methods_in
 
 import amqplib.client_0_8 as amqp
-from amqplib.client_0_8.method_framing import MethodReader
+from amqplib.client_0_8.spec import PROTOCOL
+from amqplib.core.decoding import Decoder
 from amqplib.core.fast_decoding import MAX_HEADER
+from amqplib.core.legacy import AnyInbox
 
 from .checks import (
     check_closed,
@@ -859,20 +862,18 @@ def test_whole_conversation_ends_by_its_last_words(session):
 
 
 def read_in(*portions):
-    """Return the methods that a MethodReader finds, or the error, as something to compare."""
-    source = SimpleNamespace(_read_buffer=b'')
-    reader = MethodReader(source)
+    """Return the methods that a Decoder finds, or the error, as something to compare."""
+    decoder = Decoder(PROTOCOL, amqp.Message, defaultdict(AnyInbox))
     try:
         for portion in portions:
-            source._read_buffer += portion
-            reader.parse()
+            decoder.take(portion)
     except amqp.AMQPException as error:
         failure = (type(error), error.args)
     else:
         failure = None
     found = [
         (channel, signature, args.data, message and (message.properties, message.body))
-        for channel, signature, args, message in reader.queue
+        for channel, (signature, args, message) in decoder.queue
     ]
     return found, failure
 

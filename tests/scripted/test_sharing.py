@@ -183,9 +183,9 @@ def until(happened):
             threading.Event().wait(0.001)
 
 
-def until_held(lock):
-    """Wait until another thread holds a lock."""
-    until(lambda: not lock.acquire(blocking=False) or lock.release())
+def until_writing(connection):
+    """Wait until another thread is in the middle of a write."""
+    until(lambda: not connection._session.outbox.run_idle(bool))
 
 
 def test_reader_is_not_kept_waiting_by_a_write_that_is_stuck(channels):
@@ -203,7 +203,7 @@ def test_reader_is_not_kept_waiting_by_a_write_that_is_stuck(channels):
     waiting.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
     body = bytes(24 << 20)
     writer = Caller(lambda: writing.basic_publish(amqp.Message(body), routing_key='q'))
-    until_held(connection.method_writer.lock)
+    until_writing(connection)
     until(connection._session.role.is_taken)
     with lasting(most=8):
         for _ in range(count):
@@ -236,7 +236,7 @@ def test_reader_that_cannot_answer_a_close_at_once_goes_on(channels):
     got = []
     waiting.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
     writer = Caller(lambda: writing.basic_publish(amqp.Message(body), routing_key='q'))
-    until_held(connection.method_writer.lock)
+    until_writing(connection)
     # Who waits for room to write reads meanwhile; it must not keep that from who waits to read.
     until(connection._session.role.is_taken)
     broker.cue()

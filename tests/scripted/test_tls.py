@@ -602,7 +602,7 @@ def test_tls_is_used_by_one_thread_at_a_time(secure_session, monkeypatch):
         original = getattr(sock, name)
 
         def use(*args):
-            assert connection.method_writer.dest._tls_lock.locked()
+            assert connection.transport._tls_lock.is_mine()
             used.append(name)
             return original(*args)
 
