@@ -158,7 +158,9 @@ class Connection(AbstractChannel):
                 if not hops:
                     raise
                 text = f'redirected to what is no address: {printable(host)!r}'
-                raise ProtocolError(spec.SYNTAX_ERROR, text, _REDIRECT) from error
+                raise ProtocolError(
+                    spec.SYNTAX_ERROR, text, _REDIRECT.signature, _REDIRECT.python_name
+                ) from error
             if redirected is None:
                 # The password is not needed any more.
                 del self._login
@@ -957,7 +959,7 @@ _BASIC_RETURN = METHODS['basic.return'].signature
 #: What is not dropped while the connection is being closed.
 _WORTH_KNOWING = (_CHANNEL_CLOSE, _BASIC_RETURN)
 _TUNE = METHODS['connection.tune'].signature
-_REDIRECT = METHODS['connection.redirect'].signature
+_REDIRECT = METHODS['connection.redirect']
 _BASIC_PUBLISH = METHODS['basic.publish'].signature
 
 #: The connections of this process that may be open, for a forked child to let go of them.

@@ -6,6 +6,7 @@ version of the protocol adds.
 
 # So that `amqp.transport` and the like are found as in client_0_8.
 from amqplib.client_0_8 import abstract_channel, method_framing, serialization, transport  # noqa: F401
+from amqplib.client_0_9_1 import exceptions  # noqa: F401
 from amqplib.client_0_9_1.basic_message import Message
 from amqplib.client_0_9_1.channel import Channel
 from amqplib.client_0_9_1.connection import Connection
