@@ -270,7 +270,9 @@ def _numbers_decoding(fields: _Fields) -> _DecodingStep:
     size, unpack = layout.size, layout.unpack_from
 
     def decode_numbers(data: bytes, offset: int, end: int, values: list[Any]) -> int:
-        following = check_end(offset, size, end)
+        following = offset + size
+        if following > end:
+            check_end(offset, size, end)
         values += unpack(data, offset)
         return following
 
@@ -278,15 +280,30 @@ def _numbers_decoding(fields: _Fields) -> _DecodingStep:
 
 
 def _bits_decoding(fields: _Fields) -> _DecodingStep:
-    places = range(len(fields))
+    flags = [1 << place for place in range(len(fields))]
 
     def decode_bits(data: bytes, offset: int, end: int, values: list[Any]) -> int:
-        following = check_end(offset, 1, end)
+        if offset >= end:
+            check_end(offset, 1, end)
         bits = data[offset]
-        values += [bits >> place & 1 == 1 for place in places]
-        return following
+        for flag in flags:
+            values.append(bits & flag != 0)
+        return offset + 1
 
     return decode_bits
+
+
+def _name_decoding(fields: _Fields) -> _DecodingStep:
+    def decode_name(data: bytes, offset: int, end: int, values: list[Any]) -> int:
+        start = offset + 1
+        if offset < end:
+            following = start + data[offset]
+            if following <= end:
+                values.append(data[start:following].decode('utf-8', 'surrogateescape'))
+                return following
+        return decode_shortstr(data, offset, end)[1]  # says what is missing
+
+    return decode_name
 
 
 def _decoding_by(decode: Callable[[bytes, int, int], Decoded]) -> Callable[..., _DecodingStep]:
@@ -301,7 +318,7 @@ def _decoding_by(decode: Callable[[bytes, int, int], Decoded]) -> Callable[..., 
 _DECODING_STEPS: dict[str, Callable[[_Fields], _DecodingStep]] = {
     'numbers': _numbers_decoding,
     'bits': _bits_decoding,
-    'shortstr': _decoding_by(decode_shortstr),
+    'shortstr': _name_decoding,
     'longstr': _decoding_by(decode_longstr),
     'table': _decoding_by(decode_table),
 }
