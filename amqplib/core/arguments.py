@@ -286,8 +286,7 @@ def _bits_decoding(fields: _Fields) -> _DecodingStep:
         if offset >= end:
             check_end(offset, 1, end)
         bits = data[offset]
-        for flag in flags:
-            values.append(bits & flag != 0)
+        values += [bits & flag != 0 for flag in flags]
         return offset + 1
 
     return decode_bits
