@@ -218,7 +218,7 @@ class Secret(str):
     __slots__ = ('__weakref__',)
 
 
-def test_a_new_secret_is_sent_and_nowhere_kept(session, caplog):
+def test_a_new_secret_is_sent_and_nowhere_written_down(session, caplog):
     heard = {}
     secret = Secret('the new token')
     kept = weakref.ref(secret)
