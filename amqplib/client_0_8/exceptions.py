@@ -8,8 +8,7 @@ from amqplib.core.spec import Signature
 from amqplib.exceptions import *  # noqa: F403
 from amqplib.exceptions import NO_METHOD, channel_exception, connection_exception  # noqa: F401
 
-__all__ = []
-__all__ += exceptions.__all__
-__all__.remove('MessageNacked')  # which is of 0-9-1
+# MessageNacked is of 0-9-1.
+__all__ = [name for name in exceptions.__all__ if name != 'MessageNacked']
 
 METHOD_NAME_MAP: dict[Signature, str] = {row.signature: row.python_name for row in ROWS}

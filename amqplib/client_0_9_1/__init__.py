@@ -5,11 +5,11 @@ version of the protocol adds.
 """
 
 # So that `amqp.transport` and the like are found as in client_0_8.
-from amqplib.client_0_9_1 import method_framing, serialization, transport  # noqa: F401
+from amqplib.client_0_9_1 import exceptions, method_framing, serialization, transport  # noqa: F401
 from amqplib.client_0_9_1.basic_message import Message
 from amqplib.client_0_9_1.channel import Channel
 from amqplib.client_0_9_1.connection import Connection
-from amqplib.client_0_9_1.exceptions import MessageNacked
+from amqplib.core import abstract_channel  # noqa: F401
 from amqplib.exceptions import (
     AccessRefused,
     AMQPChannelException,
@@ -20,6 +20,7 @@ from amqplib.exceptions import (
     ConnectionLost,
     ConsumerCancelled,
     LoginRefused,
+    MessageNacked,
     NotFound,
     PreconditionFailed,
     ProtocolError,

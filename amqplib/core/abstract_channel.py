@@ -78,6 +78,8 @@ class AbstractChannel:
     _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
     #: What ends the channel, by signature; it takes effect when it arrives.
     _TURNING_POINTS: ClassVar[Handlers] = {}
+    #: Whether methods that nothing waits for are queued.
+    _IS_QUEUE: ClassVar[bool] = True
     #: What is not dropped while it is being closed.
     _WANTED_TO_THE_END: ClassVar[Collection[Signature]] = ()
     #: The name of the method that closes it.
@@ -157,7 +159,15 @@ class AbstractChannel:
         Raises AMQPTimeout when the time is over, which loses nothing; the error that closed
         the channel or connection; or what the handler (a callback, for instance) raises.
         """
-        method = self._pop_allowed(allowed_methods) if self.method_queue else None
+        method, queue = None, self.method_queue
+        if queue:
+            try:
+                # As _pop_allowed() does, without a call more for each message.
+                method = queue.popleft() if allowed_methods is None else self._pop_allowed(
+                    allowed_methods
+                )
+            except IndexError:
+                pass  # a finalizer has taken the last one just now
         if method is None:
             connection, channel_id = self._open()
             # Without a timeout, an override of amqplib 1.0.2's form will do.
@@ -269,7 +279,12 @@ class AbstractChannel:
         elif method_sig in self._IMMEDIATE_METHODS:
             self._session.call_handler(self.dispatch_method, *method)
             self._handled |= {method_sig}
-        elif method_sig in self._unclaimed or self._may_be_queued(method_sig):
+        elif method_sig in self._unclaimed or (
+            # A method that the broker may send unasked.
+            self._IS_QUEUE
+            and method_sig in self._METHOD_MAP
+            and method_sig not in self._protocol.replies
+        ):
             self._unclaimed.discard(method_sig)
             self.method_queue.append(method)
         else:
@@ -278,10 +293,6 @@ class AbstractChannel:
     def session_ended(self) -> None:
         """Learn that the connection has ended (for the session)."""
         raise NotImplementedError
-
-    def _may_be_queued(self, method_sig: Signature) -> bool:
-        """Return whether it is a method that the broker may send unasked."""
-        return method_sig in self._METHOD_MAP and method_sig not in self._protocol.replies
 
     def _why_refused(self, method_sig: Signature) -> ProtocolError:
         name = self._name_of(method_sig)

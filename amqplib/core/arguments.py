@@ -1,11 +1,11 @@
 """The arguments of methods: encoders and decoders, compiled once from the row of a method.
 
 An encoder takes the values of the fields, in the order of the row, and returns the payload of a
-method frame: class id, method id, arguments. It joins what its steps return, each of which
-encodes one field, or several numbers or bits that follow each other. Only when a step fails, the
-fields are looked at one by one, to say which of them is wrong.
+method frame: class id, method id, arguments. It joins the results of its steps. A step encodes
+one field, or several neighbouring numbers or bits. Only when a step fails are the fields encoded
+one by one, to find out which of them is wrong.
 
-A decoder takes an AMQPReader and returns the values.
+A decoder takes an AMQPReader and returns the values. It works in steps likewise.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from amqplib.exceptions import ProtocolError
 
 _NUMBER_CODES = {'octet': 'B', 'short': 'H', 'long': 'I', 'longlong': 'Q'}
 
-#: Fields of these wire types go together where they follow each other.
+#: Neighbouring fields of these wire types are encoded and decoded together.
 _GROUPS = {'bit': 'bits', **dict.fromkeys(_NUMBER_CODES, 'numbers')}
 
 #: A position among the values, and the wire type.
@@ -49,9 +49,9 @@ _Fields = list[tuple[int, str]]
 
 
 def _groups_of(method: Method) -> list[tuple[str, _Fields]]:
-    """Return the fields of a method, those together that are encoded together.
+    """Return the fields of a method by steps: (group, fields) of each.
 
-    The first of each pair is 'numbers', 'bits', or the wire type of a single field.
+    The group is 'numbers', 'bits', or the wire type of a single field.
     """
     fields = [(position, wire_type) for position, (_, wire_type) in enumerate(method.fields)]
     groups: list[tuple[str, _Fields]] = []
@@ -73,7 +73,7 @@ def _numbers(fields: _Fields) -> Struct:
 # --- Encoding -----------------------------------------------------------------------------------
 
 Values = tuple[Any, ...]
-#: values -> the bytes of one or several of them.
+#: Takes all values; returns the bytes of one or several of them.
 _Step = Callable[[Values], bytes]
 
 
@@ -106,7 +106,7 @@ def compile_encoder(method: Method, field_types: FieldTypes) -> Callable[..., by
             raise TypeError(f'{method.name} has {count} fields, not {len(values)}')
         try:
             return prefix + b''.join([step(values) for step in steps])
-        except (IndexError, TypeError, ValueError, struct.error):
+        except (IndexError, OverflowError, TypeError, ValueError, struct.error):
             _explain(method, values, field_types)
             raise
 
@@ -208,9 +208,9 @@ _ENCODING_STEPS: dict[str, Callable[[_Fields, FieldTypes], _Step]] = {
 }
 
 
-# Programs use few queues, exchanges and routing keys, and each of them again and again. What has
-# no hash cannot be remembered, and is a TypeError that names no field. There is no table among
-# these fields, and no secret.
+# Programs use few queues, exchanges and routing keys, and use them again and again. A value that
+# has no hash cannot be cached: that is a TypeError that names no field. None of these fields is a
+# table or a secret.
 
 #: The encoder of basic.publish.
 encode_publish = lru_cache(maxsize=1024)(compile_encoder(PUBLISH, {}))
@@ -221,7 +221,7 @@ encode_get = lru_cache(maxsize=1024, typed=True)(compile_encoder(GET, {}))
 # --- Decoding -----------------------------------------------------------------------------------
 
 Decoder = Callable[[AMQPReader], Values]
-#: (data, offset, end, values) -> next offset; adds one or several values.
+#: (data, offset, end, values) -> next offset; appends one or several values.
 _DecodingStep = Callable[[bytes, int, int, list[Any]], int]
 
 
@@ -270,7 +270,9 @@ def _numbers_decoding(fields: _Fields) -> _DecodingStep:
     size, unpack = layout.size, layout.unpack_from
 
     def decode_numbers(data: bytes, offset: int, end: int, values: list[Any]) -> int:
-        following = check_end(offset, size, end)
+        following = offset + size
+        if following > end:
+            check_end(offset, size, end)
         values += unpack(data, offset)
         return following
 
@@ -278,15 +280,29 @@ def _numbers_decoding(fields: _Fields) -> _DecodingStep:
 
 
 def _bits_decoding(fields: _Fields) -> _DecodingStep:
-    places = range(len(fields))
+    flags = [1 << place for place in range(len(fields))]
 
     def decode_bits(data: bytes, offset: int, end: int, values: list[Any]) -> int:
-        following = check_end(offset, 1, end)
+        if offset >= end:
+            check_end(offset, 1, end)
         bits = data[offset]
-        values += [bits >> place & 1 == 1 for place in places]
-        return following
+        values += [bits & flag != 0 for flag in flags]
+        return offset + 1
 
     return decode_bits
+
+
+def _name_decoding(fields: _Fields) -> _DecodingStep:
+    def decode_name(data: bytes, offset: int, end: int, values: list[Any]) -> int:
+        start = offset + 1
+        if offset < end:
+            following = start + data[offset]
+            if following <= end:
+                values.append(data[start:following].decode('utf-8', 'surrogateescape'))
+                return following
+        return decode_shortstr(data, offset, end)[1]  # says what is missing
+
+    return decode_name
 
 
 def _decoding_by(decode: Callable[[bytes, int, int], Decoded]) -> Callable[..., _DecodingStep]:
@@ -301,7 +317,7 @@ def _decoding_by(decode: Callable[[bytes, int, int], Decoded]) -> Callable[..., 
 _DECODING_STEPS: dict[str, Callable[[_Fields], _DecodingStep]] = {
     'numbers': _numbers_decoding,
     'bits': _bits_decoding,
-    'shortstr': _decoding_by(decode_shortstr),
+    'shortstr': _name_decoding,
     'longstr': _decoding_by(decode_longstr),
     'table': _decoding_by(decode_table),
 }

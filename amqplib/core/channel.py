@@ -542,7 +542,7 @@ class Channel(AbstractChannel):
             values = decode_get_ok(args)
         except ProtocolError as error:
             self._break(error)
-        msg.delivery_info = dict(zip(_GET_FIELDS, values))
+        msg.raw_delivery_info = dict(zip(_GET_FIELDS, values))
         return msg
 
     def basic_publish(

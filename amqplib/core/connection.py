@@ -106,6 +106,7 @@ class Connection(AbstractChannel):
     """
 
     _CLOSE = 'connection.close'
+    _IS_QUEUE = False
     _channel_class: ClassVar[type[Channel]]
     _message_class: ClassVar[type[Message]] = Message
     _reader_class: ClassVar[type[MethodReader]]
@@ -484,9 +485,6 @@ class Connection(AbstractChannel):
             text = f'{name} at the wrong time'
             return ProtocolError(spec.COMMAND_INVALID, text, method_sig, name)
         return super()._why_refused(method_sig)
-
-    def _may_be_queued(self, method_sig: Signature) -> bool:
-        return False
 
     # The end
 

@@ -59,6 +59,7 @@ _HEADER = Struct('>BHI2sHQ')
 
 
 _new_message = Message.__new__
+_new_arguments = AMQPReader.__new__
 
 
 class _Body:
@@ -337,7 +338,8 @@ class Decoder:
         if prefix == DELIVER.prefix:
             arguments = self._deliveries.remember(data, offset, message)
         else:
-            arguments = AMQPReader(data[offset + _FRAME.size + 4 : end])
+            arguments = _new_arguments(AMQPReader)
+            arguments.input = arguments.data = data[offset + _FRAME.size + 4 : end]
         self.queue.append((channel, (_SIGNATURE.unpack(prefix), arguments, message)))
         return body_end + 1
 

@@ -1,8 +1,8 @@
-"""lru_cache, in a way that is whole whenever a signal handler raises something.
+"""lru_cache, in a form that an exception from a signal handler cannot break.
 
-That of CPython is written in C. That of PyPy is written in Python, with a lock and a list that is
-linked anew for each call: an exception in the middle of it leaves the list broken or the lock
-taken, and a fork by another thread may do the same.
+The one of CPython is written in C. The one of PyPy is written in Python, with a lock and a list
+that is linked anew for each call: an exception in the middle of it leaves the list broken or the
+lock taken, and so may a fork by another thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ else:
     _UNKNOWN = object()
 
     def lru_cache(maxsize, typed=False):
-        """Do what that of functools does; but what is full is emptied."""
+        """Do what functools.lru_cache does, but empty a cache that is full."""
 
         def decorate(function):
             known = {}

@@ -90,7 +90,7 @@ class Message(GenericContent):
 
     raw_delivery: Optional[tuple[Any, ...]] = None
     raw_channel: Any = None
-    _delivery_info: Optional[dict[str, Any]] = None
+    raw_delivery_info: Optional[dict[str, Any]] = None
 
     # Those that programs look at for each message. Others, and what is absent, take the way of
     # __getattr__, which costs more.
@@ -125,25 +125,25 @@ class Message(GenericContent):
         """Where a received message came from, by name."""
         if self.raw_delivery is not None:
             self._make_delivery_info(self.raw_delivery)
-        if self._delivery_info is None:
+        if self.raw_delivery_info is None:
             raise AttributeError('delivery_info')
-        return self._delivery_info
+        return self.raw_delivery_info
 
     @delivery_info.setter
     def delivery_info(self, info: dict[str, Any]) -> None:
-        self._delivery_info = info
+        self.raw_delivery_info = info
         self.raw_delivery = None
 
     def _make_delivery_info(self, delivery: tuple[Any, ...]) -> None:
-        self._delivery_info = dict(zip(DELIVERY_FIELDS, delivery))
+        self.raw_delivery_info = dict(zip(DELIVERY_FIELDS, delivery))
         if self.raw_channel is not None:
-            self._delivery_info['channel'] = self.raw_channel
+            self.raw_delivery_info['channel'] = self.raw_channel
         self.raw_delivery = None
 
     def _from_delivery_info(self, name: str) -> Any:
-        if self._delivery_info is None or name not in self._delivery_info:
+        if self.raw_delivery_info is None or name not in self.raw_delivery_info:
             raise AttributeError(name)
-        return self._delivery_info[name]
+        return self.raw_delivery_info[name]
 
     def __getattr__(self, name: str) -> Any:
         # Asked when there is no such attribute and no such property.
@@ -165,7 +165,7 @@ class Message(GenericContent):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ('raw_delivery', '_delivery_info', 'raw_channel'):
+        for name in ('raw_delivery', 'raw_delivery_info', 'raw_channel'):
             state.pop(name, None)
         info = getattr(self, 'delivery_info', None)
         if info is not None:

@@ -1,7 +1,7 @@
 """The properties of a content, in the property list of its header (specification 4.2.6.1).
 
-What was received is kept as it came until it is looked at: so it can be sent on unchanged, and
-what cannot be decoded does no harm to anything else.
+A received property list is kept as it came until a property is read. So it can be sent on
+unchanged, and a property that cannot be decoded harms nothing else.
 """
 
 from __future__ import annotations

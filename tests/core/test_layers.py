@@ -92,3 +92,14 @@ def test_errors_of_the_clients_are_one_tree():
                 assert getattr(client.exceptions, name) is getattr(exceptions, name)
     for name in exceptions.__all__:
         assert getattr(exceptions, name).__module__ == 'amqplib.exceptions'
+
+
+@pytest.mark.parametrize('signature', [(10, 50), (10, 51), (10, 60), (10, 61)])
+def test_an_id_that_differs_between_the_versions_gives_an_error_no_name(signature):
+    assert exceptions.AMQPException(0, 'text', signature).args[3] == ''
+
+
+def test_an_error_without_a_name_gets_it_where_the_id_is_the_same_everywhere():
+    assert exceptions.AMQPException(404, 'text', (50, 10)).args[3] == 'Channel.queue_declare'
+    assert exceptions.AMQPException(403, 'text', (30, 10)).args[3] == 'Channel.access_request'
+    assert exceptions.AMQPException(403, 'text', (60, 20)).args[3] == 'Channel.basic_consume'

@@ -1,9 +1,11 @@
 """What 0-9-1 adds, as it is on the wire, and all that a broker may do to it."""
 
 import contextlib
+import gc
 import logging
 import threading
 import time
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -210,8 +212,16 @@ def test_recovering_waits_for_the_reply(session):
 # --- Secrets ------------------------------------------------------------------------------------
 
 
+class Secret(str):
+    """One that can be watched."""
+
+    __slots__ = ('__weakref__',)
+
+
 def test_a_new_secret_is_sent_and_nowhere_written_down(session, caplog):
     heard = {}
+    secret = Secret('the new token')
+    kept = weakref.ref(secret)
 
     def script(peer):
         heard['update'] = peer.expect_method(0, 'connection.update_secret')
@@ -220,7 +230,10 @@ def test_a_new_secret_is_sent_and_nowhere_written_down(session, caplog):
 
     with caplog.at_level(logging.DEBUG, logger='amqplib'):
         ours = session(script)
-        assert ours.connection.update_secret('the new token', 'it was time') is None
+        assert ours.connection.update_secret(secret, 'it was time') is None
+        del secret
+        gc.collect()
+        assert kept() is None
         ours.connection.close()
     ours.broker.finish()
     assert heard['update'].new_secret == b'the new token'
