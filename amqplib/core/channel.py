@@ -16,8 +16,9 @@ from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, printa
 from amqplib.core.arguments import decode_get_ok, encode_get, encode_publish
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
-from amqplib.core.encoding import acknowledgement_frame, method_frame
+from amqplib.core.encoding import ACKNOWLEDGEMENT_SIZE, method_frame, pack_acknowledgement
 from amqplib.core.message import Message
+from amqplib.core.spec import FRAME_END, FRAME_METHOD
 from amqplib.core.streams import AMQPReader
 from amqplib.exceptions import (
     NO_METHOD,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from queue import Queue
 
     from amqplib.core.confirms import Confirms
-    from amqplib.core.connection import Connection
     from amqplib.core.encoding import Frames
     from amqplib.core.spec import Method, Signature
 
@@ -97,7 +97,7 @@ class Channel(AbstractChannel):
     _confirms: Optional[Confirms] = None
 
     def __init__(
-        self, connection: Connection, channel_id: Optional[int] = None, auto_decode: bool = True
+        self, connection: Any, channel_id: Optional[int] = None, auto_decode: bool = True
     ) -> None:
         session = connection.open_session()
         super().__init__(connection, session, Closed(session.closed))
@@ -189,7 +189,11 @@ class Channel(AbstractChannel):
         # Wrong values are found before anything is changed.
         frame = self._frame('channel.close', reply_code, reply_text, *method_sig)
         if self._expected or not self._session.may_wait():
-            self._give_up(_closed_by_program(), reported=True, frame=frame)
+            self._give_up(
+                AMQPChannelException(0, 'the channel was closed by this program'),
+                reported=True,
+                frame=frame,
+            )
             return
         try:
             self.delivery_queue = None
@@ -582,20 +586,20 @@ class Channel(AbstractChannel):
         session.send(frames, self._closed)
         return None
 
-    def _publish_in_turn(self, connection: Connection, frames: Frames) -> Optional[int]:
+    def _publish_in_turn(self, connection: Any, frames: Frames) -> Optional[int]:
         """Publish what may have to wait, or is to be confirmed."""
         deadline = self._wait_for_flow(connection, NO_DEADLINE)
         self._session.send(frames, self._closed, deadline)
         return None
 
-    def _wait_for_flow(self, connection: Connection, deadline: Deadline) -> Deadline:
+    def _wait_for_flow(self, connection: Any, deadline: Deadline) -> Deadline:
         """Wait until the broker takes messages on the channel; return the deadline of the call."""
         what = 'the broker has paused the channel'
         return self._wait_to_publish(connection, lambda: self.active, deadline, what)
 
     def _wait_to_publish(
         self,
-        connection: Connection,
+        connection: Any,
         ready: Callable[[], object],
         deadline: Deadline,
         what: str,
@@ -617,22 +621,22 @@ class Channel(AbstractChannel):
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """Acknowledge a message; with `multiple`, all up to this one (0: all there are)."""
-        self._acknowledge(spec.ACK, delivery_tag, multiple)
-
-    def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
-        """Reject a message: put it back (requeue) or let the broker drop or dead-letter it."""
-        self._acknowledge(spec.REJECT, delivery_tag, requeue)
-
-    def _acknowledge(self, method: Method, delivery_tag: int, bit: bool) -> None:
         channel_id = self.channel_id
         if self._closed.shut or channel_id is None:
             self._raise_cause()
         try:
-            frame = acknowledgement_frame(channel_id, method.prefix, delivery_tag, bit)
+            frame = pack_acknowledgement(
+                FRAME_METHOD, channel_id, ACKNOWLEDGEMENT_SIZE, spec.ACK.prefix, delivery_tag,
+                bool(multiple), FRAME_END,
+            )  # fmt: skip
         except (StructError, TypeError, ValueError):
-            self._encode(method.name, delivery_tag, bit)  # says what is wrong
-            raise
+            frame = self._frame('basic.ack', delivery_tag, multiple)  # which says what is wrong
         self._session.send(frame, self._closed)
+
+    def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
+        """Reject a message: put it back (requeue) or let the broker drop or dead-letter it."""
+        self._open()
+        self._session.send(self._frame('basic.reject', delivery_tag, requeue), self._closed)
 
     def basic_recover_sync(self, requeue: bool = False) -> None:
         """Have all unacknowledged messages delivered again; waits until the broker has done it.
@@ -706,10 +710,6 @@ class Channel(AbstractChannel):
 
 
 _GAVE_UP = (spec.REPLY_SUCCESS, 'gave up', *NO_METHOD)
-
-
-def _closed_by_program() -> AMQPException:
-    return AMQPChannelException(0, 'the channel was closed by this program')
 
 
 def begin(deadline: Deadline, seconds: Optional[float]) -> Deadline:

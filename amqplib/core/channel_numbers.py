@@ -146,7 +146,7 @@ class Lingering:
             self._send(CHANNEL_CLOSE_OK.prefix)
             if self._open_pending:
                 self._free()
-        elif signature == CHANNEL_OPEN_OK.signature and self._open_pending:
+        elif signature == CHANNEL_OPEN_OK and self._open_pending:
             self._open_pending = False
             self._send(_encode_close(REPLY_SUCCESS, 'gave up', *NO_METHOD))
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import Struct
-from struct import error as StructError
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Callable, Optional, Union
 
 from amqplib.core.memoize import lru_cache
 from amqplib.core.spec import (
@@ -48,9 +47,11 @@ _CONTENT_SIZE = Struct('>HHQ').size
 #: A frame header and what begins a content header.
 _HEADER = Struct('>BHI2sHQ')
 _NO_WEIGHT = b'\0\0'
-#: A frame header, class and method id, delivery tag, a bit, the end of the frame.
+#: The frame of an acknowledgement, as an Encoder would make it, but by one call: frame type,
+#: channel, size, class and method id, delivery tag, a bit, the end of the frame.
 _ACKNOWLEDGEMENT = Struct('>BHI4sQBB')
-_ACKNOWLEDGEMENT_SIZE = _ACKNOWLEDGEMENT.size - FRAME_OVERHEAD
+pack_acknowledgement = _ACKNOWLEDGEMENT.pack
+ACKNOWLEDGEMENT_SIZE = _ACKNOWLEDGEMENT.size - FRAME_OVERHEAD
 _END = bytes((FRAME_END,))
 
 HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + _END
@@ -129,18 +130,6 @@ class Encoder:
 def method_frame(channel: int, payload: bytes) -> bytes:
     """Return the frame of a method that is known to be small."""
     return _FRAME.pack(FRAME_METHOD, channel, len(payload)) + payload + _END
-
-
-def acknowledgement_frame(channel: int, prefix: bytes, delivery_tag: int, bit: Any) -> bytes:
-    """Return the frame of a method of a delivery tag and one bit, as an Encoder would.
-
-    prefix: its class id and method id.
-
-    Raises struct.error, ValueError or TypeError, which do not say what is wrong.
-    """
-    return _ACKNOWLEDGEMENT.pack(
-        FRAME_METHOD, channel, _ACKNOWLEDGEMENT_SIZE, prefix, delivery_tag, bool(bit), FRAME_END
-    )
 
 
 @lru_cache(maxsize=256)

@@ -220,7 +220,8 @@ BASIC_PROPERTIES: tuple[tuple[str, str], ...] = (
 _BY_NAME = {row.name: row for row in SHARED_ROWS}
 
 ACCESS_REQUEST = _BY_NAME['access.request']
-CHANNEL_OPEN_OK = _BY_NAME['channel.open_ok']  # of which only the fields differ
+#: Of which only the fields differ from version to version.
+CHANNEL_OPEN_OK = _BY_NAME['channel.open_ok'].signature
 # These are the same in every version, fields and all.
 ACK = _BY_NAME['basic.ack']
 CHANNEL_CLOSE = _BY_NAME['channel.close']
