@@ -2,7 +2,9 @@
 
 Messages are numbered from 1 in the order of publishing. The broker confirms or refuses numbers
 one by one or all up to one, in any order, and each once. What is kept grows with the messages
-that are outstanding, and with nothing else.
+that are outstanding, and with nothing else. Each message is looked at a fixed number of times in
+its life, however many confirms there are: a broker that sends the same one over and over costs no
+more than the reading of it.
 
 One thread publishes; the one that reads may be another. Each of them writes what the other one
 only looks at: `given` is the publisher's, `settled` the reader's. A reader counts a number as
@@ -25,9 +27,6 @@ from amqplib.client_0_9_1.spec import METHODS
 
 #: (sequence number, multiple, ok)
 Confirmation = tuple[int, bool, bool]
-
-#: So many numbers that were settled out of order are always kept as they came.
-_FEW = 64
 
 _UNLIMITED = 1 << 63
 
@@ -57,11 +56,12 @@ class Confirms:
         self.free = 0
         self.refused: deque[int] = deque()
         self.news: deque[Confirmation] = deque()
-        # All numbers below this one are settled, but for the stragglers; from it on, only those
-        # that are ahead are.
-        self._lowest = 1
-        self._stragglers: set[int] = set()
-        self._ahead: set[int] = set()
+        # From this number on, all are open.
+        self._first = 1
+        # Those below it that were passed over when a later one was settled, and are open yet.
+        self._passed: set[int] = set()
+        # Up to this number, all are settled: `multiple` goes through the ones above it only.
+        self._floor = 0
 
     @property
     def outstanding(self) -> int:
@@ -102,85 +102,55 @@ class Confirms:
 
     def _settle_in_order(self, number: int, multiple: bool) -> bool:
         """Settle what comes next, if that is all there is to it, which is how most come."""
-        first = self._lowest
-        if not first <= number <= self.given or self._ahead or self._stragglers:
+        first = self._first
+        if not first <= number <= self.given or self._passed or not (multiple or number == first):
             return False
-        if not multiple and number != first:
-            return False
-        self._lowest = number + 1
+        self._first = number + 1
         self.settled += number + 1 - first
         return True
 
     def _settle_one(self, number: int, ok: bool, tell: bool) -> bool:
-        if not self._is_open(number):
+        if number < self._first:
+            if number not in self._passed:
+                return False
+            self._passed.discard(number)
+        elif number <= self.given:
+            self._passed.update(range(self._first, number))
+            self._first = number + 1
+        else:
             return False
         if not ok:
             self.refused.append(number)
         if tell:
             self.news.append((number, False, ok))
-        if number == self._lowest:
-            self._go_on_from(number + 1)
-        elif number < self._lowest:
-            self._stragglers.discard(number)
-        else:
-            self._ahead.add(number)
-            if len(self._ahead) > _FEW:
-                self._forget_those_ahead()
         self.settled += 1
         return True
-
-    def _is_open(self, number: int) -> bool:
-        if number < self._lowest:
-            return number in self._stragglers
-        return number <= self.given and number not in self._ahead
-
-    def _go_on_from(self, number: int) -> None:
-        """Let this be the lowest one, or the next that is open."""
-        while self._ahead and number in self._ahead:
-            self._ahead.discard(number)
-            number += 1
-        self._lowest = number
-
-    def _forget_those_ahead(self) -> None:
-        """If more are settled ahead than are open, keep the open ones instead."""
-        if len(self._ahead) > self.outstanding:
-            following = max(self._ahead) + 1
-            self._stragglers |= set(range(self._lowest, following)) - self._ahead
-            self._ahead.clear()
-            self._lowest = following
 
     def _settle_up_to(self, last: int, ok: bool, tell: bool) -> bool:
         if last > self.given:
             return False
+        late = self._take_passed(last)
+        following = range(self._first, last + 1)
+        if following:
+            self._first = last + 1
         if not ok:
-            self.refused.extend(self._open_up_to(last))
-        count = 0
-        if self._stragglers:
-            late = {number for number in self._stragglers if number <= last}
-            self._stragglers -= late
-            count = len(late)
-        if last >= self._lowest:
-            count += last + 1 - self._lowest
-            if self._ahead:
-                known = self._ahead_up_to(last)
-                self._ahead -= known
-                count -= len(known)
-            self._go_on_from(last + 1)
+            self.refused.extend(late)
+            self.refused.extend(following)
+        count = len(late) + len(following)
         if tell and count:
             self.news.append((last, True, ok))
         self.settled += count
         return True
 
-    def _ahead_up_to(self, last: int) -> set[int]:
-        if last - self._lowest < len(self._ahead):
-            return self._ahead.intersection(range(self._lowest, last + 1))
-        return {number for number in self._ahead if number <= last}
-
-    def _open_up_to(self, last: int) -> list[int]:
-        return [
-            *sorted(number for number in self._stragglers if number <= last),
-            *(number for number in range(self._lowest, last + 1) if number not in self._ahead),
-        ]
+    def _take_passed(self, last: int) -> set[int]:
+        """Remove those that were passed over, up to this one, and return them."""
+        late: set[int] = set()
+        if last > self._floor:
+            if self._passed:
+                late = self._passed.intersection(range(self._floor + 1, min(last + 1, self._first)))
+                self._passed -= late
+            self._floor = last
+        return late
 
     def take_refused(self) -> tuple[int, ...]:
         """Return the numbers that were refused since the last time, ascending."""
