@@ -46,7 +46,8 @@ class Channel(channel_0_8.Channel):
 
     on_confirm: None, or a function(sequence_number, multiple, ok) that is told of each
         confirmation (ok) or refusal of the broker, with `multiple` of all messages up to this
-        one. It is called from wait(), wait_for_confirms() and basic_publish(), and may publish.
+        one. It is called from wait(), wait_for_confirms() and basic_publish(), and may publish;
+        what it publishes has no more time than the call that it is called from.
     """
 
     _methods = METHODS
@@ -61,8 +62,8 @@ class Channel(channel_0_8.Channel):
         self.on_confirm: Optional[OnConfirm] = None
         # None until confirm_select() is called.
         self._confirms: Optional[Confirms] = None
-        # Whether on_confirm is being called.
-        self._in_on_confirm = False
+        # While on_confirm is being called, the deadline of the call that does it.
+        self._reporting: Optional[Deadline] = None
         super().__init__(connection, channel_id, auto_decode)
 
     def access_request(
@@ -231,6 +232,8 @@ class Channel(channel_0_8.Channel):
         connection, confirms, deadline = self.connection, self._confirms, NEVER
         if connection is None:
             self._raise_cause()
+        if self._reporting is not None:
+            deadline = self._reporting.earlier(Deadline(connection.write_timeout))
         if connection.blocked is not None:
             deadline = self._wait_until_unblocked(connection)
         if confirms is not None and confirms.given >= confirms.free:
@@ -299,18 +302,22 @@ class Channel(channel_0_8.Channel):
         self, connection: Connection, confirms: Confirms, deadline: Deadline
     ) -> Deadline:
         """Tell what has arrived, and wait until one more message may be outstanding."""
-        while True:
-            self._call_on_confirm()
-            self._drop_refused(confirms)
-            # Callbacks may publish too, and so take the room.
-            if confirms.full:
+        # Twice: on_confirm may publish too, and so take the room. What the second wait brings is
+        # for the next call, as it might go on like this for ever.
+        for _ in range(2):
+            if self._has_news():
                 deadline = _begun(deadline, connection)
-                self._wait_for_room(connection, confirms, deadline)
-                continue
-            confirms.let_go()
+                self._call_on_confirm_until(deadline)
+            self._drop_refused(confirms)
+            if not confirms.full:
+                break
+            deadline = _begun(deadline, connection)
+            self._wait_for_room(connection, confirms, deadline)
+        confirms.let_go()
+        if confirms.refuses_too_many or self._has_news():
             # What came before that has asked in vain for another look.
-            if not confirms.refuses_too_many and not self._has_news():
-                return deadline
+            confirms.free = 0
+        return deadline
 
     def _wait_for_flow(self, connection: Connection, deadline: Deadline) -> Deadline:
         deadline = _begun(deadline, connection)
@@ -350,7 +357,7 @@ class Channel(channel_0_8.Channel):
         most: int,
         deadline: Deadline,
     ) -> None:
-        """Wait until no more than so many messages are outstanding; call on_confirm."""
+        """Wait until no more than so many messages are outstanding."""
         try:
             connection._wait_until(self, lambda: confirms.outstanding <= most, deadline)
         except AMQPConnectionException:
@@ -359,8 +366,6 @@ class Channel(channel_0_8.Channel):
             count = confirms.outstanding
             text = f'{_messages(count)} not confirmed within {deadline.seconds} s'
             raise AMQPTimeout(0, text + _why(connection), _BASIC_PUBLISH) from None
-        finally:
-            self._call_on_confirm()
 
     def wait_for_confirms(self, timeout: Optional[float] = None) -> None:
         """Wait until the broker has confirmed everything that was published.
@@ -375,13 +380,14 @@ class Channel(channel_0_8.Channel):
         confirms = self._confirms
         if confirms is None:
             raise AMQPException(0, 'confirm_select was not called on this channel')
-        self._call_on_confirm()
+        self._call_on_confirm(deadline)
         # The last ones may have been settled by another thread behind that, and are to be told too.
         while confirms.outstanding or self._has_news():
-            if confirms.outstanding:
-                self._wait_for_outstanding(self._open_connection(), confirms, 0, deadline)
-            else:
-                self._call_on_confirm()
+            try:
+                if confirms.outstanding:
+                    self._wait_for_outstanding(self._open_connection(), confirms, 0, deadline)
+            finally:
+                self._call_on_confirm(deadline)
         if confirms.refused:
             self._raise_refused(confirms)
 
@@ -402,24 +408,35 @@ class Channel(channel_0_8.Channel):
     def _has_news(self) -> bool:
         """Return whether on_confirm is to be told of something, and can be."""
         confirms = self._confirms
-        return confirms is not None and bool(confirms.news) and not self._in_on_confirm
+        return confirms is not None and bool(confirms.news) and self._reporting is None
 
-    def _call_on_confirm(self) -> None:
-        """Call on_confirm for what has arrived; not again from within it."""
+    def _call_on_confirm(self, deadline: Deadline) -> None:
+        """Call on_confirm for what has arrived by now; not again from within it.
+
+        deadline: that of the call which does this, for what on_confirm publishes.
+        """
+        if self._confirms is not None and self._reporting is None:
+            for _ in range(len(self._confirms.news)):
+                self._report(self._confirms, deadline)
+
+    def _call_on_confirm_until(self, deadline: Deadline) -> None:
+        """Do the same, but leave to the next call what there is no time for."""
         confirms = self._confirms
-        if confirms is None or self._in_on_confirm:
-            return
-        self._in_on_confirm = True
+        if confirms is not None and self._reporting is None:
+            for _ in range(len(confirms.news)):
+                self._report(confirms, deadline)
+                if deadline.expired():
+                    return
+
+    def _report(self, confirms: Confirms, deadline: Deadline) -> None:
+        on_confirm = self.on_confirm or _ignore
+        self._reporting = deadline
         try:
-            while confirms.news:
-                on_confirm = self.on_confirm or _ignore
-                try:
-                    on_confirm(*confirms.news[0])
-                finally:
-                    # Not before, so that Ctrl-C does not come in between; and each once.
-                    confirms.news.popleft()
+            on_confirm(*confirms.news[0])
         finally:
-            self._in_on_confirm = False
+            # Not before, so that Ctrl-C does not come in between; and each once.
+            confirms.news.popleft()
+            self._reporting = None
             if confirms.news:  # after an error: the next publish goes on
                 confirms.free = 0
 
@@ -431,15 +448,17 @@ class Channel(channel_0_8.Channel):
         confirms = self._confirms
         if confirms is None:
             return super().wait(allowed_methods, timeout)
+        deadline = NEVER if timeout is None else Deadline(timeout)
         if self._has_news():
             # What another channel's wait has read is there already.
-            self._call_on_confirm()
+            self._call_on_confirm(deadline)
             if allowed_methods is None or not _CONFIRMATIONS.isdisjoint(allowed_methods):
                 return None
+            timeout = deadline.remaining()
         try:
             return super().wait(allowed_methods, timeout)
         finally:
-            self._call_on_confirm()
+            self._call_on_confirm(deadline)
 
     wait.__doc__ = channel_0_8.Channel.wait.__doc__
 

@@ -281,7 +281,7 @@ def second_half_ahead(count):
 @pytest.mark.parametrize('ok', [True, False])
 @pytest.mark.parametrize('last', [1, 10, 'middle', 'all'])
 def test_confirms_that_settle_nothing_cost_the_same_however_much_is_outstanding(last, ok):
-    """More than half of the messages are confirmed ahead of the others, then one confirm comes again."""
+    """More than half of the messages are confirmed ahead, then one confirm comes again."""
 
     def again(count):
         confirms = second_half_ahead(count)

@@ -1,6 +1,7 @@
 """What 0-9-1 adds, as it is on the wire, and all that a broker may do to it."""
 
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -1159,8 +1160,8 @@ def test_what_another_thread_reads_last_is_told_too(confirming, monkeypatch, ok)
     publish(ours, 1)
     tell = ours.channel._call_on_confirm
 
-    def tell_and_switch():
-        tell()
+    def tell_and_switch(deadline):
+        tell(deadline)
         patch.undo()
         Caller(other.tx_select).outcome()
 
@@ -1279,6 +1280,75 @@ def test_on_confirm_may_publish_again(confirming, limit):
         assert max(open_ones) <= limit
     ours.channel.wait_for_confirms(timeout=10)
     ours.connection.close()
+
+
+@pytest.mark.parametrize('write_timeout', [None, 2])
+@pytest.mark.parametrize('limit', [None, 10])
+def test_a_publish_calls_on_confirm_a_bounded_number_of_times(confirming, limit, write_timeout):
+    """However often a broker refuses what on_confirm publishes again."""
+    step = 10
+
+    def script(peer):
+        for number in itertools.count(1):
+            if expect_publish(peer) == [b'end']:
+                break
+            if number % step == 0:
+                peer.send_raw(b''.join(refuse(one) for one in range(number - step + 1, number + 1)))
+        peer.send_raw(confirm(number, True))
+        peer.expect_close()
+
+    ours = confirming(script, limit, write_timeout=write_timeout)
+    told = []
+
+    def on_confirm(number, multiple, ok):
+        told.append(number)
+        assert len(told) <= most
+        ours.channel.basic_publish(amqp.Message(b'again'), '', 'q')
+
+    ours.channel.on_confirm = on_confirm
+    for count in range(1, 100):
+        # Each message that the program has published is refused at most twice meanwhile.
+        most = len(told) + 2 * count
+        publish(ours, 1)
+    ours.channel.on_confirm = None
+    ours.channel.basic_publish(amqp.Message(b'end'), '', 'q')
+    with pytest.raises(amqp.MessageNacked):
+        ours.channel.wait_for_confirms(timeout=10)
+    ours.connection.close()
+
+
+@pytest.mark.parametrize('call', ['publish', 'wait', 'wait_for_confirms'])
+def test_what_on_confirm_publishes_shares_the_time_of_the_call(confirming, call):
+    """As each message would otherwise have a time of its own to wait for room."""
+    seconds = 0.5
+
+    def script(peer):
+        expect_publish(peer, 5)
+        peer.send_raw(b''.join(map(refuse, range(1, 6))))
+        peer.expect_method(1, 'tx.select')
+        peer.send_method(1, 'tx.select_ok')
+        expect_publish(peer, 5)
+        peer.rest()
+
+    ours = confirming(script, 5, write_timeout=seconds if call == 'publish' else 60)
+    publish(ours, 5)
+    failed = []
+
+    def on_confirm(number, multiple, ok):
+        try:
+            publish(ours, 2)  # more than there is room for
+        except amqp.AMQPTimeout:
+            failed.append(number)
+
+    ours.channel.on_confirm = on_confirm
+    ours.channel.tx_select()  # reads the refusals
+    with lasting(most=4 * seconds), pytest.raises(amqp.AMQPTimeout):
+        {
+            'publish': lambda: publish(ours, 20),
+            'wait': lambda: ours.channel.wait([(60, 60)], timeout=seconds),
+            'wait_for_confirms': lambda: ours.channel.wait_for_confirms(timeout=seconds),
+        }[call]()
+    assert failed
 
 
 @pytest.mark.parametrize('call', ['wait', 'wait_for_confirms', 'publish'])
