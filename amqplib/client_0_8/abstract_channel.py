@@ -316,7 +316,7 @@ class AbstractChannel:
         except AMQPConnectionException:
             raise  # of which a WriteTimeout of another thread is one
         except AMQPTimeout:
-            text = f'no reply within {deadline.seconds} s'
+            text = f'no reply within {deadline}'
             timeout = AMQPTimeout(0, text, method.signature, self._name_of(method.signature))
             self._abandon(timeout, told=True)
             raise timeout from None

@@ -68,7 +68,7 @@ def look_up(name: str, port: int, deadline: Deadline) -> list[AddressInfo]:
     thread.start()
     thread.join(deadline.remaining())
     if not results:
-        text = f'the address of {name} was not found within {deadline.seconds} s'
+        text = f'the address of {name} was not found within {deadline}'
         raise AMQPTimeout(0, text)
     if isinstance(results[0], UnicodeError):
         raise ValueError(f'host: {name!r} is not a host name') from results[0]

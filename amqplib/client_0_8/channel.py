@@ -600,7 +600,7 @@ class Channel(AbstractChannel):
             callback(msg)
         elif consumer_tag not in self.callbacks:
             log.warning(
-                'message %s dropped: there is no consumer %r any more',
+                "message %s dropped: there is no consumer '%s' any more",
                 delivery_tag,
                 consumer_tag,
             )

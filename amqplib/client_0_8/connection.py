@@ -220,7 +220,7 @@ class Connection(AbstractChannel):
             transport.send(self._protocol_header(), deadline)
             return self._handshake(virtual_host, insist, deadline)
         except AMQPTimeout:
-            text = f'no AMQP handshake with {address} within {deadline.seconds} s'
+            text = f'no AMQP handshake with {address} within {deadline}'
             timeout = AMQPTimeout(0, text)
             self._fail(timeout)
             raise timeout from None
@@ -668,13 +668,14 @@ class Connection(AbstractChannel):
 
     def _wait_for_flow(self, channel: Channel) -> None:
         """Wait until the broker takes messages on the channel again."""
+        deadline = Deadline(self.write_timeout)
         try:
-            self._wait_until(channel, lambda: channel.active, Deadline(self.write_timeout))
+            self._wait_until(channel, lambda: channel.active, deadline)
         except AMQPConnectionException:
             raise
         except AMQPTimeout:
-            text = 'the broker has paused the channel for more than {} s'
-            raise AMQPTimeout(0, text.format(self.write_timeout), _BASIC_PUBLISH) from None
+            text = f'the broker has paused the channel for more than {deadline}'
+            raise AMQPTimeout(0, text, _BASIC_PUBLISH) from None
 
     # Writing
 
@@ -770,7 +771,7 @@ class Connection(AbstractChannel):
         may_read = True
         while not transport.is_ready(0, write=True)[1]:
             if deadline.expired():
-                raise AMQPTimeout(0, f'nothing could be sent within {deadline.seconds} s')
+                raise AMQPTimeout(0, f'nothing could be sent within {deadline}')
             step = deadline.earlier(Deadline(_BLOCKED_WRITE_STEP)).remaining()
             may_read = may_read and transport.received < most_received
             if may_read and self._lead(self._read_ahead, step):
@@ -836,7 +837,7 @@ class Connection(AbstractChannel):
             self._fail(error, told=True)
             raise
         if not alone:
-            text = f'another thread did not end its close() within {timeout} s'
+            text = f'another thread did not end its close() within {deadline}'
             self._fail(AMQPTimeout(0, text))
             self._raise_cause()
         if self._unheard is not None and not self._unheard._told:
@@ -1019,7 +1020,7 @@ def _any_of(allowed_methods: Collection[Signature], channel: AbstractChannel) ->
 
 
 def _nothing_arrived(deadline: Deadline) -> AMQPTimeout:
-    return AMQPTimeout(0, f'nothing arrived within {deadline.seconds} s')
+    return AMQPTimeout(0, f'nothing arrived within {deadline}')
 
 
 def _client_properties(

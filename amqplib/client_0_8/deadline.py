@@ -9,6 +9,15 @@ from typing import Optional
 LONGEST = 2_000_000
 
 
+def in_words(seconds: Optional[float]) -> str:
+    """Return a time as errors word it: what is left of 3 s is 3 s rather than 2.9995134 s."""
+    if seconds is None or seconds > LONGEST:
+        return 'any time'
+    if seconds < 1:
+        return f'{seconds:.2g} s'
+    return f'{seconds:.1f} s'.replace('.0 ', ' ')
+
+
 class Deadline:
     """A moment that a call may not go beyond.
 
@@ -28,6 +37,10 @@ class Deadline:
         self._moment: Optional[float] = None
         if seconds is not None and seconds <= LONGEST:
             self._moment = monotonic() + seconds
+
+    def __str__(self) -> str:
+        """Return the limit that was given, as errors word it."""
+        return in_words(self.seconds)
 
     def remaining(self) -> Optional[float]:
         """Return the seconds that are left, at least 0; None for no limit."""

@@ -661,7 +661,7 @@ class MethodWriter:
         if self.write_timeout is not None:
             deadline = deadline.earlier(Deadline(self.write_timeout))
         if not attempt(self.lock, deadline, self._send, octets, deadline):
-            raise AMQPTimeout(0, f'other threads were sending for {deadline.seconds} s')
+            raise AMQPTimeout(0, f'other threads were sending for {deadline}')
 
     def _send(self, octets: Any, deadline: Deadline) -> None:
         """Send octets, or a list of such, while holding the lock."""

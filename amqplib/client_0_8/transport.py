@@ -24,7 +24,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from amqplib.client_0_8.addresses import IPV6_LITERAL, AddressInfo, look_up, parse_address
-from amqplib.client_0_8.deadline import NEVER, Deadline
+from amqplib.client_0_8.deadline import NEVER, Deadline, in_words
 from amqplib.client_0_8.exceptions import AMQPTimeout, ConnectionLost, ProtocolError
 from amqplib.client_0_8.spec import FRAME_END, FRAME_ERROR
 
@@ -180,7 +180,7 @@ class _AbstractTransport:
             limit = own  # set by the program itself, which is how old ones limited a wait
         if not any(self.is_ready(limit, read, write)):
             what = 'nothing arrived' if read else 'nothing could be sent'
-            raise AMQPTimeout(0, f'{what} within {deadline.seconds or own or 0} s')
+            raise AMQPTimeout(0, f'{what} within {in_words(deadline.seconds or own or 0)}')
 
     def is_ready(
         self, seconds: Optional[float], read: bool = False, write: bool = False
@@ -453,9 +453,9 @@ class SSLTransport(_AbstractTransport):
             self.sock.setblocking(False)
             self._repeat(self.sock.do_handshake, self.deadline)
         except AMQPTimeout:
-            text = 'no TLS handshake with {} within {} s'
+            text = 'no TLS handshake with {} within {}'
             address = join_address(self.host, self.port)
-            raise AMQPTimeout(0, text.format(address, self.deadline.seconds)) from None
+            raise AMQPTimeout(0, text.format(address, self.deadline)) from None
         except OSError as error:
             check_origin(error)
             address = join_address(self.host, self.port)
@@ -563,7 +563,7 @@ def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
                 check_origin(error, may_time_out=True)
             failure = error
     if isinstance(failure, socket.timeout) and failure.errno is None:
-        raise AMQPTimeout(0, f'{what} within {deadline.seconds} s') from failure
+        raise AMQPTimeout(0, f'{what} within {deadline}') from failure
     raise ConnectionLost.from_error(failure, what) from failure
 
 

@@ -80,7 +80,7 @@ class Turns:
                 if waiter.acquire(timeout=step):
                     return
                 if deadline.expired() and not ready():
-                    raise AMQPTimeout(0, f'nothing arrived within {deadline.seconds} s')
+                    raise AMQPTimeout(0, f'nothing arrived within {deadline}')
         finally:
             if self.followers.pop(waiter, None) is None:
                 # It was woken, perhaps to lead: if it leaves instead, another one has to.

@@ -334,7 +334,7 @@ class Channel(channel_0_8.Channel):
         except AMQPConnectionException:
             raise  # of which a WriteTimeout of another thread is one
         except AMQPTimeout:
-            text = f'{what} for more than {deadline.seconds} s'
+            text = f'{what} for more than {deadline}'
             raise AMQPTimeout(0, text + _why(connection), _BASIC_PUBLISH) from None
 
     def _wait_for_room(
@@ -364,7 +364,7 @@ class Channel(channel_0_8.Channel):
             raise
         except AMQPTimeout:
             count = confirms.outstanding
-            text = f'{_messages(count)} not confirmed within {deadline.seconds} s'
+            text = f'{_messages(count)} not confirmed within {deadline}'
             raise AMQPTimeout(0, text + _why(connection), _BASIC_PUBLISH) from None
 
     def wait_for_confirms(self, timeout: Optional[float] = None) -> None:
