@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
 
 from amqplib.client_0_8.serialization import GenericContent, named
 from amqplib.client_0_8.spec import BASIC_PROPERTIES, METHODS
+from amqplib.client_0_8.text_encodings import is_text_encoding
 
 __all__ = ['Message']
 
@@ -57,7 +58,8 @@ class Message(GenericContent):
 
     body: str or bytes. Text is encoded when it is published, as content_encoding says, or as
         UTF-8 with content_encoding set to that. Received, it is bytes; text if the channel's
-        auto_decode is on and the message has a content_encoding that is right; '' if it is empty.
+        auto_decode is on and the message has a content_encoding that is right and one of
+        text_encodings; '' if it is empty.
     children: accepted and not used.
     properties: content_type, content_encoding, application_headers (dict), delivery_mode (1, or
         2 for persistent), priority (0 to 255), correlation_id, reply_to, expiration
@@ -183,11 +185,14 @@ class Message(GenericContent):
         return duplicate
 
     def __repr__(self) -> str:
-        return '<{} of {} {}>'.format(
-            type(self).__name__,
-            len(self.body),
-            'characters' if isinstance(self.body, str) else 'octets',
-        )
+        body = self.body
+        if isinstance(body, str):
+            what = f'{len(body)} characters'
+        elif isinstance(body, (bytes, bytearray, memoryview)):
+            what = f'{memoryview(body).nbytes} octets'
+        else:
+            what = f'{type(body).__name__!r}, which cannot be sent'
+        return f'<{type(self).__name__} of {what}>'
 
     def encode_body(self) -> Union[bytes, bytearray, memoryview]:
         """Return the body as octets; notes the encoding in the properties if it was text.
@@ -211,10 +216,12 @@ class Message(GenericContent):
     def decode_body(self) -> None:
         """Make text of the body where content_encoding names how; else leave it as it is."""
         try:
-            self.body = self.body.decode(self.content_encoding)
+            encoding = self.content_encoding
+            if is_text_encoding(encoding):
+                self.body = self.body.decode(encoding)
         except Exception:  # noqa: BLE001
-            # No encoding, not octets, an encoding that is not known or not the one of the body:
-            # a sender may name anything, and every encoding has errors (and warnings) of its own.
+            # No encoding, not octets, an encoding that is not the one of the body: every encoding
+            # has errors (and warnings) of its own.
             return
 
 
