@@ -571,13 +571,13 @@ def test_all_encodings_of_text_can_be_chosen_but_a_few():
     assert chosen == {name for name in MODULES if is_of_text(name)} - set(NOT_CHOSEN)
 
 
-NAMES = """
+ENCODING_NAMES = """
     UTF-8 utf8 U8 Latin-1 ISO-8859-15 iso_8859-1 ISO_8859-1:1987 csISOLatin1 windows-1252 US-ASCII
     UTF-16LE Shift_JIS sjis EUC-JP GB18030 Big5 KOI8-R
 """
 
 
-@pytest.mark.parametrize('name', NAMES.split())
+@pytest.mark.parametrize('name', ENCODING_NAMES.split())
 def test_body_is_decoded_by_each_name_of_an_encoding(name):
     body = 'text'.encode(name)
     message = Message(body, content_encoding=name)
@@ -592,15 +592,17 @@ NO_STRINGS = [5, None, b'utf-8', ['utf-8']]
 
 @pytest.mark.parametrize('name', [*NOT_CHOSEN, *NOT_TEXT, *NO_NAMES, *NO_STRINGS])
 def test_python_is_not_asked_for_what_a_sender_shall_not_choose(name):
+    asked = []
+
     class Body(bytes):
         def decode(self, *args):
-            raise AssertionError
+            asked.append(args)
 
     message = Message(b'', content_encoding=name)
     message.body = Body(b'aaaa')
     message.decode_body()
     assert message.body == b'aaaa'
-    assert type(message.body) is Body
+    assert not asked
 
 
 def test_encodings_that_senders_make_up_are_not_remembered():
