@@ -126,8 +126,11 @@ class Connection(AbstractChannel):
     _capabilities: ClassVar[dict[str, bool]] = CAPABILITIES
     _channel_class: ClassVar[type[Channel]] = Channel
     _message_class: ClassVar[type[Message]] = Message
-    #: What to do with a broker that does not speak this version.
-    _version_advice = ': import amqplib.client_0_9_1 instead of amqplib.client_0_8'
+    #: What to say of a broker that speaks another version, behind that version.
+    _version_advice = (
+        ', not 0-8; for 0-9-1, which every RabbitMQ speaks, '
+        'import amqplib.client_0_9_1 instead of amqplib.client_0_8'
+    )
 
     def __init__(
         self,
@@ -1030,7 +1033,11 @@ def _client_properties(
     if own is not None and not isinstance(own, Mapping):
         raise TypeError(f'client_properties: {type(own).__name__!r} is not a dict')
     properties = {**LIBRARY_PROPERTIES, **(own or {})}
-    properties['capabilities'] = {**capabilities, **properties.get('capabilities', {})}
+    own_capabilities = properties.get('capabilities')
+    if not isinstance(own_capabilities, (Mapping, type(None))):
+        text = f"client_properties['capabilities']: {own_capabilities!r} is not a dict"
+        raise TypeError(text)
+    properties['capabilities'] = {**capabilities, **(own_capabilities or {})}
     if name is not None:
         if not isinstance(name, str):
             raise TypeError(f'connection_name: {name!r} is not a str')

@@ -45,7 +45,7 @@ class Connection(connection_0_8.Connection):
     _capabilities = CAPABILITIES
     _channel_class = Channel
     _message_class = Message
-    _version_advice = ''
+    _version_advice = ', not 0-9-1'
 
     on_blocked: Optional[Callable[[str], Any]] = None
     on_unblocked: Optional[Callable[[], Any]] = None

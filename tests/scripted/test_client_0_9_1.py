@@ -18,7 +18,10 @@ from amqplib.client_0_9_1 import confirms as confirms_module
 
 from .checks import Caller, check_closed, check_repeated, lasting, poll, refused, until_raised
 
-ADVICE = ': import amqplib.client_0_9_1 instead of amqplib.client_0_8'
+ADVICE = (
+    '; for 0-9-1, which every RabbitMQ speaks, '
+    'import amqplib.client_0_9_1 instead of amqplib.client_0_8'
+)
 
 
 def confirm(number, multiple=False):
@@ -98,7 +101,7 @@ def await_blocked(ours, blocked=True):
 
 @pytest.mark.parametrize('end', ['reset', 'close', 'expect_end'])
 @pytest.mark.parametrize(
-    ('answer', 'offered'), [(b'AMQP\x03\x01\0\0', '1-0-0'), (b'AMQP\0\0\x09\x01', '0-9-1')]
+    ('answer', 'offered'), [(b'AMQP\x03\x01\0\0', '1.0'), (b'AMQP\0\0\x09\x01', '0-9-1')]
 )
 def test_a_broker_that_refuses_0_8_says_which_import_works(play, answer, offered, end):
     """RabbitMQ 4 answers in the first way and resets; others in the second and close."""
@@ -109,7 +112,7 @@ def test_a_broker_that_refuses_0_8_says_which_import_works(play, answer, offered
         getattr(peer, end)()
 
     error = refused(play(script), amqp_0_8.ProtocolVersionRefused, most=1)
-    text = f'the broker does not speak this version of AMQP; it offers {offered}{ADVICE}'
+    text = f'the broker speaks AMQP {offered}, not 0-8{ADVICE}'
     assert str(error) == text
 
 
@@ -121,7 +124,7 @@ def test_a_broker_that_refuses_0_9_1_does_not_get_that_advice(play, connect):
 
     with pytest.raises(amqp.ProtocolVersionRefused) as raised:
         connect(play(script), cls=amqp.Connection)
-    assert str(raised.value).endswith('it offers 1-1-8-0')
+    assert str(raised.value).endswith('the broker speaks AMQP 0-8, not 0-9-1')
 
 
 def test_the_whole_conversation(play, connect):
