@@ -51,6 +51,23 @@ def parse_address(host: str, default_port: int) -> tuple[str, int]:
     return name or 'localhost', int(port)
 
 
+def join_address(host: str, port: int) -> str:
+    """Return ``host:port``, with brackets where the host has colons."""
+    return ('[{}]:{}' if ':' in host else '{}:{}').format(host, port)
+
+
+def with_port(host: str, port: int) -> str:
+    """Return ``host:port`` of what is given apart; raise ValueError if they contradict."""
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f'port: {port!r} is not an int')
+    if not 0 < port < 65536:
+        raise ValueError(f'port: {port} is not from 1 to 65535')
+    name, own_port = parse_address(host, port)
+    if own_port != port:
+        raise ValueError(f'port: {port} is not the port of the host {host!r}')
+    return join_address(name, port)
+
+
 def look_up(name: str, port: int, deadline: Deadline) -> list[AddressInfo]:
     """Return the socket addresses of a name, by the order in which they should be tried.
 

@@ -501,7 +501,9 @@ class Channel(AbstractChannel):
 
     # The basic class (specification, class 60)
 
-    def basic_qos(self, prefetch_size: int, prefetch_count: int, a_global: bool) -> None:
+    def basic_qos(
+        self, prefetch_size: int = 0, prefetch_count: int = 0, a_global: bool = False
+    ) -> None:
         """Limit what the broker sends ahead of acknowledgements.
 
         prefetch_size: octets; RabbitMQ knows only 0, no limit.

@@ -22,6 +22,7 @@ from amqplib.client_0_8.abstract_channel import (
     handlers_by_signature,
     printable,
 )
+from amqplib.client_0_8.addresses import join_address, with_port
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Channel
 from amqplib.client_0_8.channel_numbers import ChannelNumbers
@@ -46,7 +47,7 @@ from amqplib.client_0_8.serialization import (
     encode_once,
 )
 from amqplib.client_0_8.spec import METHODS, Signature
-from amqplib.client_0_8.transport import Octets, create_transport, join_address
+from amqplib.client_0_8.transport import Octets, create_transport
 from amqplib.client_0_8.turns import Turns, attempt
 
 __all__ = ['Connection']
@@ -90,6 +91,7 @@ class Connection(AbstractChannel):
 
     host: ``name``, ``name:port``, ``1.2.3.4:port``, ``::1``, ``[::1]:port``; '' is the local
         host. The port is 5672 by default, with ssl 5671.
+    port: int, where host has none.
     userid, password: str; None for both if login_response is given or the mechanism is EXTERNAL.
     login_method: 'AMQPLAIN', 'PLAIN' or 'EXTERNAL'; by default what the broker offers of these.
     login_response: bytes to be sent as they are instead of userid and password.
@@ -149,12 +151,15 @@ class Connection(AbstractChannel):
         write_timeout: Optional[float] = None,
         heartbeat: Optional[int] = None,
         connection_name: Optional[str] = None,
+        port: Optional[int] = None,
         **kwargs: Any,
     ) -> None:
         for name in kwargs:
             text = f'{type(self).__name__} has no argument {name!r}: it is ignored'
             warnings.warn(text, stacklevel=2)
         deadline = Deadline(connect_timeout, 'connect_timeout')
+        if port is not None:
+            host = with_port(host, port)
         self.rpc_timeout = Deadline(rpc_timeout, 'rpc_timeout').seconds
         self.write_timeout = write_timeout
         self._login = Login(userid, password, login_method, login_response)

@@ -23,7 +23,13 @@ from math import ceil
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from amqplib.client_0_8.addresses import IPV6_LITERAL, AddressInfo, look_up, parse_address
+from amqplib.client_0_8.addresses import (
+    IPV6_LITERAL,
+    AddressInfo,
+    join_address,
+    look_up,
+    parse_address,
+)
 from amqplib.client_0_8.deadline import NEVER, Deadline, in_words
 from amqplib.client_0_8.exceptions import AMQPTimeout, ConnectionLost, ProtocolError
 from amqplib.client_0_8.spec import FRAME_END, FRAME_ERROR
@@ -509,11 +515,6 @@ def create_transport(
     if ssl:
         return SSLTransport(host, connect_timeout, ssl)
     return TCPTransport(host, connect_timeout)
-
-
-def join_address(host: str, port: int) -> str:
-    """Return ``host:port``, with brackets where the host has colons."""
-    return ('[{}]:{}' if ':' in host else '{}:{}').format(host, port)
 
 
 def wait_for(

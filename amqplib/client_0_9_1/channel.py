@@ -32,6 +32,8 @@ from amqplib.client_0_9_1.exceptions import MessageNacked
 from amqplib.client_0_9_1.spec import METHODS
 
 if TYPE_CHECKING:
+    from queue import Queue
+
     from amqplib.client_0_8 import connection as connection_0_8
     from amqplib.client_0_8.transport import Octets, _AbstractTransport
     from amqplib.client_0_9_1.connection import Connection
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ['Channel']
 
 OnConfirm = Callable[[int, bool, bool], Any]
+ReturnedMessage = tuple[int, str, str, str, Message]
 
 
 class Channel(channel_0_8.Channel):
@@ -55,6 +58,15 @@ class Channel(channel_0_8.Channel):
     _REPLIES = replies_of(METHODS)
 
     connection: Optional[Connection]
+
+    if TYPE_CHECKING:
+        # The same, of the messages of this version.
+        callbacks: dict[str, Optional[Callable[[Message], Any]]]  # type: ignore[assignment]
+        returned_messages: Queue[ReturnedMessage]  # type: ignore[assignment]
+
+        def basic_get(
+            self, queue: str = '', no_ack: bool = False, ticket: Optional[int] = None
+        ) -> Optional[Message]: ...
 
     def __init__(
         self, connection: Connection, channel_id: Optional[int] = None, auto_decode: bool = True

@@ -5,9 +5,10 @@ import logging
 
 import pytest
 import scripted_broker
-from scripted_broker import MECHANISMS
+from scripted_broker import MECHANISMS, VERSION_0_8, VERSION_0_9_1
 
 import amqplib.client_0_8 as amqp
+from amqplib import client_0_9_1
 from amqplib.client_0_8 import transport
 
 from .checks import lasting, open_descriptors, refused
@@ -175,6 +176,27 @@ def test_locale_virtual_host_and_insist_are_passed_on(play, connect):
     assert heard['start_ok'].locale == 'de_DE'
     assert heard['open'].virtual_host == '/häuser'
     assert heard['open'].insist
+
+
+@pytest.mark.parametrize('cls', [amqp.Connection, client_0_9_1.Connection])
+@pytest.mark.parametrize('with_both', [False, True])
+def test_host_and_port_apart(play, cls, with_both):
+    version = VERSION_0_9_1 if cls is client_0_9_1.Connection else VERSION_0_8
+    broker = play(StartOk(), version=version)
+    host = broker.address if with_both else broker.host
+    connection = cls(host, port=broker.port, connect_timeout=10)
+    assert (connection.transport.host, connection.transport.port) == (broker.host, broker.port)
+    connection.close()
+    with pytest.raises(ValueError, match='port'):
+        cls(broker.address, port=broker.port % 65535 + 1)
+
+
+def test_a_redirect_has_its_own_port(play):
+    second = play(StartOk())
+    first = play(redirect(second.address, ''))
+    connection = amqp.Connection(first.host, port=first.port, connect_timeout=10)
+    assert connection.transport.port == second.port
+    connection.close()
 
 
 @pytest.mark.parametrize('host', ['127.0.0.1', '::1'])
