@@ -413,7 +413,8 @@ class Channel(AbstractChannel):
         passive: only check that the name exists.
         durable: survive a restart of the broker.
         exclusive: only for this connection, and gone with it.
-        auto_delete: go when the last consumer is gone.
+        auto_delete: go when the last consumer is gone, with all messages, durable or not. Newer
+            RabbitMQ can refuse queues that are neither durable nor exclusive (541).
 
         Returns (name, number of messages, number of consumers); None with nowait.
         Raises NotFound (passive), PreconditionFailed (it exists otherwise), ResourceLocked.
