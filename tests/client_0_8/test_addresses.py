@@ -38,6 +38,14 @@ def test_host_and_port(text, parsed):
     assert parse_address(text, 5672) == parsed
 
 
+def test_a_name_that_is_too_long_is_refused_before_it_is_looked_up():
+    longest = 'é' * 255
+    assert parse_address(longest, 5672) == (longest, 5672)
+    with pytest.raises(ValueError, match='is not a host name') as raised:
+        parse_address('é' * 400_000, 5672)
+    assert len(str(raised.value)) < 400
+
+
 def test_default_port_is_the_caller_s():
     assert parse_address('::1', 5671) == ('::1', 5671)
 
