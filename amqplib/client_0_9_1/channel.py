@@ -247,7 +247,7 @@ class Channel(channel_0_8.Channel):
         if self._reporting is not None:
             deadline = self._reporting.earlier(Deadline(connection.write_timeout))
         if connection.blocked is not None:
-            deadline = self._wait_until_unblocked(connection)
+            deadline = self._wait_until_unblocked(connection, deadline)
         if confirms is not None and confirms.given >= confirms.free:
             deadline = self._make_room(connection, confirms, deadline)
         frames = self._publish_frames(msg, exchange, routing_key, mandatory, immediate, ticket)
@@ -304,8 +304,8 @@ class Channel(channel_0_8.Channel):
 
     # Each of these returns the deadline of the publish, which the first one that waits begins.
 
-    def _wait_until_unblocked(self, connection: Connection) -> Deadline:
-        deadline = _begun(NEVER, connection)
+    def _wait_until_unblocked(self, connection: Connection, deadline: Deadline) -> Deadline:
+        deadline = _begun(deadline, connection)
         what = 'the broker takes no messages'
         self._wait_to_publish(connection, lambda: connection.blocked is None, deadline, what)
         return deadline

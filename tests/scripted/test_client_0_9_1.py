@@ -1354,6 +1354,22 @@ def test_what_on_confirm_publishes_shares_the_time_of_the_call(confirming, call)
     assert failed
 
 
+def test_what_on_confirm_publishes_on_a_blocked_connection_shares_the_time_too(confirming):
+    seconds = 0.5
+
+    def script(peer):
+        expect_publish(peer, 2)
+        peer.send_raw(refuse(1) + WAITS['blocked'][0])
+        peer.rest()
+
+    ours = confirming(script, write_timeout=60)
+    ours.channel.on_confirm = lambda *args: publish(ours, 1)
+    publish(ours, 2)
+    await_blocked(ours)
+    with lasting(most=4 * seconds), pytest.raises(amqp.AMQPTimeout, match='takes no messages'):
+        ours.channel.wait_for_confirms(timeout=seconds)
+
+
 @pytest.mark.parametrize('call', ['wait', 'wait_for_confirms', 'publish'])
 def test_an_error_of_on_confirm_reaches_the_caller_and_harms_nothing(confirming, call):
     def script(peer):
