@@ -258,6 +258,7 @@ def instructions(function, *args):
         return trace
 
     def run():
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 looks at it when tracing begins
         sys.settrace(trace)
         try:
             function(*args)
