@@ -97,16 +97,24 @@ class AMQPException(Exception):
 
     def copy(self) -> AMQPException:
         """Return this error as a new object, to be raised by a later call on what is closed."""
-        from copy import copy  # noqa: PLC0415 - most programs never need it
-
-        repeated = copy(self)
+        repeated: AMQPException = _copy(self)
         reason = self.__cause__
         # Copies, as what was raised refers to everything that its traceback does.
         if isinstance(reason, AMQPException):
             repeated.__cause__ = reason.copy()
-        else:
-            repeated.__cause__ = copy(reason)
+        elif reason is not None:
+            repeated.__cause__ = _copy(reason)
         return repeated
+
+
+def _copy(error: BaseException) -> Any:
+    """Do what copy.copy does, which cannot be imported while the interpreter exits."""
+    reduced: Any = error.__reduce__()
+    make, args, *state = reduced
+    duplicate = make(*args)
+    if state:
+        duplicate.__setstate__(state[0])
+    return duplicate
 
 
 class ReentrancyError(AMQPException):

@@ -34,6 +34,7 @@ TLS_PORT = 5671
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / 'README.txt'
 PAGES = sorted((ROOT / 'docs').glob('*.rst'))
+DEMOS = sorted((ROOT / 'demo').glob('*.py'))
 
 # A line of text, and a line of the same length that underlines it.
 TITLE = re.compile(r'^(?P<title>\S.*)\n(?P<line>[=-])(?P=line){2,}$', re.MULTILINE)
@@ -237,13 +238,68 @@ def readme_blocks():
     return [block['text'] for block in BLOCK.finditer(README.read_text(encoding='utf-8'))]
 
 
-def test_the_programs_of_the_readme(hosts, capsys):
+@pytest.fixture
+def readme_queue(hosts):
+    """The queue of the programs of the README, which is not there before and after."""
+    with amqp.Connection() as conn, conn.channel() as ch:
+        ch.queue_delete('hello')
+        yield
+        ch.queue_delete('hello')
+
+
+@pytest.mark.usefixtures('readme_queue')
+def test_the_programs_of_the_readme(capsys):
+    """Sending three times and then receiving shows three messages; and again."""
     programs = [text for text in readme_blocks() if 'import amqplib' in text]
-    assert len(programs) == 2
-    for program in programs:
-        lines = [line[4:] for line in program.split('\n')]
-        exec(compile('\n'.join(lines), str(README), 'exec'), {'__name__': '__main__'})
-    assert capsys.readouterr().out == 'received hello world\n'
+    send, receive = [compile(textwrap.dedent(text), str(README), 'exec') for text in programs]
+    for _ in range(2):
+        for program in (send, send, send, receive):
+            exec(program, {'__name__': '__main__'})
+        shown = capsys.readouterr().out.splitlines()
+        assert shown == ['received hello world'] * 3 + ['nothing more for five seconds']
+
+
+def declarations(text):
+    """Return (name, keyword arguments) of the calls that declare queues and exchanges."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name = node.func.attr
+            if name in {'queue_declare', 'exchange_declare'}:
+                yield name, {one.arg: ast.unparse(one.value) for one in node.keywords}
+
+
+def examples_of(path):
+    """Return the code of a page, of the README or of a program, as pieces that can be parsed."""
+    text = path.read_text(encoding='utf-8')
+    if path.suffix == '.py':
+        return [text]
+    if path == README:
+        return [textwrap.dedent(block) for block in readme_blocks() if 'import amqplib' in block]
+    return [getattr(region.parsed, 'source', region.parsed) for _, region in parse(path).regions]
+
+
+@pytest.mark.parametrize('path', [README, *PAGES, *DEMOS], ids=lambda path: path.name)
+def test_what_is_declared_stays_or_is_for_one_connection(path):
+    """A queue with the default of auto_delete goes with its last consumer, and its messages too.
+
+    One that is neither durable nor exclusive is refused by new brokers.
+    """
+    for example in examples_of(path):
+        for name, options in declarations(example):
+            assert (
+                'passive' in options
+                or (options.get('durable'), options.get('auto_delete')) == ('True', 'False')
+                or (name == 'queue_declare' and options.get('exclusive') == 'True')
+                or (path in DEMOS and name == 'exchange_declare')
+            ), (name, options)
+
+
+def test_declarations_are_found():
+    """So that the test of what they say looks at some."""
+    assert sum(1 for text in examples_of(README) for _ in declarations(text)) == 2
+    for page, least in (('overview', 15), ('recipes', 25), ('client_0_9_1', 10)):
+        texts = examples_of(ROOT / 'docs' / f'{page}.rst')
+        assert sum(1 for text in texts for _ in declarations(text)) >= least, page
 
 
 def test_the_commands_of_the_readme_are_there():

@@ -86,7 +86,7 @@ def test_what_needs_0_8_is_left_out_with_the_reason(relay):
     assert status == 0
     assert (numbers['passed'], numbers['skipped']) == (10, 10)
     reason = re.search(r'SKIPPED .*: (needs AMQP 0-8: .*)', output).group(1)
-    assert 'it offers 1-0-0' in reason
+    assert 'speaks AMQP 1.0, not 0-8' in reason
 
 
 def test_all_clients_of_0_8_are_left_out_and_nothing_else(relay):

@@ -34,7 +34,10 @@ PROTOCOL = Protocol(
     methods=METHODS,
     field_types=FIELD_TYPES,
     capabilities=CAPABILITIES,  # which RabbitMQ heeds on 0-8 too
-    version_advice=': import amqplib.client_0_9_1 instead of amqplib.client_0_8',
+    version_advice=(
+        ', not 0-8; for 0-9-1, which every RabbitMQ speaks, '
+        'import amqplib.client_0_9_1 instead of amqplib.client_0_8'
+    ),
 )
 
 #: Compiled when they are first used.

@@ -23,6 +23,8 @@ from amqplib.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from queue import Queue
+
     from amqplib.client_0_9_1.basic_message import Message
     from amqplib.core.encoding import Frames
     from amqplib.core.spec import Method, Signature
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ['Channel']
 
+if TYPE_CHECKING:
+    ReturnedMessage = tuple[int, str, str, str, Message]
 OnConfirm = Callable[[int, bool, bool], Any]
 
 
@@ -45,6 +49,15 @@ class Channel(channel.Channel):
     _protocol = PROTOCOL
     _encoders = ENCODERS
     _decoders = DECODERS
+
+    if TYPE_CHECKING:
+        # The same, of the messages of this version.
+        callbacks: dict[str, Optional[Callable[[Message], Any]]]  # type: ignore[assignment]
+        returned_messages: Queue[ReturnedMessage]  # type: ignore[assignment]
+
+        def basic_get(
+            self, queue: str = '', no_ack: bool = False, ticket: Optional[int] = None
+        ) -> Optional[Message]: ...
 
     def __init__(
         self, connection: Any, channel_id: Optional[int] = None, auto_decode: bool = True

@@ -15,6 +15,8 @@ IPV6_LITERAL = re.compile(r'\[([0-9A-Fa-f.:]+(?:%[^\]]+)?)\](?::(.*))?\Z')
 
 #: Brackets belong around an address; a NUL would end the name for the operating system.
 _NO_NAME = frozenset('[]\0')
+#: Longer than any name in the DNS, and what Python's IDNA codec has to do grows as the square.
+_LONGEST_NAME = 255
 #: What a URL has and a host has not.
 _OF_A_URL = frozenset('/@')
 
@@ -42,13 +44,30 @@ def parse_address(host: str, default_port: int) -> tuple[str, int]:
     else:
         name, separator, port = host.partition(':')
         port = port if separator else None
-    if not _NO_NAME.isdisjoint(name):
-        raise ValueError(f'host: {host!r} is not a host name')
+    if len(name) > _LONGEST_NAME or not _NO_NAME.isdisjoint(name):
+        raise ValueError(f'host: {host[:_LONGEST_NAME]!r} is not a host name')
     if port is None:
         return name or 'localhost', default_port
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(f'host: {host!r} has no port from 1 to 65535')
     return name or 'localhost', int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """Return ``host:port``, with brackets where the host has colons."""
+    return ('[{}]:{}' if ':' in host else '{}:{}').format(host, port)
+
+
+def with_port(host: str, port: int) -> str:
+    """Return ``host:port`` of what is given apart; raise ValueError if they contradict."""
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f'port: {port!r} is not an int')
+    if not 0 < port < 65536:
+        raise ValueError(f'port: {port} is not from 1 to 65535')
+    name, own_port = parse_address(host, port)
+    if own_port != port:
+        raise ValueError(f'port: {port} is not the port of the host {host!r}')
+    return join_address(name, port)
 
 
 def look_up(name: str, port: int, deadline: Deadline) -> list[AddressInfo]:
@@ -68,7 +87,7 @@ def look_up(name: str, port: int, deadline: Deadline) -> list[AddressInfo]:
     thread.start()
     thread.join(deadline.remaining())
     if not results:
-        text = f'the address of {name} was not found within {deadline.seconds} s'
+        text = f'the address of {name} was not found within {deadline}'
         raise AMQPTimeout(0, text)
     if isinstance(results[0], UnicodeError):
         raise ValueError(f'host: {name!r} is not a host name') from results[0]

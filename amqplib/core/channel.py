@@ -363,7 +363,8 @@ class Channel(AbstractChannel):
         passive: only check that the name exists.
         durable: survive a restart of the broker.
         exclusive: only for this connection, and gone with it.
-        auto_delete: go when the last consumer is gone.
+        auto_delete: go when the last consumer is gone, with all messages, durable or not. Newer
+            RabbitMQ can refuse queues that are neither durable nor exclusive (541).
 
         Returns (name, number of messages, number of consumers); None with nowait.
         Raises NotFound (passive), PreconditionFailed (it exists otherwise), ResourceLocked.
@@ -451,7 +452,9 @@ class Channel(AbstractChannel):
 
     # The basic class (specification, class 60)
 
-    def basic_qos(self, prefetch_size: int, prefetch_count: int, a_global: bool) -> None:
+    def basic_qos(
+        self, prefetch_size: int = 0, prefetch_count: int = 0, a_global: bool = False
+    ) -> None:
         """Limit what the broker sends ahead of acknowledgements.
 
         prefetch_size: octets; RabbitMQ knows only 0, no limit.
@@ -525,7 +528,7 @@ class Channel(AbstractChannel):
             callback(msg)
         elif consumer_tag not in self.callbacks:
             log.warning(
-                'message %s dropped: there is no consumer %r any more', delivery_tag, consumer_tag
+                "message %s dropped: there is no consumer '%s' any more", delivery_tag, consumer_tag
             )
 
     def basic_get(

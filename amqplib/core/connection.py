@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 from amqplib import __version__
 from amqplib.core import heartbeat as heartbeats
 from amqplib.core import log, spec
+from amqplib.core.addresses import join_address, with_port
 from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, printable
 from amqplib.core.channel_numbers import ChannelNumbers
 from amqplib.core.closed import Closed
@@ -22,7 +23,7 @@ from amqplib.core.login import Login
 from amqplib.core.message import Message
 from amqplib.core.session import Session
 from amqplib.core.streams import AMQPReader
-from amqplib.core.transport import AbstractTransport, create_transport, join_address
+from amqplib.core.transport import AbstractTransport, create_transport
 from amqplib.exceptions import (
     NO_METHOD,
     AMQPConnectionException,
@@ -88,6 +89,7 @@ class Connection(AbstractChannel):
     heartbeat: seconds, 0 to 65535, after which each side wants to have heard of the other; 0 turns
         heartbeats off, None takes what the broker proposes. They are sent in the background. A
         connection on which nothing arrives for twice as long is lost.
+    port: int, where host has none.
     connection_name: str by which the broker shows the connection to its operators.
 
     An unknown argument is accepted with a warning.
@@ -136,11 +138,14 @@ class Connection(AbstractChannel):
         write_timeout: Optional[float] = None,
         heartbeat: Optional[int] = None,
         connection_name: Optional[str] = None,
+        port: Optional[int] = None,
         **kwargs: Any,
     ) -> None:
         for name in kwargs:
             text = f'{type(self).__name__} has no argument {name!r}: it is ignored'
             warnings.warn(text, stacklevel=2)
+        if port is not None:
+            host = with_port(host, port)
         self.rpc_timeout = Deadline(rpc_timeout, 'rpc_timeout').seconds
         self.write_timeout = write_timeout
         self._opening = _Opening(
@@ -641,7 +646,11 @@ def _client_properties(
     if own is not None and not isinstance(own, Mapping):
         raise TypeError(f'client_properties: {type(own).__name__!r} is not a dict')
     properties = {**LIBRARY_PROPERTIES, **(own or {})}
-    properties['capabilities'] = {**protocol.capabilities, **properties.get('capabilities', {})}
+    own_capabilities = properties.get('capabilities')
+    if not isinstance(own_capabilities, (Mapping, type(None))):
+        text = f"client_properties['capabilities']: {own_capabilities!r} is not a dict"
+        raise TypeError(text)
+    properties['capabilities'] = {**protocol.capabilities, **(own_capabilities or {})}
     if name is not None:
         if not isinstance(name, str):
             raise TypeError(f'connection_name: {name!r} is not a str')

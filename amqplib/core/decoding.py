@@ -435,6 +435,19 @@ def _unexpected(what: str, channel: int) -> ProtocolError:
     return ProtocolError(UNEXPECTED_FRAME, f'{what} on channel {channel}')
 
 
+#: Versions whose names are not just their numbers, by what is in their protocol headers.
+_VERSIONS = {(1, 0, 0): '1.0', (1, 1, 8, 0): '0-8', (1, 1, 0, 9): '0-9', (1, 1, 0, 10): '0-10'}
+
+
+def _version_of(header: bytes) -> str:
+    """Return the name of the version that a protocol header stands for."""
+    numbers = tuple(header[4:8])
+    if numbers[0] != 1:
+        # The first number is not one of the version, but of what is around AMQP: TLS, SASL.
+        numbers = numbers[1:]
+    return _VERSIONS.get(numbers) or '-'.join(map(str, numbers))
+
+
 def _is_amqp(data: bytes, protocol: Protocol) -> bool:
     """Return whether the stream begins with a method frame; False if that is not sure yet.
 
@@ -446,9 +459,7 @@ def _is_amqp(data: bytes, protocol: Protocol) -> bool:
     if data[:4] == b'AMQP'[: len(data)]:
         if len(data) < 8:
             return False
-        # The first number is not one of the version, but of what is around AMQP: TLS, SASL.
-        offered = '-'.join(map(str, data[5:8] if data[4] != 1 else data[4:8]))
-        text = f'the broker does not speak this version of AMQP; it offers {offered}'
+        text = f'the broker speaks AMQP {_version_of(data)}'
         raise ProtocolVersionRefused(0, text + protocol.version_advice)
     if data[0] == 21:
         raise ProtocolVersionRefused(

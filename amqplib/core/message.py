@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
 from amqplib.core.properties import GenericContent
 from amqplib.core.serialization import with_context
 from amqplib.core.spec import BASIC_PROPERTIES, DELIVER
+from amqplib.core.text_encodings import is_text_encoding
 
 __all__ = ['Message']
 
@@ -63,7 +64,8 @@ class Message(GenericContent):
 
     body: str or bytes. Text is encoded when it is published, as content_encoding says, or as
         UTF-8 with content_encoding set to that. Received, it is bytes; text if the channel's
-        auto_decode is on and the message has a content_encoding that is right; '' if it is empty.
+        auto_decode is on and the message has a content_encoding that is right and one of
+        text_encodings; '' if it is empty.
     children: accepted and not used.
     properties: content_type, content_encoding, application_headers (dict), delivery_mode (1, or
         2 for persistent), priority (0 to 255), correlation_id, reply_to, expiration
@@ -193,11 +195,14 @@ class Message(GenericContent):
         return duplicate
 
     def __repr__(self) -> str:
-        return '<{} of {} {}>'.format(
-            type(self).__name__,
-            len(self.body),
-            'characters' if isinstance(self.body, str) else 'bytes',
-        )
+        body = self.body
+        if isinstance(body, str):
+            what = f'{len(body)} characters'
+        elif isinstance(body, (bytes, bytearray, memoryview)):
+            what = f'{memoryview(body).nbytes} bytes'
+        else:
+            what = f'{type(body).__name__!r}, which cannot be sent'
+        return f'<{type(self).__name__} of {what}>'
 
     def encode_body(self) -> Union[bytes, bytearray, memoryview]:
         """Return the body as bytes; notes the encoding in the properties if it was text.
@@ -221,10 +226,12 @@ class Message(GenericContent):
     def decode_body(self) -> None:
         """Make text of the body where content_encoding names how; else leave it as it is."""
         try:
-            self.body = self.body.decode(self.content_encoding)
+            encoding = self.content_encoding
+            if is_text_encoding(encoding):
+                self.body = self.body.decode(encoding)
         except Exception:  # noqa: BLE001
-            # No encoding, not bytes, an encoding that is not known or not the one of the body:
-            # a sender may name anything, and every encoding has errors (and warnings) of its own.
+            # No encoding, not bytes, an encoding that is not the one of the body: every encoding
+            # has errors (and warnings) of its own.
             return
 
 

@@ -26,7 +26,7 @@ from math import ceil
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from amqplib.core.addresses import IPV6_LITERAL, AddressInfo, look_up, parse_address
+from amqplib.core.addresses import AddressInfo, join_address, look_up, parse_address
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.locks import Mutex
 from amqplib.core.spec import FRAME_END, FRAME_ERROR
@@ -39,7 +39,6 @@ __all__ = [
     'AMQP_PORT',
     'AMQP_PROTOCOL_HEADER',
     'HAVE_PY26_SSL',
-    'IPV6_LITERAL',
     'SSLTransport',
     'TCPTransport',
     'create_transport',
@@ -512,11 +511,6 @@ def create_transport(
     return TCPTransport(host, connect_timeout)
 
 
-def join_address(host: str, port: int) -> str:
-    """Return ``host:port``, with brackets where the host has colons."""
-    return ('[{}]:{}' if ':' in host else '{}:{}').format(host, port)
-
-
 def wait_for(
     sock: socket.socket, seconds: Optional[float], read: bool = False, write: bool = False
 ) -> tuple[bool, bool]:
@@ -570,7 +564,7 @@ def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
                 check_origin(error, may_time_out=True)
             failure = error
     if isinstance(failure, socket.timeout) and failure.errno is None:
-        raise AMQPTimeout(0, f'{what} within {deadline.seconds} s') from failure
+        raise AMQPTimeout(0, f'{what} within {deadline}') from failure
     raise ConnectionLost.from_error(failure, what) from failure
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from amqplib.client_0_8.addresses import look_up, parse_address
+from amqplib.client_0_8.addresses import look_up, parse_address, with_port
 from amqplib.client_0_8.deadline import NEVER, Deadline
 from amqplib.client_0_8.exceptions import AMQPTimeout, ConnectionLost
 
@@ -38,6 +38,14 @@ def test_host_and_port(text, parsed):
     assert parse_address(text, 5672) == parsed
 
 
+def test_a_name_that_is_too_long_is_refused_before_it_is_looked_up():
+    longest = 'é' * 255
+    assert parse_address(longest, 5672) == (longest, 5672)
+    with pytest.raises(ValueError, match='is not a host name') as raised:
+        parse_address('é' * 400_000, 5672)
+    assert len(str(raised.value)) < 400
+
+
 def test_default_port_is_the_caller_s():
     assert parse_address('::1', 5671) == ('::1', 5671)
 
@@ -50,6 +58,50 @@ def test_default_port_is_the_caller_s():
 def test_a_port_that_is_none_is_refused(host, port):
     with pytest.raises(ValueError, match='host'):
         parse_address(f'{host}:{port}', 5672)
+
+
+@pytest.mark.parametrize(
+    ('host', 'whole'),
+    [
+        ('', 'localhost:1234'),
+        ('rabbit', 'rabbit:1234'),
+        ('rabbit:1234', 'rabbit:1234'),
+        ('::1', '[::1]:1234'),
+        ('[::1]', '[::1]:1234'),
+        ('[::1]:1234', '[::1]:1234'),
+        ('fe80::1%eth0', '[fe80::1%eth0]:1234'),
+    ],
+)
+def test_a_port_that_is_given_apart(host, whole):
+    assert with_port(host, 1234) == whole
+    assert parse_address(whole, 5672) == parse_address(host, 1234)
+
+
+@pytest.mark.parametrize('host', ['rabbit:5672', '[::1]:1235', ':1'])
+def test_a_port_that_is_not_that_of_the_host(host):
+    with pytest.raises(ValueError, match='port: 1234 is not the port of the host'):
+        with_port(host, 1234)
+
+
+@pytest.mark.parametrize(
+    ('port', 'error'),
+    [
+        ('1234', TypeError),
+        (True, TypeError),
+        (1.5, TypeError),
+        (0, ValueError),
+        (65536, ValueError),
+    ],
+)
+def test_a_port_is_a_number(port, error):
+    with pytest.raises(error, match='port: '):
+        with_port('rabbit', port)
+
+
+@pytest.mark.parametrize('host', ['[rabbit', 'rabbit:', 'amqp://rabbit'])
+def test_a_port_does_not_mend_a_host(host):
+    with pytest.raises(ValueError, match='host'):
+        with_port(host, 1234)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Message: properties both ways, damage, bodies, equality, attributes, pickling."""
 
 import array
+import codecs
 import copy
+import encodings
 import gc
 import pickle
+import pkgutil
 import re
 import struct
 import sys
@@ -22,6 +25,7 @@ from hypothesis import strategies as st
 from amqplib.client_0_8.basic_message import CONTENT_ENCODING_FLAG, Message
 from amqplib.client_0_8.method_framing import MethodWriter
 from amqplib.core import properties
+from amqplib.core.text_encodings import is_text_encoding
 
 NAMES = [
     'content_type',
@@ -538,6 +542,93 @@ def test_body_that_cannot_be_decoded_stays_octets(properties):
     message = received(properties, b'\xc3\xa9')
     message.decode_body()
     assert message.body == b'\xc3\xa9'
+
+
+#: What Python can decode text by, and what a sender shall not choose.
+NOT_CHOSEN = {
+    'idna': 'quadratic',
+    'punycode': 'quadratic',
+    'charmap': 'nobody calls it an encoding',
+    'mbcs': 'depends on the system',
+    'oem': 'depends on the system',
+    'raw_unicode_escape': 'for source text',
+    'undefined': 'fails always',
+    'unicode_escape': 'for source text',
+}
+MODULES = {module.name for module in pkgutil.iter_modules(encodings.__path__)} - {'aliases'}
+MODULES -= {name for name in MODULES if name.startswith('_')}
+
+
+def is_of_text(name):
+    try:
+        return codecs.lookup(name)._is_text_encoding
+    except LookupError:
+        return False  # on another system
+
+
+def test_all_encodings_of_text_can_be_chosen_but_a_few():
+    chosen = {name for name in MODULES if is_text_encoding(name)}
+    assert chosen == {name for name in MODULES if is_of_text(name)} - set(NOT_CHOSEN)
+
+
+ENCODING_NAMES = """
+    UTF-8 utf8 U8 Latin-1 ISO-8859-15 iso_8859-1 ISO_8859-1:1987 csISOLatin1 windows-1252 US-ASCII
+    UTF-16LE Shift_JIS sjis EUC-JP GB18030 Big5 KOI8-R
+"""
+
+
+@pytest.mark.parametrize('name', ENCODING_NAMES.split())
+def test_body_is_decoded_by_each_name_of_an_encoding(name):
+    body = 'text'.encode(name)
+    message = Message(body, content_encoding=name)
+    message.decode_body()
+    assert message.body == 'text'
+
+
+NOT_TEXT = ['base64', 'bz2', 'hex', 'quopri', 'rot13', 'uu', 'zlib', 'aliases']
+NO_NAMES = ['', 'no such', 'x' * 255, 'utf\0-8', '..os', 'a.b', '\u202eutf8', 'utf;8']
+NO_STRINGS = [5, None, b'utf-8', ['utf-8']]
+
+
+@pytest.mark.parametrize('name', [*NOT_CHOSEN, *NOT_TEXT, *NO_NAMES, *NO_STRINGS])
+def test_python_is_not_asked_for_what_a_sender_shall_not_choose(name):
+    asked = []
+
+    class Body(bytes):
+        def decode(self, *args):
+            asked.append(args)
+
+    message = Message(b'', content_encoding=name)
+    message.body = Body(b'aaaa')
+    message.decode_body()
+    assert message.body == b'aaaa'
+    assert not asked
+
+
+def test_encodings_that_senders_make_up_are_not_remembered():
+    cached = len(encodings._cache)
+    for number in range(500):
+        message = Message(b'text', content_encoding=f'made-up-{number}')
+        message.decode_body()
+        assert message.body == b'text'
+    assert len(encodings._cache) == cached
+
+
+@pytest.mark.parametrize(
+    ('body', 'shown'),
+    [
+        ('é', '1 characters'),
+        (b'ab', '2 octets'),
+        (bytearray(3), '3 octets'),
+        (memoryview(bytes(8)).cast('I'), '8 octets'),
+        (None, "'NoneType', which cannot be sent"),
+        (5, "'int', which cannot be sent"),
+        (Decimal('1.5'), "'Decimal', which cannot be sent"),
+        (['a'], "'list', which cannot be sent"),
+    ],
+)
+def test_what_is_shown_of_any_body(body, shown):
+    assert repr(Message(body)) == f'<Message of {shown}>'
 
 
 def test_the_flag_of_the_encoding_is_in_the_first_octet():

@@ -1,7 +1,9 @@
 """One deadline for all the steps of a call."""
 
+import re
 import time
 from math import inf, nan
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +104,30 @@ def test_a_wrong_timeout_of_a_connection_is_named(name, value, error):
 def test_a_wrong_property_of_a_connection_is_named(name):
     with pytest.raises(TypeError, match=f'^{name}: '):
         amqp.Connection(**{name: 5})
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'words'),
+    [
+        (30, '30 s'),
+        (2.9995134360000293, '3 s'),
+        (2.5, '2.5 s'),
+        (1, '1 s'),
+        (0.1, '0.1 s'),
+        (0.09991, '0.1 s'),
+        (0.25, '0.25 s'),
+        (0, '0 s'),
+        (3600.0, '3600 s'),
+        (None, 'any time'),
+        (inf, 'any time'),
+        (10**400, 'any time'),
+    ],
+)
+def test_a_time_is_worded_as_it_was_meant(seconds, words):
+    assert str(Deadline(seconds)) == words
+
+
+def test_every_error_words_a_time_like_this():
+    for path in Path(deadline.__file__).parents[1].rglob('*.py'):
+        text = path.read_text(encoding='utf-8')
+        assert not re.findall(r'f\'[^\n]*(?:seconds|timeout|remaining\(\))\} s\b', text), path

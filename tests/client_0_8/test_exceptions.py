@@ -4,6 +4,8 @@ import errno
 import gc
 import pickle
 import socket
+import subprocess
+import sys
 import traceback
 import weakref
 
@@ -252,6 +254,23 @@ def test_copy_keeps_nothing_alive_that_was_there_when_it_was_raised():
 def test_copy_keeps_the_errno():
     lost = ConnectionLost.from_error(ConnectionResetError(errno.ECONNRESET, 'reset'), 'it broke')
     assert (lost.copy().errno, lost.copy().strerror) == (errno.ECONNRESET, 'reset')
+
+
+def test_again_needs_no_import_which_the_end_of_the_interpreter_has_not():
+    program = (
+        'import sys\n'
+        'from amqplib.client_0_8.exceptions import ConnectionLost\n'
+        'lost = ConnectionLost.from_error(ConnectionResetError(104, "reset"), "it broke")\n'
+        'for name in list(sys.modules):\n'
+        '    if not name.startswith("amqplib"): del sys.modules[name]\n'
+        'sys.meta_path = None\n'
+        'print(repr(lost.again()), repr(lost.again().__cause__))\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("ConnectionLost(0, 'it broke: reset'"), done.stdout
+    assert done.stdout.endswith("ConnectionResetError(104, 'reset')\n"), done.stdout
 
 
 # --- Made of other things ---

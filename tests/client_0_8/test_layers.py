@@ -20,6 +20,7 @@ ORDER = [
     'exceptions',
     'remembering',
     'serialization',
+    'text_encodings',
     'basic_message',
     'deadline',
     'turns',

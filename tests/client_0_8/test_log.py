@@ -10,6 +10,7 @@ import pytest
 
 import amqplib
 from amqplib.client_0_8 import log
+from amqplib.client_0_8.exceptions import AMQPException
 
 
 @pytest.mark.parametrize('level', ['debug', 'warning'])
@@ -23,13 +24,43 @@ def test_a_record_says_who_logs(caplog, level):
     assert record.filename == 'test_log.py'
 
 
-def test_an_exception_can_be_logged(caplog):
-    try:
-        raise ValueError('the cause')
-    except ValueError:
-        log.warning('it failed', exc_info=True)
-    (record,) = caplog.records
-    assert record.exc_info[0] is ValueError
+#: What forges a line, what a terminal obeys or cannot show, and what cannot be encoded.
+RAW = {
+    'a line break': ('gone\r\nWARNING:root:forged', r'gone\r\nWARNING:root:forged'),
+    'other line breaks': ('\x0b\x0c\x1c\x85\u2028', r'\x0b\x0c\x1c\x85\u2028'),
+    'an escape sequence': ('\x1b[2J\x9b2J\x07', r'\x1b[2J\x9b2J\x07'),
+    'another direction': ('\u202etxet', r'\u202etxet'),
+    'no UTF-8': ('caf\udce9', r'caf\udce9'),
+    'printable': ("caf\xe9 '100%' \\", "caf\xe9 '100%' \\"),
+}
+
+
+@pytest.mark.parametrize('level', ['debug', 'warning'])
+@pytest.mark.parametrize(('raw', 'shown'), RAW.values(), ids=RAW)
+def test_what_is_logged_is_escaped(caplog, level, raw, shown):
+    """Whatever it is part of."""
+    with caplog.at_level(logging.DEBUG, logger='amqplib'):
+        getattr(log, level)('%s, %s', raw, AMQPException(404, raw))
+        getattr(log, level)('%s', {raw: [raw]})
+    line, table = (record.getMessage() for record in caplog.records)
+    assert line == f'{shown}, 404 {shown}'
+    assert table.isprintable()
+    table.encode()
+
+
+def test_numbers_stay_numbers(caplog):
+    log.warning('%d of %5.1f s', 7, 2.04)
+    assert caplog.messages == ['7 of   2.0 s']
+
+
+def test_nothing_is_escaped_for_a_level_that_is_not_heard(caplog):
+    class Silent:
+        def __str__(self):
+            raise AssertionError
+
+    with caplog.at_level(logging.WARNING, logger='amqplib'):
+        log.debug('%s', Silent())
+    assert not caplog.records
 
 
 def test_a_logger_that_is_there_from_the_beginning_can_be_set_up():

@@ -659,10 +659,13 @@ def test_random_octets_are_methods_or_an_error(octets):
 @pytest.mark.parametrize(
     ('octets', 'words'),
     [
-        (b'AMQP\x00\x00\x09\x01', 'offers 0-9-1$'),
-        (b'AMQP\x03\x01\x00\x00', 'offers 1-0-0$'),
-        (b'AMQP\x01\x01\x09\x01', 'offers 1-1-9-1$'),
-        (b'AMQP\x00\x00\x09\x01AMQP', 'offers 0-9-1$'),
+        (b'AMQP\x00\x00\x09\x01', 'speaks AMQP 0-9-1$'),
+        (b'AMQP\x03\x01\x00\x00', r'speaks AMQP 1\.0$'),
+        (b'AMQP\x01\x01\x09\x01', 'speaks AMQP 1-1-9-1$'),
+        (b'AMQP\x00\x01\x00\x00', r'speaks AMQP 1\.0$'),
+        (b'AMQP\x01\x01\x08\x00', 'speaks AMQP 0-8$'),
+        (b'AMQP\x01\x01\x00\x0a', 'speaks AMQP 0-10$'),
+        (b'AMQP\x00\x00\x09\x01AMQP', 'speaks AMQP 0-9-1$'),
         (b'\x15\x03\x01\x00\x02\x02\x0a', 'TLS alert.*ssl=True'),
         (b'HTTP/1.1 400 Bad Request\r\n', r"does not speak AMQP.*b'H"),
         (b'-ERR unknown command\r\n', 'does not speak AMQP'),
@@ -687,7 +690,7 @@ def test_beginning_of_a_protocol_header_is_waited_for():
     for _ in range(7):
         reader.receive(NEVER)
         assert not reader.queue
-    with pytest.raises(ProtocolVersionRefused, match=r'offers 0-9-1$'):
+    with pytest.raises(ProtocolVersionRefused, match=r'speaks AMQP 0-9-1$'):
         reader.receive(NEVER)
 
 

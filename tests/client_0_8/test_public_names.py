@@ -383,7 +383,7 @@ def test_signature_is_that_of_1_0_2_with_additions_at_the_end(cls, name, paramet
     ('cls', 'name'),
     [
         (amqp.Channel, name)
-        for name in ('basic_ack', 'basic_reject', 'basic_qos', 'basic_cancel', 'flow', 'queue_bind')
+        for name in ('basic_ack', 'basic_reject', 'basic_cancel', 'flow', 'queue_bind')
     ],
 )
 def test_what_was_required_is_required(cls, name):
@@ -395,7 +395,7 @@ def test_what_was_required_is_required(cls, name):
 @pytest.mark.parametrize(
     ('cls', 'name', 'added'),
     [
-        (amqp.Connection, '__init__', {'rpc_timeout': None, 'write_timeout': None}),
+        (amqp.Connection, '__init__', {'rpc_timeout': None, 'write_timeout': None, 'port': None}),
         (amqp.Connection, 'close', {'timeout': 10.0}),
         (amqp.Connection, 'wait', {'timeout': None}),
         (amqp.Channel, 'close', {'timeout': 10.0}),
@@ -407,6 +407,15 @@ def test_what_was_required_is_required(cls, name):
 def test_parameters_that_came_since(cls, name, added):
     ours = {one.name: one.default for one in parameters_of(getattr(cls, name))}
     assert {one: ours.get(one, REQUIRED) for one in added} == added
+
+
+def test_what_need_not_be_given_any_more():
+    ours = {one.name: one.default for one in parameters_of(amqp.Channel.basic_qos)}
+    assert ours == {'prefetch_size': 0, 'prefetch_count': 0, 'a_global': False}
+
+
+def test_the_port_comes_last_for_calls_by_position():
+    assert parameters_of(amqp.Connection.__init__)[-1].name == 'port'
 
 
 @pytest.mark.parametrize('cls', [amqp.Connection, amqp.Message])

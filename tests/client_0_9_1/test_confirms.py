@@ -1,5 +1,6 @@
 """Confirms: which messages are outstanding and which were refused, whatever the broker says."""
 
+import sys
 import threading
 from collections.abc import Sized
 
@@ -7,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amqplib.client_0_9_1 import confirms as confirms_module
 from amqplib.client_0_9_1.confirms import Confirms
 
 
@@ -76,8 +76,7 @@ def test_all_up_to_one_when_most_are_settled(last):
     assert confirms.take_refused() == (1, 2, 7)[3 - left :]
 
 
-def test_those_that_were_passed_over_are_settled_once(monkeypatch):
-    monkeypatch.setattr(confirms_module, '_FEW', 0)
+def test_those_that_were_passed_over_are_settled_once():
     confirms = with_messages(8)
     for number in (2, 4, 5, 7, 8):
         assert confirms.settle(number, False, True)
@@ -179,16 +178,6 @@ STEPS = st.lists(
 )
 
 
-@pytest.fixture(scope='module', params=[0, 3, None], ids='few is {}'.format)
-def _few(request):
-    """How many settled numbers are kept in any case: few, so that there are often more."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param is not None:
-            patch.setattr(confirms_module, '_FEW', request.param)
-        yield
-
-
-@pytest.mark.usefixtures('_few')
 @settings(deadline=None)
 @given(STEPS)
 def test_confirms_are_like_the_model(steps):
@@ -212,7 +201,6 @@ def test_confirms_are_like_the_model(steps):
     assert list(confirms.take_refused()) == model.outstanding()
 
 
-@pytest.mark.usefixtures('_few')
 @settings(deadline=None)
 @given(st.permutations(range(1, 31)), st.lists(st.booleans(), min_size=30, max_size=30))
 def test_every_order_settles_everything(order, verdicts):
@@ -257,6 +245,85 @@ def test_what_is_kept_does_not_grow_with_the_messages(order, stuck, multiple):
     assert most <= 2 * window
     assert confirms.settle(0, True, False)
     assert confirms.take_refused() == tuple(range(1, stuck + 1))
+
+
+def instructions(function, *args):
+    """Return how many instructions of Python a call takes, with all that it calls."""
+    count = 0
+
+    def trace(frame, event, arg):
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == 'opcode'
+        return trace
+
+    def run():
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 looks at it when tracing begins
+        sys.settrace(trace)
+        try:
+            function(*args)
+        finally:
+            sys.settrace(None)
+
+    # In a thread of its own, as what measures coverage traces this one.
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert count
+    return count
+
+
+counts_instructions = pytest.mark.skipif(
+    sys.implementation.name != 'cpython', reason='elsewhere, instructions are not traced'
+)
+
+
+def second_half_ahead(count):
+    confirms = with_messages(count)
+    for number in range(count, count // 2 - 2, -1):
+        assert confirms.settle(number, False, True)
+    return confirms
+
+
+@counts_instructions
+@pytest.mark.parametrize('ok', [True, False])
+@pytest.mark.parametrize('last', [1, 10, 'middle', 'all'])
+def test_confirms_that_settle_nothing_cost_the_same_however_much_is_outstanding(last, ok):
+    """More than half of the messages are confirmed ahead, then one confirm comes again."""
+
+    def again(count):
+        confirms = second_half_ahead(count)
+        number = {'middle': count // 2 - 3, 'all': count}.get(last, last)
+        assert confirms.settle(number, True, ok)
+        return instructions(confirms.settle, number, True, ok)
+
+    assert again(10_000) <= again(10)
+
+
+@counts_instructions
+@pytest.mark.parametrize('order', ['in order', 'reversed', 'from the middle outwards'])
+@pytest.mark.parametrize('multiple', ['no', 'every', 'every tenth'])
+def test_the_cost_grows_with_the_messages_and_no_faster(order, multiple):
+    def settle_all(count):
+        confirms = with_messages(count)
+        numbers = list(range(1, count + 1))
+        if order == 'reversed':
+            numbers.reverse()
+        elif order != 'in order':
+            numbers.sort(key=lambda number: abs(2 * number - count))
+        step = {'no': count + 1, 'every': 1, 'every tenth': 10}[multiple]
+
+        def run():
+            for position, number in enumerate(numbers, 1):
+                confirms.settle(number, position % step == 0, position % 3 > 0)
+            confirms.settle(0, True, True)
+
+        spent = instructions(run)
+        assert confirms.outstanding == 0
+        return spent
+
+    few, many = 200, 2000
+    assert settle_all(many) <= 1.5 * many / few * settle_all(few)
 
 
 def test_a_thread_that_reads_beside_the_one_that_publishes():

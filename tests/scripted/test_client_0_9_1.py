@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import itertools
 import logging
 import threading
 import time
@@ -19,7 +20,10 @@ from amqplib.core import session as session_module
 
 from .checks import Caller, check_closed, check_repeated, lasting, poll, refused, until_raised
 
-ADVICE = ': import amqplib.client_0_9_1 instead of amqplib.client_0_8'
+ADVICE = (
+    '; for 0-9-1, which every RabbitMQ speaks, '
+    'import amqplib.client_0_9_1 instead of amqplib.client_0_8'
+)
 
 
 def confirm(number, multiple=False):
@@ -99,7 +103,7 @@ def await_blocked(ours, blocked=True):
 
 @pytest.mark.parametrize('end', ['reset', 'close', 'expect_end'])
 @pytest.mark.parametrize(
-    ('answer', 'offered'), [(b'AMQP\x03\x01\0\0', '1-0-0'), (b'AMQP\0\0\x09\x01', '0-9-1')]
+    ('answer', 'offered'), [(b'AMQP\x03\x01\0\0', '1.0'), (b'AMQP\0\0\x09\x01', '0-9-1')]
 )
 def test_a_broker_that_refuses_0_8_says_which_import_works(play, answer, offered, end):
     """RabbitMQ 4 answers in the first way and resets; others in the second and close."""
@@ -110,7 +114,7 @@ def test_a_broker_that_refuses_0_8_says_which_import_works(play, answer, offered
         getattr(peer, end)()
 
     error = refused(play(script), amqp_0_8.ProtocolVersionRefused, most=1)
-    text = f'the broker does not speak this version of AMQP; it offers {offered}{ADVICE}'
+    text = f'the broker speaks AMQP {offered}, not 0-8{ADVICE}'
     assert str(error) == text
 
 
@@ -122,7 +126,7 @@ def test_a_broker_that_refuses_0_9_1_does_not_get_that_advice(play, connect):
 
     with pytest.raises(amqp.ProtocolVersionRefused) as raised:
         connect(play(script), cls=amqp.Connection)
-    assert str(raised.value).endswith('it offers 1-1-8-0')
+    assert str(raised.value).endswith('the broker speaks AMQP 0-8, not 0-9-1')
 
 
 def test_the_whole_conversation(play, connect):
@@ -1285,6 +1289,91 @@ def test_on_confirm_may_publish_again(confirming, limit):
         assert max(open_ones) <= limit
     ours.channel.wait_for_confirms(timeout=10)
     ours.connection.close()
+
+
+@pytest.mark.parametrize('write_timeout', [None, 2])
+@pytest.mark.parametrize('limit', [None, 10])
+def test_a_publish_calls_on_confirm_a_bounded_number_of_times(confirming, limit, write_timeout):
+    """However often a broker refuses what on_confirm publishes again."""
+    step = 10
+
+    def script(peer):
+        for number in itertools.count(1):
+            if expect_publish(peer) == [b'end']:
+                break
+            if number % step == 0:
+                peer.send_raw(b''.join(refuse(one) for one in range(number - step + 1, number + 1)))
+        peer.send_raw(confirm(number, True))
+        peer.expect_close()
+
+    ours = confirming(script, limit, write_timeout=write_timeout)
+    told = []
+
+    def on_confirm(number, multiple, ok):
+        told.append(number)
+        assert len(told) <= most
+        ours.channel.basic_publish(amqp.Message(b'again'), '', 'q')
+
+    ours.channel.on_confirm = on_confirm
+    for count in range(1, 100):
+        # Each message that the program has published is refused at most twice meanwhile.
+        most = len(told) + 2 * count
+        publish(ours, 1)
+    ours.channel.on_confirm = None
+    ours.channel.basic_publish(amqp.Message(b'end'), '', 'q')
+    with pytest.raises(amqp.MessageNacked):
+        ours.channel.wait_for_confirms(timeout=10)
+    ours.connection.close()
+
+
+@pytest.mark.parametrize('call', ['publish', 'wait', 'wait_for_confirms'])
+def test_what_on_confirm_publishes_shares_the_time_of_the_call(confirming, call):
+    """As each message would otherwise have a time of its own to wait for room."""
+    seconds = 0.5
+
+    def script(peer):
+        expect_publish(peer, 5)
+        peer.send_raw(b''.join(map(refuse, range(1, 6))))
+        peer.expect_method(1, 'tx.select')
+        peer.send_method(1, 'tx.select_ok')
+        expect_publish(peer, 5)
+        peer.rest()
+
+    ours = confirming(script, 5, write_timeout=seconds if call == 'publish' else 60)
+    publish(ours, 5)
+    failed = []
+
+    def on_confirm(number, multiple, ok):
+        try:
+            publish(ours, 2)  # more than there is room for
+        except amqp.AMQPTimeout:
+            failed.append(number)
+
+    ours.channel.on_confirm = on_confirm
+    ours.channel.tx_select()  # reads the refusals
+    with lasting(most=4 * seconds), pytest.raises(amqp.AMQPTimeout):
+        {
+            'publish': lambda: publish(ours, 20),
+            'wait': lambda: ours.channel.wait([(60, 60)], timeout=seconds),
+            'wait_for_confirms': lambda: ours.channel.wait_for_confirms(timeout=seconds),
+        }[call]()
+    assert failed
+
+
+def test_what_on_confirm_publishes_on_a_blocked_connection_shares_the_time_too(confirming):
+    seconds = 0.5
+
+    def script(peer):
+        expect_publish(peer, 2)
+        peer.send_raw(refuse(1) + WAITS['blocked'][0])
+        peer.rest()
+
+    ours = confirming(script, write_timeout=60)
+    ours.channel.on_confirm = lambda *args: publish(ours, 1)
+    publish(ours, 2)
+    await_blocked(ours)
+    with lasting(most=4 * seconds), pytest.raises(amqp.AMQPTimeout, match='takes no messages'):
+        ours.channel.wait_for_confirms(timeout=seconds)
 
 
 @pytest.mark.parametrize('call', ['wait', 'wait_for_confirms', 'publish'])

@@ -5,9 +5,10 @@ import logging
 
 import pytest
 import scripted_broker
-from scripted_broker import MECHANISMS
+from scripted_broker import MECHANISMS, VERSION_0_8, VERSION_0_9_1
 
 import amqplib.client_0_8 as amqp
+from amqplib import client_0_9_1
 from amqplib.core import transport
 
 from .checks import lasting, open_descriptors, refused
@@ -143,6 +144,23 @@ def test_own_client_properties_are_laid_over_those_of_the_library(play, connect)
     }
 
 
+def test_capabilities_that_are_none_are_those_of_the_library(play, connect):
+    script = StartOk()
+    broker = play(script)
+    connect(broker, client_properties={'capabilities': None}).close()
+    broker.finish()
+    assert script.values.client_properties['capabilities'] == {
+        'authentication_failure_close': True,
+        'consumer_cancel_notify': True,
+    }
+
+
+@pytest.mark.parametrize('capabilities', [5, 'text', ['a'], True])
+def test_capabilities_that_are_no_dict_are_refused_before_connecting(capabilities):
+    with pytest.raises(TypeError, match=r"client_properties\['capabilities'\]"):
+        amqp.Connection('127.0.0.1:1', client_properties={'capabilities': capabilities})
+
+
 def test_locale_virtual_host_and_insist_are_passed_on(play, connect):
     heard = {}
 
@@ -158,6 +176,27 @@ def test_locale_virtual_host_and_insist_are_passed_on(play, connect):
     assert heard['start_ok'].locale == 'de_DE'
     assert heard['open'].virtual_host == '/häuser'
     assert heard['open'].insist
+
+
+@pytest.mark.parametrize('cls', [amqp.Connection, client_0_9_1.Connection])
+@pytest.mark.parametrize('with_both', [False, True])
+def test_host_and_port_apart(play, cls, with_both):
+    version = VERSION_0_9_1 if cls is client_0_9_1.Connection else VERSION_0_8
+    broker = play(StartOk(), version=version)
+    host = broker.address if with_both else broker.host
+    connection = cls(host, port=broker.port, connect_timeout=10)
+    assert (connection.transport.host, connection.transport.port) == (broker.host, broker.port)
+    connection.close()
+    with pytest.raises(ValueError, match='port'):
+        cls(broker.address, port=broker.port % 65535 + 1)
+
+
+def test_a_redirect_has_its_own_port(play):
+    second = play(StartOk())
+    first = play(redirect(second.address, ''))
+    connection = amqp.Connection(first.host, port=first.port, connect_timeout=10)
+    assert connection.transport.port == second.port
+    connection.close()
 
 
 @pytest.mark.parametrize('host', ['127.0.0.1', '::1'])
@@ -767,9 +806,9 @@ STRANGERS = {
     'redis': (b"-ERR unknown command 'AMQP'\r\n", 'does not speak AMQP'),
     'ssh': (b'SSH-2.0-OpenSSH_9.2\r\n', 'does not speak AMQP'),
     'almost AMQP': (b'AMQQ\0\0\x09\x01', 'does not speak AMQP'),
-    'AMQP 0-9-1': (b'AMQP\0\0\x09\x01', 'it offers 0-9-1'),
-    'AMQP 1.0 SASL': (b'AMQP\x03\x01\x00\x00', 'it offers 1-0-0'),
-    'AMQP 0-8': (b'AMQP\x01\x01\x08\x00', 'it offers 1-1-8-0'),
+    'AMQP 0-9-1': (b'AMQP\0\0\x09\x01', 'speaks AMQP 0-9-1, not 0-8; '),
+    'AMQP 1.0 SASL': (b'AMQP\x03\x01\x00\x00', 'speaks AMQP 1.0, not 0-8; for 0-9-1, '),
+    'AMQP 0-8': (b'AMQP\x01\x01\x08\x00', 'speaks AMQP 0-8, '),
     'TLS alert': (b'\x15\x03\x01\x00\x02\x02\x0a', 'ssl=True'),
     'zeros': (b'\0' * 4096, 'does not speak AMQP'),
     'heartbeat': (b'\x08\0\0\0\0\0\0\xce', 'does not speak AMQP'),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Callable, Optional
+
 import amqplib.client_0_8 as amqp_0_8
 import amqplib.client_0_9_1 as amqp
 
@@ -25,9 +27,31 @@ def work(host: str) -> None:
         tag = channel.basic_consume(queue, callback=on_message)
         while tag in channel.callbacks:
             channel.wait(timeout=1)
-        got = channel.basic_get(queue, no_ack=True)
+        got: Optional[amqp.Message] = channel.basic_get(queue, no_ack=True)
         if got is not None:
             print(got.body, got.properties)
+        again(channel)
+
+
+def again(channel: amqp.Channel) -> None:
+    channel.basic_qos(prefetch_count=10)
+    code, text, exchange, routing_key, returned = channel.returned_messages.get_nowait()
+    message: amqp.Message = returned
+    print(code + 1, text.upper(), exchange.upper(), routing_key.upper())
+    callback: Optional[Callable[[amqp.Message], Any]] = channel.callbacks.get('tag')
+    if callback is not None:
+        callback(message)
+    channel.callbacks['tag'] = on_message
+    connection: Optional[amqp.Connection] = channel.connection
+    if connection is not None:
+        other: amqp.Channel = connection.channel()
+        other.close()
+
+
+def connect(host: str) -> amqp.Connection:
+    with amqp.Connection(host, port=5673) as connection:
+        opened: amqp.Connection = connection
+        return opened
 
 
 def work_on_0_8(host: str) -> None:
