@@ -11,7 +11,7 @@ import re
 from encodings import normalize_encoding
 from encodings.aliases import aliases
 
-from amqplib.client_0_8.remembering import lru_cache
+from amqplib.core.memoize import lru_cache
 
 __all__ = ['is_text_encoding']
 

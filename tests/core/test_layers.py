@@ -23,6 +23,7 @@ ORDER = [
     'amqplib.core.streams',
     'amqplib.core.arguments',
     'amqplib.core.properties',
+    'amqplib.core.text_encodings',
     'amqplib.core.message',
     'amqplib.core.encoding',
     'amqplib.core.fast_decoding',
