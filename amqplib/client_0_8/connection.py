@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 from amqplib.client_0_8 import transport as transport_module
 from amqplib.client_0_8.channel import Channel
-from amqplib.client_0_8.method_framing import MethodReader
-from amqplib.client_0_8.method_framing import MethodWriter  # noqa: F401
+from amqplib.client_0_8.method_framing import (
+    MethodReader,
+    MethodWriter,  # noqa: F401
+)
 from amqplib.client_0_8.spec import DECODERS, ENCODERS, PROTOCOL
 from amqplib.client_0_8.transport import create_transport  # noqa: F401
 from amqplib.core import connection, log, spec

@@ -250,7 +250,7 @@ class Channel(channel.Channel):
             raise self._not_confirmed(confirms, deadline)
 
     def _wait_for_outstanding(self, confirms: Confirms, most: int, deadline: Deadline) -> bool:
-        """Wait until no more than so many messages are outstanding; return False at the deadline."""
+        """Wait until no more than so many are outstanding; return False at the deadline."""
         return self._wait_until(lambda: confirms.outstanding <= most, deadline)
 
     def _not_confirmed(self, confirms: Confirms, deadline: Deadline) -> AMQPTimeout:

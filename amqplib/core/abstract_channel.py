@@ -17,7 +17,6 @@ from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.message import CONTENT_ENCODING_FLAG, Message
 from amqplib.core.streams import AMQPReader, AMQPWriter
 from amqplib.exceptions import (
-    AMQPChannelException,
     AMQPConnectionException,
     AMQPException,
     AMQPTimeout,
@@ -159,15 +158,14 @@ class AbstractChannel:
         Raises AMQPTimeout when the time is over, which loses nothing; the error that closed
         the channel or connection; or what the handler (a callback, for instance) raises.
         """
-        method, queue = None, self.method_queue
-        if queue:
+        method = None
+        if allowed_methods is not None:
+            method = self._pop_allowed(allowed_methods)
+        elif self.method_queue:
             try:
-                # As _pop_allowed() does, without a call more for each message.
-                method = queue.popleft() if allowed_methods is None else self._pop_allowed(
-                    allowed_methods
-                )
-            except IndexError:
-                pass  # a finalizer has taken the last one just now
+                method = self.method_queue.popleft()
+            except IndexError:  # a finalizer has taken the last one just now
+                method = None
         if method is None:
             connection, channel_id = self._open()
             # Without a timeout, an override of amqplib 1.0.2's form will do.
@@ -185,10 +183,7 @@ class AbstractChannel:
         This is wait() without an override of Connection._wait_method, and without a handler.
         """
         self._handled = _NONE
-        if allowed_methods is None:
-            ready = self._has_arrived
-        else:
-            ready = self._watch_for(allowed_methods)
+        ready = self._has_arrived if allowed_methods is None else self._watch_for(allowed_methods)
         deadline = NO_DEADLINE if timeout is None else Deadline(timeout)
         if not self._wait_until(ready, deadline):
             limit = self._session.transport.limit_of(deadline)

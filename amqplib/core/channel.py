@@ -706,7 +706,7 @@ class Channel(AbstractChannel):
     _IMMEDIATE: ClassVar[tuple[str, ...]] = ('channel.flow', 'channel.alert', 'basic.return')
     _CLOSE = 'channel.close'
     _WANTED_TO_THE_END = (spec.RETURN.signature,)
-    _TURNING_POINTS = {
+    _TURNING_POINTS: ClassVar[dict[Signature, Callable[..., Any]]] = {
         spec.CHANNEL_CLOSE.signature: _on_close,
         spec.CHANNEL_CLOSE_OK.signature: _on_close_ok,
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from amqplib.core.arguments import compile_encoder
 from amqplib.core.encoding import method_frame
@@ -127,7 +128,8 @@ class Lingering:
     """
 
     keeps_content = False
-    delivery_queue = settle_confirm = None
+    delivery_queue: Optional[deque[ArrivedMethod]] = None
+    settle_confirm: Optional[Callable[[int, bool], Any]] = None
 
     def __init__(
         self, session: Session, numbers: ChannelNumbers, number: int, open_pending: bool

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 from amqplib import __version__
 from amqplib.core import heartbeat as heartbeats
 from amqplib.core import log, spec
-from amqplib.core.addresses import join_address, with_port
 from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, printable
+from amqplib.core.addresses import join_address, with_port
 from amqplib.core.channel_numbers import ChannelNumbers
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
@@ -389,7 +389,7 @@ class Connection(AbstractChannel):
 
         def find_or_open() -> None:
             channel = (self.channels or {}).get(channel_id)
-            found.append(channel or self._channel_class(self, channel_id))  # type: ignore[arg-type]
+            found.append(channel or self._channel_class(self, channel_id))
 
         self._alone(find_or_open, self._rpc_deadline())
         return found[0]
@@ -462,21 +462,22 @@ class Connection(AbstractChannel):
             # Closed by another thread just now.
             self._open()
             raise AMQPConnectionException(0, f'channel {channel_id} is closed')
-        return channel.wait_for_method(allowed_methods, timeout)
+        method: Optional[ArrivedMethod] = channel.wait_for_method(allowed_methods, timeout)
+        return method
 
     def _request(
         self,
         method: Method,
         payload: bytes,
         deadline: Optional[Deadline] = None,
-        *on_turn: Callable[[], object],
+        on_turn: Optional[Callable[[], object]] = None,
     ) -> Any:
         # A connection belongs to no thread: several may call.
         results: list[Any] = []
         deadline = self._rpc_deadline() if deadline is None else deadline
 
         def request() -> None:
-            results.append(super(Connection, self)._request(method, payload, deadline, *on_turn))
+            results.append(super(Connection, self)._request(method, payload, deadline, on_turn))
 
         self._alone(request, deadline)
         return results[0]

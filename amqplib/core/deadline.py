@@ -43,10 +43,6 @@ class Deadline:
         """Return the limit that was given, as errors word it."""
         return in_words(self.seconds)
 
-    def __str__(self) -> str:
-        """Return the limit that was given, as errors word it."""
-        return in_words(self.seconds)
-
     def remaining(self) -> Optional[float]:
         """Return the seconds that are left, at least 0; None for no limit."""
         if self.moment is None:

@@ -76,7 +76,7 @@ class Encoder:
         """
         if content is None:
             return self.method_frame(channel, payload)
-        body: BytesLike = content.body
+        body = content.body
         if type(body) is not bytes:
             body = content.encode_body()
         properties = content.raw_properties
@@ -86,7 +86,8 @@ class Encoder:
         # It needs no look at frame_max: every frame is smaller than the least that this can be.
         if size and size + len(properties) + len(payload) <= SMALL:
             pack, first, second = _small_frames(channel, payload, properties)
-            return pack(first, size, second, size) + body + _END
+            small: bytes = pack(first, size, second, size) + body + _END
+            return small
         return self._large_frames(channel, payload, properties, body)
 
     def method_frame(self, channel: int, payload: bytes) -> bytes:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -118,10 +119,8 @@ class _Monitor:
 
     def _wake(self) -> None:
         if self._alarm.locked():
-            try:
+            with suppress(RuntimeError):  # if another thread has done so just now
                 self._alarm.release()
-            except RuntimeError:
-                pass  # another thread has done so just now
 
     def _run(self) -> None:
         while self._pulses and self._take_right():

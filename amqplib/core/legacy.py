@@ -15,12 +15,11 @@ from amqplib.core.deadline import NO_DEADLINE
 from amqplib.core.decoding import Decoder
 from amqplib.core.encoding import Encoder
 from amqplib.core.message import Message
-from amqplib.core.spec import FRAME_END, FRAME_ERROR, FRAME_HEADER, FRAME_BODY
+from amqplib.core.spec import FRAME_BODY, FRAME_END, FRAME_ERROR, FRAME_HEADER
 from amqplib.core.streams import AMQPReader, AMQPWriter
 from amqplib.exceptions import AMQPTimeout, ProtocolError
 
 if TYPE_CHECKING:
-    from amqplib.core.outbox import Outbox
     from amqplib.core.session import Session
     from amqplib.core.spec import Protocol, Signature
 

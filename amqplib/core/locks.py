@@ -9,7 +9,7 @@ knows which thread holds it.
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, TypeVar, cast
 
 from amqplib.core.deadline import Deadline
 from amqplib.exceptions import ReentrancyError
@@ -27,7 +27,8 @@ class Mutex:
     __slots__ = ('_lock', 'is_mine')
 
     def __init__(self) -> None:
-        self._lock: Any = threading.RLock()
+        self._lock: Any = cast(Any, threading.RLock())
+        # Which threading.Condition asks too, so whatever replaces RLock has it.
         self.is_mine: Callable[[], bool] = self._lock._is_owned
 
     def run(self, work: Callable[..., Result], *args: Any) -> Result:

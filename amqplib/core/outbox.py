@@ -157,7 +157,7 @@ class Outbox:
         transport = self.transport
         self.state = WRITING
         try:
-            if type(frames) is bytes:
+            if isinstance(frames, bytes):
                 transport.send(frames, deadline)
             else:
                 transport.send_pieces(frames, deadline)

@@ -48,6 +48,7 @@ _MAX_LONG = (1 << 32) - 1
 #: The sizes that short strings begin with, by size.
 SHORT_SIZES = tuple(OCTET.pack(size) for size in range(256))
 
+BytesLike = Union[bytes, bytearray, memoryview]
 Decoded = tuple[Any, int]
 
 

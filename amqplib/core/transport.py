@@ -17,7 +17,6 @@ import os
 import select
 import socket
 import sys
-import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable
@@ -29,8 +28,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from amqplib.core.addresses import AddressInfo, join_address, look_up, parse_address
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.locks import Mutex
-from amqplib.core.spec import FRAME_END, FRAME_ERROR
-from amqplib.exceptions import AMQPTimeout, ConnectionLost, ProtocolError
+from amqplib.core.serialization import BytesLike
+from amqplib.exceptions import AMQPTimeout, ConnectionLost
 
 if TYPE_CHECKING:
     from amqplib.core import tls
@@ -85,8 +84,6 @@ _BLOCKING, _NOT_BLOCKING = (0,), (_DONTWAIT,)
 _DO_NOT_BLOCK = (False,)
 
 _FRAME_HEADER = Struct('>BHI')
-
-BytesLike = Union[bytes, bytearray, memoryview]
 
 
 class AbstractTransport:
@@ -269,7 +266,8 @@ class AbstractTransport:
         """Send pieces one after the other without joining them; otherwise as send()."""
         self.unfinished = True
         self._send_rest(deque(memoryview(piece) for piece in pieces), False, deadline)
-        self.sent += 1  # first: who finds it unchanged and nothing unfinished may send the same again
+        # In this order: whoever finds it unchanged, and nothing unfinished, may send it again.
+        self.sent += 1
         self.unfinished = False
 
     def _send_rest(self, pieces: deque[memoryview], begun: bool, deadline: Deadline) -> None:
@@ -363,9 +361,9 @@ class TCPTransport(AbstractTransport):
         waits = self._blocks and (deadline is NO_DEADLINE or deadline.remaining() is None)
         flags = _BLOCKING if waits else _NOT_BLOCKING
         while not results:
-            if not waits and (not self._more or self._has_own_timeout()):
-                if not self._wait(deadline, read=True):
-                    return False
+            ready = waits or (self._more and not self._has_own_timeout())
+            if not ready and not self._wait(deadline, read=True):
+                return False
             try:
                 # One call, and none that a signal handler could interrupt in the middle: either
                 # nothing was taken from the socket, or the result is in the list.
@@ -393,7 +391,7 @@ class TCPTransport(AbstractTransport):
             sent = 0
         if sent < len(octets):
             self._send_rest(deque([memoryview(octets)[sent:]]), sent > 0, deadline)
-        self.sent += 1  # first: who finds it unchanged and nothing unfinished may send the same again
+        self.sent += 1  # in this order, as there
         self.unfinished = False
 
     def _send_some(self, pieces: deque[memoryview]) -> int:
@@ -605,7 +603,7 @@ def _shut_down(sock: Any) -> None:
 
     A socket of TLS would drop its TLS layer, under other threads: it is its base that is asked.
     """
-    classes = [kind for kind in type(sock).__mro__ if 'shutdown' in vars(kind)]
+    classes: list[Any] = [kind for kind in type(sock).__mro__ if 'shutdown' in vars(kind)]
     if classes:
         classes[-1].shutdown(sock, socket.SHUT_RDWR)
     else:  # as for those of eventlet
