@@ -259,7 +259,7 @@ def test_copy_keeps_the_errno():
 def test_again_needs_no_import_which_the_end_of_the_interpreter_has_not():
     program = (
         'import sys\n'
-        'from amqplib.client_0_8.exceptions import ConnectionLost\n'
+        'from amqplib.exceptions import ConnectionLost\n'
         'lost = ConnectionLost.from_error(ConnectionResetError(104, "reset"), "it broke")\n'
         'for name in list(sys.modules):\n'
         '    if not name.startswith("amqplib"): del sys.modules[name]\n'

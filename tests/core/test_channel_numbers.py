@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqplib.client_0_8.channel_numbers import ChannelNumbers
-from amqplib.client_0_8.exceptions import AMQPException
+from amqplib.core.channel_numbers import ChannelNumbers
+from amqplib.exceptions import AMQPException
 
 MOST = 5
 
