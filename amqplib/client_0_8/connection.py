@@ -100,7 +100,7 @@ class Connection(AbstractChannel):
     virtual_host, locale: str.
     client_properties: dict that is laid over LIBRARY_PROPERTIES.
     ssl: True; an ssl.SSLContext; or a dict of options, see tls.make_context. Certificate and
-        host name are verified unless the context or the options say otherwise.
+        host name are verified unless the context or the options say otherwise. None is as False.
     insist: ask the broker not to redirect to another host.
     connect_timeout: seconds for everything until the connection is open; None for no limit.
     rpc_timeout: seconds to wait for the reply to a method; None for no limit.

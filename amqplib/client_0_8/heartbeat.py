@@ -142,20 +142,25 @@ def _look(pulse: _Pulse, now: float) -> bool:
         return True
 
 
-_monitor = _Monitor()
+#: Made when it is first used: gevent or eventlet may have taken over the locks by then.
+_monitor: Optional[_Monitor] = None
 
 
 def watch(connection: Watched, transport: _AbstractTransport, interval: float) -> None:
     """Keep a connection alive, with `interval` in seconds, until it is closed."""
+    global _monitor  # noqa: PLW0603 - if two threads are here, there are two for a while
+    if _monitor is None:
+        _monitor = _Monitor()
     _monitor.watch(connection, transport, interval)
 
 
 def unwatch(connection: Watched) -> None:
     """Stop watching a connection; nothing happens if it is not watched."""
-    _monitor.unwatch(connection)
+    if _monitor is not None:
+        _monitor.unwatch(connection)
 
 
 def forget_all() -> None:
     """Begin anew, in a forked child: the thread and the connections are its parent's."""
     global _monitor  # noqa: PLW0603 - the locks of the old one may be held for ever
-    _monitor = _Monitor()
+    _monitor = None

@@ -454,7 +454,7 @@ class SSLTransport(_AbstractTransport):
         # Imported only where it is used: it costs more than all the rest.
         from amqplib.client_0_8 import tls  # noqa: PLC0415
 
-        self._context, self._server_name = tls.make_context(self.sslopts)
+        self._context, self._server_name = tls.make_context(self.sslopts, self.host)
         self._would_block = (tls.WANT_READ, tls.WANT_WRITE)
         self._want_read = tls.WANT_READ
         # OpenSSL does not allow a read and a write of one connection at the same time. It is
@@ -465,7 +465,7 @@ class SSLTransport(_AbstractTransport):
         try:
             self.sock = self.sslobj = self._context.wrap_socket(
                 self.sock,
-                server_hostname=self._server_name or self.host,
+                server_hostname=self._server_name,
                 do_handshake_on_connect=False,
             )
             self.sock.setblocking(False)
@@ -531,10 +531,10 @@ def check_origin(error: OSError, may_time_out: Any = False) -> None:
 def create_transport(
     host: str, connect_timeout: Optional[float], ssl: Union[bool, Any] = False
 ) -> _AbstractTransport:
-    """Connect a transport: TLS if `ssl` is true, else plain TCP."""
-    if ssl:
-        return SSLTransport(host, connect_timeout, ssl)
-    return TCPTransport(host, connect_timeout)
+    """Connect a transport: plain TCP if `ssl` is False or None, else TLS."""
+    if ssl is None or ssl is False:
+        return TCPTransport(host, connect_timeout)
+    return SSLTransport(host, connect_timeout, ssl)
 
 
 def join_address(host: str, port: int) -> str:
@@ -636,7 +636,7 @@ def _shut_down(sock: Any) -> None:
 
     A socket of TLS would drop its TLS layer, under other threads: it is its base that is asked.
     """
-    classes = [kind for kind in type(sock).__mro__ if 'shutdown' in vars(kind)]
+    classes: list[Any] = [kind for kind in type(sock).__mro__ if 'shutdown' in vars(kind)]
     if classes:
         classes[-1].shutdown(sock, socket.SHUT_RDWR)
     else:  # as for those of eventlet
