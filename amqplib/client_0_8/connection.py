@@ -39,7 +39,7 @@ from amqplib.client_0_8.exceptions import (
     WriteTimeout,
     connection_exception,
 )
-from amqplib.client_0_8.login import Login
+from amqplib.client_0_8.login import Login, likely_cause
 from amqplib.client_0_8.method_framing import HEARTBEAT_FRAME, MethodReader, MethodWriter
 from amqplib.client_0_8.serialization import (
     AMQPReader,
@@ -292,13 +292,31 @@ class Connection(AbstractChannel):
         except ConnectionLost as error:
             if not self._wait_tune_ok:
                 raise  # after it had accepted the login
-            text = 'the broker hung up during the login: user or password may be wrong'
+            text = f'the broker hung up during the login: {self._likely_cause()}'
             raise LoginRefused(spec.ACCESS_REFUSED, text) from error
         except AMQPConnectionException as error:
             if error.amqp_reply_code != spec.ACCESS_REFUSED:
                 raise
             raise LoginRefused(*error.args) from None
         raise LoginRefused(0, f'more than {MOST_CHALLENGES} security challenges')
+
+    def _likely_cause(self) -> str:
+        """Return why the broker may have hung up during the login, without a word."""
+        mechanism, response = self._login.choose(self.mechanisms)
+        method, types = self._methods['connection.start_ok'], self._field_types
+
+        def size(properties: dict[str, Any], response: Union[str, bytes]) -> int:
+            values = (properties, mechanism, response, self._locale)
+            return len(encode_once(method, *values, types=types)) + spec.FRAME_OVERHEAD
+
+        whole, no_response = size(self._properties, response), size(self._properties, b'')
+        name = {key: self._properties[key] for key in self._properties if key == 'connection_name'}
+        parts = {
+            'password or login_response': whole - no_response,
+            'connection_name': size(name, b''),
+            'the rest of client_properties': no_response - size(name, b''),
+        }
+        return likely_cause(whole, parts)
 
     def _await_method(self, *names: str, deadline: Deadline) -> Any:
         """Wait for one of the named methods; return what its handler returns."""
@@ -354,6 +372,9 @@ class Connection(AbstractChannel):
         self.channel_max = channel_max or self.channel_max
         self.frame_max = frame_max or self.frame_max
         self.heartbeat = heartbeat if self._heartbeat is None else self._heartbeat
+        if self.heartbeat and not heartbeats.are_possible():
+            log.warning('no thread can be started here, so there are no heartbeats')
+            self.heartbeat = 0
         self._x_tune_ok(self.channel_max, self.frame_max, self.heartbeat)
         self.method_writer.frame_max = self.frame_max
         # RabbitMQ takes payloads of frame_max, beside its own limit; so may others send them.

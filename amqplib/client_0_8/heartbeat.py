@@ -3,7 +3,7 @@
 It sends a heartbeat where nothing else was sent for half an interval, so that a callback that
 computes for long costs no connection, and gives up a connection whose peer has sent no octet
 for two intervals. It holds connections by weak references only, starts when the first one needs
-it, and ends with the last one.
+it, and ends with the last one. Where there can be no thread, there are no heartbeats.
 
 What was sent and received is known from counters that the transport keeps: sending and
 receiving do not look at the clock for this.
@@ -16,7 +16,7 @@ import weakref
 from time import monotonic
 from typing import TYPE_CHECKING, Optional
 
-from amqplib.client_0_8 import log
+from amqplib.client_0_8 import log, threads
 from amqplib.client_0_8.transport import _AbstractTransport, wait_for
 
 #: How often in an interval a connection is looked at.
@@ -105,10 +105,11 @@ class _Monitor:
         with self._lock:
             self._pulses.append(_Pulse(connection, transport, interval))
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name='amqplib heartbeats', daemon=True)
-                thread.start()
-                self._thread = thread
+                self._thread = threads.start('amqplib heartbeats', self._run)
             self._changed.notify()
+
+    def is_running(self) -> bool:
+        return self._thread is not None
 
     def unwatch(self, connection: Watched) -> None:
         with self._lock:
@@ -144,6 +145,11 @@ def _look(pulse: _Pulse, now: float) -> bool:
 
 #: Made when it is first used: gevent or eventlet may have taken over the locks by then.
 _monitor: Optional[_Monitor] = None
+
+
+def are_possible() -> bool:
+    """Return whether there is, or can be, a thread to send them."""
+    return (_monitor is not None and _monitor.is_running()) or threads.can_be_started()
 
 
 def watch(connection: Watched, transport: _AbstractTransport, interval: float) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Callable, Optional, Union
 
 from amqplib.client_0_8.exceptions import LoginRefused
 from amqplib.client_0_8.serialization import encode_table
+from amqplib.client_0_8.spec import FRAME_MIN_SIZE
 
 
 def _plain(userid: str, password: str) -> bytes:
@@ -75,6 +76,21 @@ class Login:
             wanted = self._method or ', '.join(MECHANISMS)
             raise LoginRefused(0, text.format(', '.join(offered) or 'none', wanted))
         return usable[0], MECHANISMS[usable[0]](self._userid, self._password)
+
+
+def likely_cause(size: int, parts: dict[str, int]) -> str:
+    """Return why a broker may have hung up, without a word, on a login.
+
+    size: octets of its frame.
+    parts: what the program has given -> how many octets of the frame that is.
+    """
+    if size <= FRAME_MIN_SIZE:
+        return 'user or password may be wrong'
+    largest = max(parts, key=parts.__getitem__)
+    return (
+        f'its frame of {size} octets may be too large for the broker, of which {largest} takes '
+        f'{parts[largest]}; {FRAME_MIN_SIZE} is what every broker allows'
+    )
 
 
 def _check_text(name: str, value: Any) -> None:

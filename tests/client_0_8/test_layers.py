@@ -23,6 +23,7 @@ ORDER = [
     'basic_message',
     'deadline',
     'turns',
+    'threads',
     'addresses',
     'tls',
     'login',
