@@ -358,8 +358,6 @@ class _AbstractTransport:
 class TCPTransport(_AbstractTransport):
     """A transport over plain TCP."""
 
-    receives_into = _SAVES_COPIES and hasattr(socket.socket, 'recvmsg_into')
-    _gathers = _SAVES_COPIES and hasattr(socket.socket, 'sendmsg')
     _may_block = _CAN_CHOOSE_TO_BLOCK
 
     def __init__(self, host: str, connect_timeout: Optional[float]) -> None:
@@ -367,6 +365,10 @@ class TCPTransport(_AbstractTransport):
         self._counts: list[tuple[Any, ...]] = []
         self._overflow = bytearray(1 + _FRAME_HEADER.size)
         super().__init__(host, connect_timeout)
+
+    def _setup_transport(self) -> None:
+        self.receives_into = _SAVES_COPIES and hasattr(self.sock, 'recvmsg_into')
+        self._gathers = _SAVES_COPIES and hasattr(self.sock, 'sendmsg')
 
     def receive_into(self, room: memoryview, deadline: Deadline) -> int:
         counts = self._counts
