@@ -938,7 +938,7 @@ def test_nothing_is_written_though_the_broker_reads_again(session, failure):
 
     ours = session(script)
 
-    def break_off(deadline):
+    def break_off(deadline, needs_input):
         ours.broker.cue()
         ours.broker.await_mark()
         raise failure(0, 'now')
