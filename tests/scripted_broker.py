@@ -343,9 +343,11 @@ class Peer:
 
     def close(self):
         """End the stream in the usual way."""
+        # Not that of TLS, which says nothing to the client.
+        over_tls = isinstance(self.sock, ssl.SSLSocket)
+        sock = super(ssl.SSLSocket, self.sock) if over_tls else self.sock
         with contextlib.suppress(OSError):
-            # Not that of TLS, which says nothing to the client.
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+            sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
 
     def reset(self):

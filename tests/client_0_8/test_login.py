@@ -3,7 +3,7 @@
 import pytest
 
 from amqplib.client_0_8.exceptions import AMQPConnectionException, LoginRefused
-from amqplib.client_0_8.login import Login
+from amqplib.core.login import Login
 
 # RFC 4616.
 PLAIN = b'\x00joe\x00s3cret'
