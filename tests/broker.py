@@ -8,11 +8,15 @@ to its host:port, and ends with that command's status:
 The broker is the first of these that works:
 
 1. the one named in the environment: AMQPLIB_BROKER=host:port (user guest,
-   password guest). If it refuses AMQP 0-8, as RabbitMQ 4 does, the tests that
-   need that are left out;
-2. a container of rabbitmq:3.13, where a Docker daemon answers;
+   password guest);
+2. a container, where a Docker daemon answers: of the image that is named by
+   AMQPLIB_IMAGE, else of rabbitmq:3.13, which speaks both AMQP 0-8 and 0-9-1,
+   else of any rabbitmq that is there or can be fetched;
 3. a private node of the rabbitmq-server on this machine;
 4. the same, as root on a Debian system, after installing rabbitmq-server.
+
+If it refuses AMQP 0-8, as RabbitMQ 4 does, the tests that need that are left
+out, and the end of the run says how many those are.
 
 What is started here listens on the loopback interface only, keeps its files in
 a temporary folder, and is stopped when the process that wanted it ends, even if
@@ -507,10 +511,21 @@ def new_node(config_lines=(), tls=None, plugins=()):
     return node_class()(config_lines, tls, plugins)
 
 
-def prepare():
-    """Download or install whatever `the_broker` needs, which may take minutes."""
+def prepare(nodes=True):
+    """Download or install whatever `the_broker` needs, which may take minutes.
+
+    nodes: whether `new_node` is going to be used. Where that will not work, but a broker was
+    given, it is only said so; BrokerError if no broker can be had at all.
+    """
     if not os.environ.get('AMQPLIB_BROKER'):
         node_class()
+        return
+    the_broker().start()
+    if nodes:
+        try:
+            node_class()
+        except BrokerError as problem:
+            say(f'there is only the broker that was given: {problem}')
 
 
 @functools.cache

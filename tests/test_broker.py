@@ -15,6 +15,8 @@ import trustme
 
 COMMAND = [sys.executable, brokers.__file__]
 
+AMQP_0_9_1 = b'AMQP\x00\x00\x09\x01'  # a header that every RabbitMQ takes
+
 
 @pytest.fixture
 def fresh_choice():
@@ -168,6 +170,7 @@ def test_signal_ends_the_command_too(address, signum, tmp_path):
         os.kill(int(number.read_text()), 0)
 
 
+@pytest.mark.any_version
 def test_node_can_be_frozen_killed_and_started_again(new_node):
     node = new_node(['heartbeat = 7'])
     with node.memory_alarm():
@@ -175,7 +178,7 @@ def test_node_can_be_frozen_killed_and_started_again(new_node):
 
     node.suspend()
     with socket.create_connection((node.host, node.port), timeout=0.5) as frozen:
-        frozen.sendall(b'AMQP\x01\x01\x08\x00')
+        frozen.sendall(AMQP_0_9_1)
         with pytest.raises(socket.timeout):
             frozen.recv(1)
     node.resume()
@@ -190,10 +193,10 @@ def test_node_can_be_frozen_killed_and_started_again(new_node):
     assert not node.folder.exists()
 
 
-def test_node_whose_port_was_taken_meanwhile_takes_another(monkeypatch):
+def test_node_whose_port_was_taken_meanwhile_takes_another(make_node, monkeypatch):
     if brokers.node_class() is not brokers.PrivateNode:
         pytest.skip('a container has its ports for itself')
-    node = brokers.new_node()
+    node = make_node()
     with socket.create_server((brokers.LOOPBACK, brokers.free_port())) as other:
         expected = brokers.free_port()
         given = [expected, other.getsockname()[1]]
@@ -203,11 +206,13 @@ def test_node_whose_port_was_taken_meanwhile_takes_another(monkeypatch):
             assert node._dist_port == expected
 
 
+@pytest.mark.any_version
 def test_node_that_cannot_start_shows_its_log(new_node):
     with pytest.raises(brokers.BrokerError, match='no_such_setting'):
         new_node(['no_such_setting = 1'])
 
 
+@pytest.mark.any_version
 def test_node_with_tls_and_client_certificates(new_node, tmp_path):
     ca = trustme.CA()
     ca.cert_pem.write_to_path(tmp_path / 'ca.pem')
@@ -221,12 +226,12 @@ def test_node_with_tls_and_client_certificates(new_node, tmp_path):
     ca.issue_cert('guest@example.org', common_name='guest').configure_cert(context)
     plain = socket.create_connection((node.host, node.tls_port), timeout=10)
     with context.wrap_socket(plain, server_hostname='localhost') as secure:
-        secure.sendall(b'AMQP\x01\x01\x08\x00')
+        secure.sendall(AMQP_0_9_1)
         assert b'EXTERNAL' in secure.recv(4096)
 
 
-@pytest.mark.any_version
-def test_node_of_a_killed_process_is_ended(broker):
+@pytest.mark.usefixtures('make_node')
+def test_node_of_a_killed_process_is_ended():
     program = (
         'import broker, os, signal\n'
         'node = broker.new_node()\n'
