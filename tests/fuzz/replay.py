@@ -83,7 +83,9 @@ class Conversation:
                 body, message_id=str(number), application_headers=HEADERS, timestamp=1_000_000_000
             )
             channel.basic_publish(message, 'amq.direct', self.queue)
-        channel.basic_publish(self.client.Message('unroutable'), '', 'nowhere', mandatory=True)
+        channel.basic_publish(
+            self.client.Message('unroutable'), '', 'amqplib-test-nowhere', mandatory=True
+        )
         channel.basic_qos(0, 10, False)
         while not channel.returned_messages.empty():
             *reason, message = channel.returned_messages.get()

@@ -74,7 +74,7 @@ def test_an_argument_of_the_declaration_is_heeded(amqp, channel, queue):
     channel.exchange_declare(alternate, 'fanout')
     channel.queue_bind(queue, alternate)
     channel.exchange_declare(name, 'direct', arguments={'alternate-exchange': alternate})
-    channel.basic_publish(amqp.Message('lost'), name, 'nowhere')
+    channel.basic_publish(amqp.Message('lost'), name, 'amqplib-test-nowhere')
     assert get(channel, queue).body == 'lost'
     channel.exchange_delete(name)
 

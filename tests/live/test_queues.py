@@ -282,12 +282,12 @@ def test_deleting_with_nowait_deletes_and_leaves_no_reply_behind(
     ('method', 'arguments', 'error'),
     [
         ('queue_declare', ('amq.reserved',), 'AccessRefused'),
-        ('queue_bind', ('QUEUE', 'no-such-exchange'), 'NotFound'),
-        ('queue_purge', ('no-such-queue',), 'NotFound'),
+        ('queue_bind', ('QUEUE', 'amqplib-test-no-such-exchange'), 'NotFound'),
+        ('queue_purge', ('amqplib-test-no-such-queue',), 'NotFound'),
         ('queue_delete', ('QUEUE', False, True), 'PreconditionFailed'),
         ('exchange_declare', ('amq.reserved', 'direct'), 'AccessRefused'),
         ('exchange_delete', ('amq.direct',), 'AccessRefused'),
-        ('basic_consume', ('no-such-queue',), 'NotFound'),
+        ('basic_consume', ('amqplib-test-no-such-queue',), 'NotFound'),
     ],
 )
 def test_what_fails_with_nowait_is_raised_by_the_next_call(
