@@ -7,7 +7,7 @@ tells each that it has ended (`Inbox.session_ended`). What methods mean is not k
 from __future__ import annotations
 
 import os
-import time
+import threading
 import weakref
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
@@ -399,7 +399,7 @@ class Session:
             raise AMQPTimeout(0, f'nothing could be sent within {deadline}')
         step = deadline.earlier(Deadline(_BLOCKED_WRITE_STEP)).remaining()
         if not self._try_read(self._read_ahead, step, False):
-            time.sleep(_OTHERS_READ)
+            threading.Event().wait(_OTHERS_READ)
 
     def _read_ahead(self, seconds: float, or_writable: bool = True) -> None:
         """Wait for a step until there is something to be received, and receive it.

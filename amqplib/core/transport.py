@@ -80,8 +80,6 @@ _TIMED_OUT = ('timed out',)
 _RECEIVE_SIZES = (RECEIVE_SIZE,)
 _NO_ANCILLARY_DATA = (0,)
 _BLOCKING, _NOT_BLOCKING = (0,), (_DONTWAIT,)
-# And of do_handshake().
-_DO_NOT_BLOCK = (False,)
 
 _FRAME_HEADER = Struct('>BHI')
 
@@ -442,7 +440,8 @@ class SSLTransport(AbstractTransport):
                 do_handshake_on_connect=False,
             )
             self.sock.setblocking(False)
-            if not self._repeat([], self.deadline, self.sock.do_handshake, _DO_NOT_BLOCK):
+            shake_hands = self.sock.do_handshake
+            if not self._repeat([], self.deadline, lambda _: shake_hands(), (None,)):
                 address = join_address(self.host, self.port)
                 raise AMQPTimeout(0, f'no TLS handshake with {address} within {self.deadline}')
         except AMQPTimeout:

@@ -156,7 +156,7 @@ def main(library, patched, package, host, tls_host, ca_file):
         patch(library)
     amqp = importlib.import_module(package)
     if patched == 'after':
-        importlib.import_module('amqplib.client_0_8.tls')
+        importlib.import_module('amqplib.core.tls')
         patch(library)
     elif patched == 'after a fork':
         amqp.Connection(host=host, heartbeat=60).close()

@@ -426,7 +426,7 @@ def test_login_of_the_largest_sure_frame_is_none_that_is_too_large(play, amqp):
     assert 'user or password may be wrong' in error.amqp_reply_text
     error = refused(play(script), amqp.LoginRefused, password='p' * (fits + 1))
     assert sizes[1:] == [4096, 4097]
-    assert 'its frame of 4097 octets' in error.amqp_reply_text
+    assert 'its frame of 4097 bytes' in error.amqp_reply_text
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ def test_wrong_options_are_errors_that_name_them_before_there_is_a_socket(option
 
 
 def test_options_that_are_none_are_those_by_default(authority):
-    from amqplib.client_0_8 import tls
+    from amqplib.core import tls
 
     context, name = tls.make_context(dict.fromkeys(tls._KNOWN), 'example.org')
     assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
@@ -265,7 +265,7 @@ def test_options_that_are_none_are_those_by_default(authority):
     [('::1%1', '::1'), ('fe80::1%eth0', 'fe80::1'), ('a%b', 'a%b'), ('::1', '::1')],
 )
 def test_zone_is_no_part_of_the_name_to_be_verified(host, name):
-    from amqplib.client_0_8 import tls
+    from amqplib.core import tls
 
     assert tls.make_context(True, host)[1] == name
     assert tls.make_context({'server_hostname': 'example.org'}, host)[1] == 'example.org'
@@ -736,36 +736,27 @@ def test_publish_for_which_there_was_no_room_counts_as_begun(secure_session):
 
 
 @contextlib.contextmanager
-def running_node(authority, client_certificates):
+def running_node(make_node, authority, client_certificates):
     certificate, key = authority.files('127.0.0.1', 'localhost')
     tls = brokers.TLS(certificate, key, authority.file, client_certificates=client_certificates)
-    node = brokers.new_node(tls=tls)
-    try:
-        node.start()
+    with make_node(tls=tls) as node:
         yield node
-    finally:
-        node.close()
 
 
 @pytest.fixture(scope='module')
-def tls_node(authority):
+def tls_node(make_node, authority):
     """A real broker that speaks TLS."""
-    with running_node(authority, False) as node:
+    with running_node(make_node, authority, False) as node:
         yield node
 
 
 @pytest.fixture(scope='module')
-def strict_node(authority):
+def strict_node(make_node, authority):
     """A real broker that speaks TLS with those who show a certificate."""
-    with running_node(authority, True) as node:
+    with running_node(make_node, authority, True) as node:
         yield node
 
 
-# By its name, a broker is got ready before the tests.
-live = pytest.mark.usefixtures('new_node')
-
-
-@live
 def test_publish_and_get_with_a_real_broker(tls_node, authority):
     options = {'ca_certs': authority.file}
     body = bytes(range(256)) * 12000
@@ -785,7 +776,6 @@ def test_publish_and_get_with_a_real_broker(tls_node, authority):
             channel.wait(timeout=10)
 
 
-@live
 def test_refusals_by_a_real_broker_over_tls(tls_node, authority):
     options = {'ca_certs': authority.file}
     with lasting(most=2), pytest.raises(amqp.LoginRefused) as caught:
@@ -796,7 +786,6 @@ def test_refusals_by_a_real_broker_over_tls(tls_node, authority):
     assert caught.value.amqp_reply_code == 530
 
 
-@live
 def test_wrong_port_of_a_real_broker(tls_node, authority):
     with lasting(most=2), pytest.raises(amqp.ProtocolVersionRefused, match='ssl=True'):
         amqp.Connection(host=tls_node.tls_address, connect_timeout=5)
@@ -804,13 +793,11 @@ def test_wrong_port_of_a_real_broker(tls_node, authority):
         amqp.Connection(host=tls_node.address, ssl={'ca_certs': authority.file}, connect_timeout=5)
 
 
-@live
 def test_real_broker_of_an_unknown_authority(tls_node, other_authority):
     with lasting(most=2), pytest.raises(amqp.ConnectionLost, match='verify failed'):
         amqp.Connection(host=tls_node.tls_address, ssl={'ca_certs': other_authority.file})
 
 
-@live
 def test_external_login_by_certificate_with_a_real_broker(strict_node, authority):
     certificate, key = authority.files('guest@example.org', common_name='guest')
     options = {'ca_certs': authority.file, 'certfile': certificate, 'keyfile': key}
@@ -825,7 +812,6 @@ def test_external_login_by_certificate_with_a_real_broker(strict_node, authority
         assert connection.channel().queue_declare(exclusive=True)[1:] == (0, 0)
 
 
-@live
 def test_certificate_of_no_user_is_a_refused_login(strict_node, authority):
     certificate, key = authority.files('nobody@example.org', common_name='nobody')
     options = {'ca_certs': authority.file, 'certfile': certificate, 'keyfile': key}
@@ -839,7 +825,6 @@ def test_certificate_of_no_user_is_a_refused_login(strict_node, authority):
         )
 
 
-@live
 def test_real_broker_that_wants_a_certificate(strict_node, authority):
     with lasting(most=5), pytest.raises(amqp.ConnectionLost):
         amqp.Connection(host=strict_node.tls_address, ssl={'ca_certs': authority.file})
