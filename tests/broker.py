@@ -40,7 +40,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-IMAGE = 'rabbitmq:3.13'  # the last series that speaks AMQP 0-8
+IMAGE = 'rabbitmq:3.13'  # the last series that speaks AMQP 0-8 too
+NEWEST_IMAGE = 'rabbitmq:latest'
 LOOPBACK = '127.0.0.1'
 GIVEN_SECONDS = 10  # until a broker that should be there answers
 START_SECONDS = 90  # until a broker that was just started answers
@@ -50,7 +51,7 @@ STOP_SECONDS = 20  # from SIGTERM to SIGKILL
 FOUR_WAYS = """\
 no RabbitMQ broker is at hand. Any one of these provides it:
   - set AMQPLIB_BROKER=host:port to use a running broker
-  - start a Docker daemon (the image rabbitmq:3.13 is used)
+  - start a Docker daemon (the image rabbitmq:3.13 is used, if it can be had)
   - install rabbitmq-server, of which a private node is started
   - on Debian or Ubuntu, run this as root, and rabbitmq-server gets installed"""
 
@@ -460,7 +461,7 @@ class DockerNode(Node):
         ports = [f'--publish={LOOPBACK}:{self.port}:5672']
         if self.tls_port:
             ports.append(f'--publish={LOOPBACK}:{self.tls_port}:5671')
-        docker('create', '--name', self.name, '--hostname', self.name, *ports, IMAGE)
+        docker('create', '--name', self.name, '--hostname', self.name, *ports, docker_image())
         for name, target in (
             ('rabbitmq.conf', 'conf.d/90-amqplib.conf'),
             ('enabled_plugins', 'enabled_plugins'),
@@ -646,17 +647,37 @@ def docker(*args):
 
 
 def docker_usable():
-    """Whether a Docker daemon answers and has the image, or can fetch it."""
+    """Whether a Docker daemon answers and has an image, or can fetch one."""
     if not docker_answers():
         return False
     try:
-        if not docker('images', '--quiet', IMAGE).strip():
-            say(f'fetching the Docker image {IMAGE}')
-            docker('pull', '--quiet', IMAGE)
+        docker_image()
     except BrokerError as problem:
         say(f'going on without Docker: {problem}')
         return False
     return True
+
+
+@functools.cache
+def docker_image():
+    """Return the image that is asked for, or the first that is there or can be fetched."""
+    asked = os.environ.get('AMQPLIB_IMAGE')
+    if asked:
+        return fetched(asked)
+    try:
+        return fetched(IMAGE)
+    except BrokerError as problem:
+        say(f'going on without the Docker image {IMAGE}: {problem}')
+    there = docker('images', '--format', '{{.Repository}}:{{.Tag}}', 'rabbitmq').split()
+    tagged = [image for image in there if not image.endswith(':<none>')]
+    return tagged[0] if tagged else fetched(NEWEST_IMAGE)
+
+
+def fetched(image):
+    if not docker('images', '--quiet', image).strip():
+        say(f'fetching the Docker image {image}')
+        docker('pull', '--quiet', image)
+    return image
 
 
 def docker_answers():

@@ -5,6 +5,7 @@ import gc
 import os
 import threading
 import time
+from collections import Counter
 
 import broker as brokers
 import pytest
@@ -23,6 +24,9 @@ ANY_VERSION = 'any_version'
 NEEDS_0_8 = 'needs AMQP 0-8: '
 NEEDS_NODE = 'needs a broker of its own: '
 
+#: How those are counted.
+LEFT_OUT = 'left out'
+
 
 def pytest_collection_finish(session):
     """Get hold of a broker before the first test that needs one, or end the run.
@@ -38,13 +42,24 @@ def pytest_collection_finish(session):
             brokers.prepare(nodes='make_node' in wanted)
 
 
+def pytest_report_teststatus(report):
+    """Count what the broker cannot do apart from what is skipped for other reasons."""
+    if report.skipped and what_it_needs(report):
+        return LEFT_OUT, 's', 'LEFT OUT'
+    return None
+
+
 def pytest_terminal_summary(terminalreporter):
-    """Say how many tests were left out for want of a broker that can do more, and why."""
-    skipped = [report.longrepr[2] for report in terminalreporter.getreports('skipped')]
-    for need in (NEEDS_0_8, NEEDS_NODE):
-        reasons = [text[text.index(need) :] for text in skipped if need in text]
-        if reasons:
-            terminalreporter.write_line(f'{len(reasons)} tests left out, each {reasons[0]}')
+    """Say in a line how many tests were left out for each want of the broker, and why."""
+    needs = [what_it_needs(report) for report in terminalreporter.getreports(LEFT_OUT)]
+    for need, number in Counter(needs).items():
+        terminalreporter.write_line(f'{number} tests were left out, as each {need}')
+
+
+def what_it_needs(report):
+    """Return the reason of a skip if it begins with what the broker does not give, else ''."""
+    reason = report.longrepr[2].partition('Skipped: ')[2]
+    return reason if reason.startswith((NEEDS_0_8, NEEDS_NODE)) else ''
 
 
 @pytest.fixture(scope='session')

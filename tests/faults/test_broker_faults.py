@@ -25,7 +25,7 @@ QUIET = 0.2
 
 def publish_for_ever(amqp, channel, size=1000):
     while True:
-        channel.basic_publish(amqp.Message(bytes(size)), routing_key='nowhere')
+        channel.basic_publish(amqp.Message(bytes(size)), routing_key='amqplib-test-nowhere')
 
 
 def declare_for_ever(channel):
@@ -150,7 +150,7 @@ def test_frozen_broker_is_noticed_by_heartbeats_in_a_publish(amqp, node, connect
     channel = connection.channel()
     with suspended(node):
         with lasting(0.9, 6), pytest.raises(amqp.ConnectionLost, match='nothing was heard'):
-            channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='nowhere')
+            channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='amqplib-test-nowhere')
         with lasting(most=0.5):
             connection.close()
 
@@ -160,7 +160,7 @@ def test_large_publish_to_a_frozen_broker_ends_by_write_timeout(amqp, node, conn
     channel = connection.channel()
     with suspended(node):
         with lasting(0.3, 5), pytest.raises(amqp.WriteTimeout) as caught:
-            channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='nowhere')
+            channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='amqplib-test-nowhere')
         check_repeated(caught.value, lambda: channel.basic_publish(amqp.Message('x')))
         check_repeated(caught.value, connection.channel)
         with lasting(most=0.5):

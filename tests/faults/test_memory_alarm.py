@@ -37,7 +37,7 @@ def test_all_calls_during_an_alarm_end_in_time(amqp, node, connect, alarm):
         """Return a connection that the broker does not read from any more, and a channel."""
         connection = connect(node.address, **arguments)
         channel = connection.channel()
-        channel.basic_publish(amqp.Message('x'), routing_key='nowhere')
+        channel.basic_publish(amqp.Message('x'), routing_key='amqplib-test-nowhere')
         return connection, channel
 
     alarm()
@@ -57,7 +57,7 @@ def test_all_calls_during_an_alarm_end_in_time(amqp, node, connect, alarm):
     connection = connect(node.address, write_timeout=0.3)
     channel = connection.channel()
     with lasting(0.3, SOON), pytest.raises(amqp.WriteTimeout, match='unknown') as caught:
-        channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='nowhere')
+        channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='amqplib-test-nowhere')
     check_repeated(caught.value, connection.channel)
 
     # Who does not publish is not disturbed.
@@ -156,7 +156,7 @@ def test_exclusive_queue_of_a_connection_lost_in_an_alarm_is_locked_until_it_is_
     queue = new_name()
     channel.queue_declare(queue, exclusive=True)
     clear = alarm()
-    channel.basic_publish(amqp.Message('x'), routing_key='nowhere')
+    channel.basic_publish(amqp.Message('x'), routing_key='amqplib-test-nowhere')
     with pytest.raises(amqp.AMQPTimeout):
         lost.close(timeout=0.3)
     connection = connect(node.address)

@@ -287,17 +287,17 @@ def closed_by_itself(amqp, channel):
 def test_reset_between_two_publishes_is_raised_by_the_second(amqp, proxy, connect):
     connection = connect(proxy.address)
     channel = connection.channel()
-    channel.basic_publish(amqp.Message(b'before'), routing_key='nowhere')
+    channel.basic_publish(amqp.Message(b'before'), routing_key='amqplib-test-nowhere')
     proxy.reset()
     with pytest.raises(amqp.ConnectionLost) as caught:
-        channel.basic_publish(amqp.Message(b'after'), routing_key='nowhere')
+        channel.basic_publish(amqp.Message(b'after'), routing_key='amqplib-test-nowhere')
     check_repeated(caught.value, lambda: channel.basic_publish(amqp.Message(b'x')))
     check_repeated(caught.value, connection.channel)
 
 
 def test_cut_between_two_publishes_is_raised_soon(amqp, proxy, connect):
     channel = connect(proxy.address).channel()
-    channel.basic_publish(amqp.Message(b'before'), routing_key='nowhere')
+    channel.basic_publish(amqp.Message(b'before'), routing_key='amqplib-test-nowhere')
     proxy.cut()
     with lasting(most=SOON), pytest.raises(amqp.ConnectionLost):
         publish_for_ever(amqp, channel)
@@ -307,12 +307,12 @@ def test_cut_between_two_publishes_is_raised_soon(amqp, proxy, connect):
 
 
 def publish_huge(amqp, channel):
-    channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='nowhere')
+    channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='amqplib-test-nowhere')
 
 
 def publish_for_ever(amqp, channel):
     while True:
-        channel.basic_publish(amqp.Message(bytes(1000)), routing_key='nowhere')
+        channel.basic_publish(amqp.Message(bytes(1000)), routing_key='amqplib-test-nowhere')
 
 
 def acknowledge_for_ever(channel):
@@ -532,7 +532,7 @@ def test_nothing_follows_a_write_that_was_cut_by_write_timeout(amqp, proxy, conn
     proxy.stall(UP)
     body = b'\x01' * HUGE
     with lasting(0.3, 5), pytest.raises(amqp.WriteTimeout) as caught:
-        channel.basic_publish(amqp.Message(body), routing_key='nowhere')
+        channel.basic_publish(amqp.Message(body), routing_key='amqplib-test-nowhere')
     for ours in (channel, other):
         check_repeated(caught.value, lambda ours=ours: ours.basic_publish(amqp.Message('x')))
         check_repeated(caught.value, lambda ours=ours: ours.basic_qos(0, 1, False))
@@ -541,7 +541,7 @@ def test_nothing_follows_a_write_that_was_cut_by_write_timeout(amqp, proxy, conn
     proxy.resume(UP)
     poll(lambda: not proxy.links, 'the end of the stream')
     sent = without_heartbeats(b''.join(octets for _, octets in record))
-    expected = publishing('nowhere', body)
+    expected = publishing('amqplib-test-nowhere', body)
     assert sent == expected[: len(sent)]
     assert 0 < len(sent) < len(expected)
 

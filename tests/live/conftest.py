@@ -66,13 +66,25 @@ def shared_queue(connect):
 
 
 @pytest.fixture
-def exchange(connect):
-    """The name of a direct exchange."""
-    name = live_tools.new_name()
+def new_exchange(connect):
+    """A function (type) that returns the name of a new exchange of that type."""
     keeper = connect().channel()
-    keeper.exchange_declare(name, 'direct', auto_delete=False)
-    yield name
-    keeper.exchange_delete(name)
+    names = []
+
+    def declare(kind):
+        names.append(live_tools.new_name())
+        keeper.exchange_declare(names[-1], kind, auto_delete=False)
+        return names[-1]
+
+    yield declare
+    for name in names:
+        keeper.exchange_delete(name)
+
+
+@pytest.fixture
+def exchange(new_exchange):
+    """The name of a direct exchange."""
+    return new_exchange('direct')
 
 
 @pytest.fixture

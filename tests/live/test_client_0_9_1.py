@@ -151,8 +151,8 @@ def test_binding_exchanges_with_nowait_leaves_no_reply_behind(amqp, channel, que
         channel.wait(timeout=0)
 
 
-def test_arguments_of_a_binding_of_exchanges(amqp, channel, queue, two_exchanges):
-    source, destination = 'amq.headers', two_exchanges[0]
+def test_arguments_of_a_binding_of_exchanges(amqp, channel, queue, new_exchange, two_exchanges):
+    source, destination = new_exchange('headers'), two_exchanges[0]
     channel.queue_bind(queue, destination, '#')
     wanted = {'x-match': 'all', 'kind': queue}
     channel.exchange_bind(destination, source, arguments=wanted)
@@ -183,11 +183,12 @@ def test_names_that_are_too_long(channel, method, argument):
 # None in tables
 
 
-def test_none_in_arguments_of_a_binding(amqp, channel, queue):
+def test_none_in_arguments_of_a_binding(amqp, channel, queue, new_exchange):
     """To a headers exchange, it says that the header has to be there."""
-    channel.queue_bind(queue, 'amq.headers', arguments={'x-match': 'all', queue: None})
+    exchange = new_exchange('headers')
+    channel.queue_bind(queue, exchange, arguments={'x-match': 'all', queue: None})
     for body, headers in (('without', {'other': 1}), ('with', {queue: 5}), ('none', {queue: None})):
-        channel.basic_publish(amqp.Message(body, application_headers=headers), 'amq.headers')
+        channel.basic_publish(amqp.Message(body, application_headers=headers), exchange)
     assert get_bodies(channel, queue, 2) == ['with', 'none']
 
 

@@ -42,22 +42,28 @@ def test_a_fanout_exchange_routes_to_every_queue_bound(amqp, channel, queue):
         ('#', '', True),
     ],
 )
-def test_a_topic_exchange_routes_by_pattern(amqp, channel, queue, pattern, key, matches):
-    channel.queue_bind(queue, 'amq.topic', f'{queue}.{pattern}')
-    channel.basic_publish(amqp.Message('routed'), 'amq.topic', f'{queue}.{key}')
+def test_a_topic_exchange_routes_by_pattern(
+    amqp, channel, queue, new_exchange, pattern, key, matches
+):
+    exchange = new_exchange('topic')
+    channel.queue_bind(queue, exchange, pattern)
+    channel.basic_publish(amqp.Message('routed'), exchange, key)
     # Behind it; a queue answers how many there are before it takes what has come.
     channel.basic_publish(amqp.Message('last'), '', queue)
     expected = ['routed', 'last'] if matches else ['last']
     assert get_bodies(channel, queue, len(expected)) == expected
 
 
-def test_a_headers_exchange_routes_by_the_arguments_of_the_binding(amqp, channel, queue):
-    wanted = {'x-match': 'all', 'kind': queue, 'size': 7}
-    channel.queue_bind(queue, 'amq.headers', arguments=wanted)
+def test_a_headers_exchange_routes_by_the_arguments_of_the_binding(
+    amqp, channel, queue, new_exchange
+):
+    exchange = new_exchange('headers')
+    wanted = {'x-match': 'all', 'kind': 'new', 'size': 7}
+    channel.queue_bind(queue, exchange, arguments=wanted)
     for size in (6, 7):
-        headers = {'kind': queue, 'size': size}
+        headers = {'kind': 'new', 'size': size}
         message = amqp.Message(str(size), application_headers=headers)
-        channel.basic_publish(message, 'amq.headers')
+        channel.basic_publish(message, exchange)
     assert get_bodies(channel, queue, 1) == ['7']
     assert ready_count(channel, queue) == 0
 
@@ -68,7 +74,7 @@ def test_an_argument_of_the_declaration_is_heeded(amqp, channel, queue):
     channel.exchange_declare(alternate, 'fanout')
     channel.queue_bind(queue, alternate)
     channel.exchange_declare(name, 'direct', arguments={'alternate-exchange': alternate})
-    channel.basic_publish(amqp.Message('lost'), name, 'nowhere')
+    channel.basic_publish(amqp.Message('lost'), name, 'amqplib-test-nowhere')
     assert get(channel, queue).body == 'lost'
     channel.exchange_delete(name)
 

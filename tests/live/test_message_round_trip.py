@@ -223,14 +223,14 @@ TABLES = st.dictionaries(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_headers_come_back_and_the_broker_can_read_them(
-    amqp, channel, queue, there_and_back, headers
+    amqp, channel, queue, exchange, there_and_back, headers
 ):
     assert there_and_back(amqp.Message('x', application_headers=headers)).application_headers == (
         headers
     )
     # In a method, the broker has to take them to pieces.
-    channel.queue_bind(queue, 'amq.headers', '', arguments=headers)
-    channel.queue_unbind(queue, 'amq.headers', '', arguments=headers)
+    channel.queue_bind(queue, exchange, '', arguments=headers)
+    channel.queue_unbind(queue, exchange, '', arguments=headers)
 
 
 def test_keys_of_any_text(amqp, there_and_back):

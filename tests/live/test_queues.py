@@ -130,14 +130,15 @@ def test_unbinding_by_another_key_leaves_the_binding(amqp, channel, queue, excha
     assert get(channel, queue).body == 'bound'
 
 
-def test_a_binding_with_arguments_is_removed_by_these_arguments(amqp, channel, queue):
+def test_a_binding_with_arguments_is_removed_by_these_arguments(amqp, channel, queue, new_exchange):
+    exchange = new_exchange('headers')
     first, second = ({'x-match': 'any', 'to': f'{queue}-{end}'} for end in 'ab')
     for arguments in (first, second):
-        channel.queue_bind(queue, 'amq.headers', arguments=arguments)
-    channel.queue_unbind(queue, 'amq.headers', arguments=first)
+        channel.queue_bind(queue, exchange, arguments=arguments)
+    channel.queue_unbind(queue, exchange, arguments=first)
     for arguments in (first, second):
         message = amqp.Message(arguments['to'], application_headers={'to': arguments['to']})
-        channel.basic_publish(message, 'amq.headers')
+        channel.basic_publish(message, exchange)
     channel.tx_select()
     assert get_bodies(channel, queue, 1) == [second['to']]
     assert ready_count(channel, queue) == 0
@@ -272,12 +273,12 @@ def test_deleting_with_nowait_deletes_and_leaves_no_reply_behind(
     ('method', 'arguments', 'error'),
     [
         ('queue_declare', ('amq.reserved',), 'AccessRefused'),
-        ('queue_bind', ('QUEUE', 'no-such-exchange'), 'NotFound'),
-        ('queue_purge', ('no-such-queue',), 'NotFound'),
+        ('queue_bind', ('QUEUE', 'amqplib-test-no-such-exchange'), 'NotFound'),
+        ('queue_purge', ('amqplib-test-no-such-queue',), 'NotFound'),
         ('queue_delete', ('QUEUE', False, True), 'PreconditionFailed'),
         ('exchange_declare', ('amq.reserved', 'direct'), 'AccessRefused'),
         ('exchange_delete', ('amq.direct',), 'AccessRefused'),
-        ('basic_consume', ('no-such-queue',), 'NotFound'),
+        ('basic_consume', ('amqplib-test-no-such-queue',), 'NotFound'),
     ],
 )
 def test_what_fails_with_nowait_is_raised_by_the_next_call(
