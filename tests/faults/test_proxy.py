@@ -580,7 +580,7 @@ def test_only_what_was_not_acknowledged_comes_again(amqp, proxy, connect, addres
     count, confirmed = 100, 40
     keeper = connect(address).channel()
     queue = new_name()
-    keeper.queue_declare(queue, auto_delete=False)
+    keeper.queue_declare(queue, durable=True, auto_delete=False)
     for number in range(count):
         keeper.basic_publish(amqp.Message(str(number)), routing_key=queue)
     channel = connect(proxy.address).channel()
