@@ -222,8 +222,10 @@ class Peer:
         return frame_type, channel, payload
 
     def expect_method(self, channel, name):
-        """Read a method; return its values, as attributes."""
+        """Read a method, before which heartbeats may come; return its values, as attributes."""
         frame = self.expect_frame()
+        while frame == (FRAME_HEARTBEAT, 0, b''):
+            frame = self.expect_frame()
         method = read_method(frame, self.version)
         assert method is not None, f'expected {name}, got {frame!r}'
         assert (method.channel, method.name) == (channel, name), f'expected {name}, got {method}'

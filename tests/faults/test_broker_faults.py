@@ -298,10 +298,10 @@ def test_permissions_that_are_taken_away_are_missed_by_the_next_call(
 ):
     connection = connect(node.address, virtual_host=virtual_host)
     declaring, publishing = connection.channel(), connection.channel()
-    declaring.queue_declare('mine')
+    declaring.queue_declare('mine', durable=True)
     node.rabbitmqctl('set_permissions', '-p', virtual_host, 'guest', '^$', '^$', '.*')
     with pytest.raises(amqp.AccessRefused, match='refused') as caught:
-        declaring.queue_declare('not mine')
+        declaring.queue_declare('not mine', durable=True)
     assert caught.value.amqp_reply_code == 403
     with lasting(most=PATIENCE), pytest.raises(amqp.AccessRefused):
         publish_to(amqp, publishing, 'amq.direct')
@@ -323,7 +323,7 @@ def publish_to(amqp, channel, exchange):
 def consume_two(connection, **arguments):
     """Consume from a queue that goes and from one that stays; return channel and the names."""
     channel = connection.channel()
-    names = [channel.queue_declare(auto_delete=False)[0] for _ in range(2)]
+    names = [channel.queue_declare(durable=True, auto_delete=False)[0] for _ in range(2)]
     channel.basic_consume(names[0], 'goes', **arguments)
     channel.basic_consume(names[1], 'stays')
     return channel, names

@@ -59,7 +59,8 @@ def shared_queue(connect):
     """The name of an empty queue that every connection may use."""
     name = live_tools.new_name()
     keeper = connect().channel()
-    keeper.queue_declare(name, auto_delete=False)
+    # What is neither durable nor exclusive is refused by newer brokers.
+    keeper.queue_declare(name, durable=True, auto_delete=False)
     yield name
     keeper.queue_delete(name)
 

@@ -360,8 +360,8 @@ def test_a_unique_queue_name_is_generated_and_returned(amqp, channel, everyone):
     qname, _, _ = ch.queue_declare()
     ch.queue_bind(qname, 'amq.fanout')"""
     ch = channel
-    qname, message_count, consumer_count = ch.queue_declare()
-    assert ch.queue_declare()[0] != qname
+    qname, message_count, consumer_count = ch.queue_declare(exclusive=True)
+    assert ch.queue_declare(exclusive=True)[0] != qname
     assert (message_count, consumer_count) == (0, 0)
     ch.queue_bind(qname, everyone)
     ch.basic_publish(amqp.Message('x'), everyone)

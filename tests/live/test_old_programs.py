@@ -309,7 +309,7 @@ def test_the_logger_is_amqplib_and_silent_unless_asked(amqp, address, caplog):
 def test_unpacking_what_queue_declare_returns(amqp, channel, shared_queue):
     channel.basic_publish(amqp.Message('x'), '', shared_queue)
     await_ready(channel, shared_queue, 1)
-    _, n, _ = channel.queue_declare(shared_queue, auto_delete=False)
+    _, n, _ = channel.queue_declare(shared_queue, durable=True, auto_delete=False)
     assert n == 1
 
 

@@ -690,7 +690,7 @@ def test_close_that_does_not_wait(session, timeout):
 
 @pytest.mark.parametrize('of', ['connection', 'channel'])
 def test_close_with_thousands_of_unread_messages(session, of):
-    count = 10000
+    count = 2000
     number = 0 if of == 'connection' else 1
 
     def script(peer):
