@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, TypeVar, Union
 
@@ -42,15 +43,17 @@ _SIGNATURE = Struct('>HH')
 #: Seconds that close() waits for the broker where nothing else is asked for.
 CLOSE_TIMEOUT = 10.0
 
-#: Who is interrupted in one of these knows that it is closed.
-_CLOSING = tuple(spec.METHODS[name].signature for name in ('connection.close', 'channel.close'))
-#: The classes of the methods that open and close connections and channels.
-_OPENING_AND_CLOSING = tuple(class_id for class_id, _ in _CLOSING)
+#: Nothing of a channel is sent behind these; who is interrupted in one knows that it is closed.
+_CLOSING = frozenset(('connection.close', 'channel.close'))
+#: What the names of the methods begin with that open and close connections and channels.
+_OPENING_AND_CLOSING = ('connection.', 'channel.')
 
 _NONE: frozenset[Signature] = frozenset()
 
 #: (signature, arguments, content)
 ArrivedMethod = tuple[Signature, AMQPReader, Optional[Message]]
+#: What a call waits for, and what has come of it: None for what took effect when it arrived.
+PendingCall = tuple[Collection[Signature], list[Optional[ArrivedMethod]]]
 Handlers = dict[Signature, Callable[..., Any]]
 Entered = TypeVar('Entered', bound='AbstractChannel')
 
@@ -65,6 +68,11 @@ def handlers_by_signature(
     return {
         methods[name].signature: handler for name, handler in handlers.items() if name in methods
     }
+
+
+def signatures_of(methods: dict[str, Method], *names: str) -> frozenset[Signature]:
+    """Return the signatures of the named methods."""
+    return frozenset(methods[name].signature for name in names)
 
 
 def replies_of(methods: dict[str, Method]) -> frozenset[Signature]:
@@ -89,6 +97,8 @@ class AbstractChannel:
     _METHOD_MAP: ClassVar[Handlers] = {}
     #: Methods that are handled the moment they arrive, whatever is being waited for.
     _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
+    #: Replies that are handled the moment they arrive: what comes behind them changes nothing.
+    _IMMEDIATE_REPLIES: ClassVar[Collection[Signature]] = ()
     _REPLIES: ClassVar[Collection[Signature]] = replies_of(spec.METHODS)
     #: The class of the errors that end this channel.
     _error_class: ClassVar[type[AMQPException]] = AMQPChannelException
@@ -111,9 +121,14 @@ class AbstractChannel:
         self._cause: Optional[AMQPException] = None
         # Whether a call on this channel has raised it, so that close() need not.
         self._told = False
-        # What the call in progress waits for, and what has come of it.
-        self._expected: Collection[Signature] = ()
-        self._replies: list[ArrivedMethod] = []
+        #: Why nothing more is sent on it, as the writer has to know; None before that.
+        self.ended: Optional[AMQPException] = None
+        # The calls in progress. On a channel that is one at most; several threads may call the
+        # connection.
+        self._calls: list[PendingCall] = []
+        # Whether a reply takes effect just now, which the call that waits for it shall not see
+        # half done.
+        self._in_effect = False
         # Replies to methods that were sent with _send_method, for wait() to hand out.
         self._unclaimed: set[Signature] = set()
         # The methods that were handled at once while a wait() was waiting.
@@ -210,10 +225,9 @@ class AbstractChannel:
         Raises ProtocolError if it should not have come.
         """
         method_sig = method[0]
-        if method_sig in self._expected:
-            self._expected = ()
-            self._replies.append(method)
-        elif method_sig in self._IMMEDIATE_METHODS:
+        if self._calls and self._answer_call(method):
+            return
+        if method_sig in self._IMMEDIATE_METHODS:
             self._handle_at_once(method)
             self._handled |= {method_sig}
         elif method_sig in self._REPLIES and method_sig not in self._unclaimed:
@@ -227,6 +241,35 @@ class AbstractChannel:
         else:
             self._unclaimed.discard(method_sig)
             self.method_queue.append(method)
+
+    def _answer_call(self, method: ArrivedMethod) -> bool:
+        """Give a method to the call that waits for it; return whether one does."""
+        for call in self._calls:
+            expected, replies = call
+            if method[0] in expected:
+                self._calls.remove(call)
+                if method[0] in self._IMMEDIATE_REPLIES:
+                    self._take_effect(method, replies)
+                else:
+                    replies.append(method)
+                return True
+        return False
+
+    def _take_effect(self, method: ArrivedMethod, replies: list[Optional[ArrivedMethod]]) -> None:
+        try:
+            self._in_effect = True
+            self._handle_at_once(method)
+            replies.append(None)
+        finally:
+            self._in_effect = False
+
+    def _is_lost(self) -> bool:
+        """Return whether it has ended; not before that is the answer to who has closed it."""
+        return self._cause is not None and not self._in_effect
+
+    def _awaits(self, method_sig: Signature) -> bool:
+        """Return whether a call waits for this method."""
+        return any(method_sig in expected for expected, _ in self._calls)
 
     def _handle_at_once(self, method: ArrivedMethod) -> None:
         try:
@@ -298,21 +341,31 @@ class AbstractChannel:
             deadline = NEVER if connection.rpc_timeout is None else Deadline(connection.rpc_timeout)
         writer = connection.method_writer
         frame = writer.method_frame(channel_id, payload)
-        self._replies.clear()
+        call: PendingCall = (method.replies, [])
         written = writer.dest.sent
         try:
-            self._expected = method.replies
-            connection._send(self, frame, deadline)
-            return self._wait_for_reply(connection, method, deadline)
+            self._calls.append(call)
+            connection._send(self, frame, deadline, method.name in _CLOSING)
+            return self._wait_for_reply(connection, method, call[1], deadline)
         except BaseException as error:
             if writer.dest.sent != written:
-                self._break_off(method, error)
-            self._expected = ()
+                self._break_off(method, call, error)
+            self._withdraw(call)
             raise
 
-    def _wait_for_reply(self, connection: Connection, method: Method, deadline: Deadline) -> Any:
+    def _withdraw(self, call: PendingCall) -> None:
+        with suppress(ValueError):  # it was answered
+            self._calls.remove(call)
+
+    def _wait_for_reply(
+        self,
+        connection: Connection,
+        method: Method,
+        replies: list[Optional[ArrivedMethod]],
+        deadline: Deadline,
+    ) -> Any:
         try:
-            connection._wait_until(self, self._replies.__len__, deadline)
+            connection._wait_until(self, replies.__len__, deadline)
         except AMQPConnectionException:
             raise  # of which a WriteTimeout of another thread is one
         except AMQPTimeout:
@@ -320,20 +373,21 @@ class AbstractChannel:
             timeout = AMQPTimeout(0, text, method.signature, self._name_of(method.signature))
             self._abandon(timeout, told=True)
             raise timeout from None
-        return self.dispatch_method(*self._replies.pop())
+        reply = replies.pop()
+        return None if reply is None else self.dispatch_method(*reply)
 
-    def _break_off(self, method: Method, error: BaseException) -> None:
+    def _break_off(self, method: Method, call: PendingCall, error: BaseException) -> None:
         """After a request ended by an error: give up the channel, if its reply may be lost."""
         if self._cause is not None or isinstance(error, AMQPTimeout):
             return  # it is given up already, or nothing was sent
-        answered = not self._expected and not self._replies
-        opens_or_closes = method.signature[0] in _OPENING_AND_CLOSING
+        answered = call not in self._calls and not call[1]
+        opens_or_closes = method.name.startswith(_OPENING_AND_CLOSING)
         if answered and isinstance(error, Exception) and not opens_or_closes:
             return  # it comes from what handles the reply
         # Perhaps the reply will come when nobody waits for it any more.
         text = 'interrupted while waiting for the reply'
         cause = self._error_class(0, text, method.signature, method.python_name)
-        self._abandon(cause, told=method.signature in _CLOSING)
+        self._abandon(cause, told=method.name in _CLOSING)
 
     def _has_something(self) -> bool:
         return bool(self.method_queue or self._handled)
@@ -390,6 +444,7 @@ class AbstractChannel:
         if self._cause is None:
             self._cause = cause
             self._told = told
+        self.ended = self._cause
         if self._told:
             self._do_close()
 
@@ -404,6 +459,10 @@ class AbstractChannel:
         if connection is not None and connection._cause is cause:
             connection._told = True
         raise cause.again() from cause.__cause__
+
+    def _begin_to_close(self, connection: Connection) -> bool:
+        """End sending, as the close is sent now; see MethodWriter.send()."""
+        raise NotImplementedError
 
     def _abandon(self, cause: AMQPException, told: bool = False) -> None:
         """Give up on this channel after a call whose reply may still come."""

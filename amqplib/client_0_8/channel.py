@@ -16,6 +16,7 @@ from amqplib.client_0_8.abstract_channel import (
     ArrivedMethod,
     handlers_by_signature,
     printable,
+    signatures_of,
 )
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import Deadline
@@ -29,7 +30,7 @@ from amqplib.client_0_8.exceptions import (
     ProtocolError,
     channel_exception,
 )
-from amqplib.client_0_8.method_framing import acknowledgement_frame
+from amqplib.client_0_8.method_framing import Ended, acknowledgement_frame
 from amqplib.client_0_8.serialization import (
     AMQPReader,
     decode_get_ok,
@@ -48,6 +49,9 @@ __all__ = ['Channel']
 Table = dict[str, Any]
 ReturnedMessage = tuple[int, str, str, str, Message]
 Alert = tuple[int, str, Table]
+
+#: Replies that take effect when they arrive.
+IMMEDIATE_REPLIES = ('channel.open_ok', 'channel.close_ok')
 
 #: Seconds that close() waits to be confirmed when the broker has closed the channel itself.
 CONFIRM_TIMEOUT = 1.0
@@ -108,6 +112,8 @@ class Channel(AbstractChannel):
         self.callbacks: dict[str, Optional[Callable[[Message], Any]]] = {}
         self._on_cancel: dict[str, Callable[[str], Any]] = {}
         self._closing = False
+        #: Whether the close of this program was sent.
+        self.close_sent = False
         # Why the broker closed it, if that crossed with our own close.
         self._crossed: Optional[AMQPException] = None
         # How long close() waits for the broker.
@@ -142,7 +148,7 @@ class Channel(AbstractChannel):
         self._call('channel.open', '')
 
     def _open_ok(self, args: AMQPReader) -> None:
-        # It may have been closed by what came right behind this.
+        self._decode('channel.open_ok', args)
         self.is_open = self._cause is None
         log.debug('channel open')
 
@@ -163,7 +169,10 @@ class Channel(AbstractChannel):
         self._x_flow_ok(self.active)
 
     def _x_flow_ok(self, active: bool) -> None:
-        self._send_soon('channel.flow_ok', active)
+        payload = self._encode('channel.flow_ok', active)
+        connection, channel_id = self.connection, self.channel_id
+        if connection is not None and channel_id is not None:
+            connection._send_while_open(self, channel_id, payload)
 
     def _alert(self, args: AMQPReader) -> None:
         reply_code, reply_text, details = self._decode('channel.alert', args)
@@ -209,59 +218,66 @@ class Channel(AbstractChannel):
 
     def _close_unsent(self, error: AMQPException, told: bool = False) -> None:
         """Give up the channel if close() could not even send its method."""
-        if self._cause is None:
-            self._closing = False
+        if self._cause is not None:
+            return
+        self._closing = self.close_sent = False
+        if self._crossed is None:
             self._abandon(error, told)
+        else:  # it is answered, and no close of ours will be confirmed
+            self._forget()
+            self._lose(self._crossed)
+
+    def _begin_to_close(self, connection: Connection) -> bool:
+        with connection._numbers.lock:
+            ended = self.ended or connection.method_writer.ended
+            if ended is not None:
+                raise Ended(ended)
+            if connection.method_writer.pending:
+                return False
+            self.ended = _closed_by_program()
+            self.close_sent = True
+            return True
 
     def _close_ok(self, args: AMQPReader) -> None:
+        self._decode('channel.close_ok', args)
         if self._cause is None:
             self._forget()
             if self._crossed is not None:
                 self._lose(self._crossed)
-                return
-            cause = AMQPChannelException(0, 'the channel was closed by this program')
-            self._lose(cause, told=True)
+            else:
+                self._lose(_closed_by_program(), told=True)
 
     def _close(self, args: AMQPReader) -> None:
-        # For those who dispatch methods themselves; the read loop calls _closed_by_broker.
-        self._closed_by_broker(args)
+        # For those who dispatch methods themselves; the read loop does the first half.
+        connection, channel_id = self._open()
+        connection._channel_closed(channel_id, self, args)
         self._raise_cause()
 
-    def _closed_by_broker(self, args: AMQPReader) -> None:
-        """Answer the broker's close, and note why it did that."""
+    def _read_close(self, args: AMQPReader) -> AMQPException:
+        """Return the error that a close of the broker tells of."""
         code, text, class_id, method_id = self._decode('channel.close', args)
         signature = (class_id, method_id)
         cause = channel_exception(code, printable(text), signature, self._name_of(signature))
         log.debug('channel %s closed by the broker: %s', self.channel_id, cause)
-        if self._closing:
-            # The two closes crossed: the broker still confirms ours, and the number is not free
-            # before that. Now and then RabbitMQ does not, as its channel ends just then.
-            self._crossed = self._crossed or cause
-            self._close_deadline.shorten(CONFIRM_TIMEOUT)
-            self._send_soon('channel.close_ok')
-            return
-        connection, channel_id = self.connection, self.channel_id
-        if connection is None or channel_id is None:
-            return
-        # Whoever sees the cause gives up the number, which is not free before the close-ok.
-        connection._numbers.retire(channel_id)
-        try:
-            self._lose(cause)
-            connection._send_soon(channel_id, self._encode('channel.close_ok'))
-        finally:
-            connection._note_closed(self)
-            connection._unregister(channel_id, self)
-            connection._numbers.free(channel_id)
+        return cause
+
+    def _note_crossed(self, cause: AMQPException) -> None:
+        """Remember why the broker closed the channel, while it confirms the close that was sent.
+
+        Now and then RabbitMQ does not confirm it, as its channel ends just then.
+        """
+        self._crossed = self._crossed or cause
+        self._close_deadline.shorten(CONFIRM_TIMEOUT)
 
     def _arrive(self, method: ArrivedMethod) -> None:
         method_sig = method[0]
         if method_sig == _BASIC_DELIVER and not self._closing:
             self.method_queue.append(method)
-        elif method_sig in self._expected:
-            self._expected = ()
-            self._replies.append(method)
-        elif method_sig == _CHANNEL_CLOSE:
-            self._closed_by_broker(method[1])
+        elif self._calls and method_sig in self._calls[0][0]:
+            if method_sig in self._IMMEDIATE_REPLIES:
+                self._answer_call(method)
+            else:
+                self._calls.pop()[1].append(method)
         elif self._closing and method_sig != _BASIC_RETURN:
             log.debug('not handed out, as the channel is closing: %s', method_sig)
         else:
@@ -278,13 +294,6 @@ class Channel(AbstractChannel):
         connection, channel_id = self.connection, self.channel_id
         if connection is not None and channel_id is not None:
             connection._close_short_way(channel_id)
-
-    def _send_soon(self, name: str, *values: Any) -> None:
-        """Send a method from within the read loop, which must not wait for other writers."""
-        payload = self._encode(name, *values)
-        connection, channel_id = self.connection, self.channel_id
-        if connection is not None and channel_id is not None:
-            connection._send_soon(channel_id, payload)
 
     def _forget(self) -> None:
         """Free the channel's number."""
@@ -307,14 +316,14 @@ class Channel(AbstractChannel):
 
     def _abandon(self, cause: AMQPException, told: bool = False) -> None:
         connection, channel_id = self.connection, self.channel_id
+        if connection is not None and connection._closing:
+            return  # it ends soon, and so does this
         # After an interrupt, it is not sure that it was to be opened.
-        unsure = not told and _CHANNEL_OPEN_OK in self._expected
-        if self._closing and not self._expected:
-            self._forget()  # the close-ok has come
-        elif connection is not None and channel_id is not None:
+        unsure = not told and self._awaits(_CHANNEL_OPEN_OK)
+        if connection is not None and channel_id is not None:
             # Before it is lost, so that the number is not free for a moment.
             connection._retire(channel_id, self, unsure)
-            if unsure and not self._expected:
+            if unsure and not self._awaits(_CHANNEL_OPEN_OK):
                 # Another thread has read just now that it is open.
                 unsure = False
                 connection._numbers.unsure.discard(channel_id)
@@ -323,7 +332,7 @@ class Channel(AbstractChannel):
         else:
             # A copy, as the raised one refers to everything that its traceback does.
             self._lose(cause.again(), told)
-        if connection is not None and channel_id is not None and not (self._closing or unsure):
+        if connection is not None and channel_id is not None and not unsure:
             connection._close_retired(channel_id)
 
     # The access class (specification, class 30)
@@ -748,13 +757,11 @@ class Channel(AbstractChannel):
     }
     _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
 
-    _IMMEDIATE_METHODS = frozenset(
-        METHODS[name].signature for name in ('channel.flow', 'channel.alert', 'basic.return')
-    )
+    _IMMEDIATE_METHODS = signatures_of(METHODS, 'channel.flow', 'channel.alert', 'basic.return')
+    _IMMEDIATE_REPLIES = signatures_of(METHODS, *IMMEDIATE_REPLIES)
 
 
 _CHANNEL_OPEN_OK = METHODS['channel.open_ok'].signature
-_CHANNEL_CLOSE = METHODS['channel.close'].signature
 _BASIC_RETURN = METHODS['basic.return'].signature
 _BASIC_CONSUME = METHODS['basic.consume'].signature
 _BASIC_DELIVER = METHODS['basic.deliver'].signature
@@ -774,6 +781,10 @@ def __getattr__(name: str) -> Any:
     if name == 'AMQP_LOGGER':
         return log.logger()
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def _closed_by_program() -> AMQPChannelException:
+    return AMQPChannelException(0, 'the channel was closed by this program')
 
 
 def check_callable(name: str, value: Any) -> None:

@@ -15,12 +15,14 @@ class ChannelNumbers:
     retired: those of channels that were given up, until the broker has confirmed that it closed
         them: what arrives for these is not for a new channel.
     unsure: those of them that the broker may not have opened.
+    closing: those of them for which a close was sent, or will be before anything else.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.retired: set[int] = set()
         self.unsure: set[int] = set()
+        self.closing: set[int] = set()
         # No number below this one has been freed.
         self._first_free = 1
 
@@ -65,6 +67,7 @@ class ChannelNumbers:
         with self.lock:
             self.retired.discard(number)
             self.unsure.discard(number)
+            self.closing.discard(number)
             self.note_free(number)
 
     def note_free(self, number: int) -> None:

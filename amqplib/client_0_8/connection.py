@@ -7,9 +7,10 @@ import threading
 import warnings
 import weakref
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import count
 from time import monotonic
-from typing import Any, Callable, ClassVar, Optional, Union
+from typing import Any, Callable, ClassVar, NoReturn, Optional, Union
 
 from amqplib import __version__
 from amqplib.client_0_8 import heartbeat as heartbeats
@@ -21,6 +22,7 @@ from amqplib.client_0_8.abstract_channel import (
     ArrivedMethod,
     handlers_by_signature,
     printable,
+    signatures_of,
 )
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Channel
@@ -39,7 +41,7 @@ from amqplib.client_0_8.exceptions import (
     connection_exception,
 )
 from amqplib.client_0_8.login import Login
-from amqplib.client_0_8.method_framing import HEARTBEAT_FRAME, MethodReader, MethodWriter
+from amqplib.client_0_8.method_framing import HEARTBEAT_FRAME, Ended, MethodReader, MethodWriter
 from amqplib.client_0_8.serialization import (
     AMQPReader,
     AMQPWriter,  # noqa: F401  (old programs import it from here)
@@ -298,9 +300,10 @@ class Connection(AbstractChannel):
 
     def _await_method(self, *names: str, deadline: Deadline) -> Any:
         """Wait for one of the named methods; return what its handler returns."""
-        self._expected = [self._methods[name].signature for name in names]
-        self._wait_until(self, self._replies.__len__, deadline)
-        return self.dispatch_method(*self._replies.pop())
+        replies: list[Any] = []
+        self._calls.append(([self._methods[name].signature for name in names], replies))
+        self._wait_until(self, replies.__len__, deadline)
+        return self.dispatch_method(*replies.pop())
 
     def _start(self, args: AMQPReader) -> None:
         (
@@ -443,19 +446,27 @@ class Connection(AbstractChannel):
     def _close_short_way(self, channel_id: int) -> None:
         self.method_reader.deliveries.targets.pop(channel_id, None)
 
-    def _retire(self, channel_id: int, channel: AbstractChannel, unsure: bool) -> None:
+    def _retire(self, channel_id: int, channel: Channel, unsure: bool) -> None:
         """Give up a channel whose last reply may still come; its number stays taken till then.
 
         unsure: it may not be open; it is closed if the broker says that it is.
         """
-        self._numbers.retire(channel_id, unsure)
-        self._unregister(channel_id, channel)
+        with self._numbers.lock:
+            # Else the broker has closed it meanwhile, and another one may have its number.
+            if self.channels is not None and self.channels.get(channel_id) is channel:
+                self._numbers.retire(channel_id, unsure)
+                if channel.close_sent:
+                    self._numbers.closing.add(channel_id)
+                self._unregister(channel_id, channel)
 
     def _close_retired(self, channel_id: int) -> None:
-        """Tell the broker that a channel was given up."""
-        if self.channels is not None:
-            values = (spec.REPLY_SUCCESS, 'gave up', *NO_METHOD)
-            self._send_soon(channel_id, self._encode('channel.close', *values))
+        """Tell the broker that a channel was given up, unless it has closed it meanwhile."""
+        numbers = self._numbers
+        values = (spec.REPLY_SUCCESS, 'gave up', *NO_METHOD)
+        with numbers.lock:
+            if channel_id in numbers.retired and channel_id not in numbers.closing:
+                numbers.closing.add(channel_id)
+                self._send_soon(channel_id, self._encode('channel.close', *values))
 
     def _note_closed(self, channel: AbstractChannel) -> None:
         """Remember that the broker closed a channel, until a call raises why.
@@ -507,10 +518,11 @@ class Connection(AbstractChannel):
         """
         try:
             while not self._turns.lead(self._read_until, channel, ready, deadline):
-                self._turns.follow(lambda: ready() or channel._cause is not None, deadline)
+                self._turns.follow(lambda: ready() or channel._is_lost(), deadline)
+                lost = channel._is_lost()
                 if ready():
                     return
-                if channel._cause is not None:
+                if lost:
                     channel._raise_cause()
         finally:
             if self._ending is not None:
@@ -602,6 +614,8 @@ class Connection(AbstractChannel):
             channel = channels.get(channel_id)
             if channel is None:
                 self._stray(channel_id, method_sig)
+            elif method_sig == _CHANNEL_CLOSE and isinstance(channel, Channel):
+                self._channel_closed(channel_id, channel, args)
             elif not self._closing or channel_id == 0 or method_sig in _WORTH_KNOWING:
                 channel._arrive((method_sig, args, content))
 
@@ -613,7 +627,7 @@ class Connection(AbstractChannel):
             super()._arrive(method)
         elif (
             method_sig in self._METHOD_MAP
-            and method_sig not in self._expected
+            and not self._awaits(method_sig)
             and method_sig not in self._unclaimed
         ):
             name = self._name_of(method_sig)
@@ -621,30 +635,58 @@ class Connection(AbstractChannel):
             raise ProtocolError(spec.COMMAND_INVALID, text, method_sig, name)
         elif method_sig[0] != _CONNECTION_CLASS:
             text = f'a method {method_sig} on channel 0'
-            raise ProtocolError(spec.CHANNEL_ERROR, text, method_sig)
+            name = self._name_of(method_sig)
+            raise ProtocolError(spec.CHANNEL_ERROR, text, method_sig, name)
         else:
             super()._arrive(method)
+
+    def _channel_closed(self, channel_id: int, channel: Channel, args: AMQPReader) -> None:
+        """Deal with the broker's close of a channel.
+
+        What is sent next on the channel, and whether its number is free, is settled under the lock,
+        as another thread may close or give up the channel just now.
+        """
+        cause, numbers = channel._read_close(args), self._numbers
+        with numbers.lock:
+            if self.channels is None or self.channels.get(channel_id) is not channel:
+                self._stray(channel_id, _CHANNEL_CLOSE)
+                return
+            if channel.close_sent:
+                # The two closes crossed: the broker still confirms ours, and the number is not
+                # free before that.
+                channel._note_crossed(cause)
+                self._send_soon(channel_id, _CHANNEL_CLOSE_OK.prefix)
+                return
+            # Whoever sees the cause gives up the number, which is not free before the close-ok.
+            numbers.retire(channel_id)
+            numbers.closing.add(channel_id)
+            channel._lose(cause)
+        try:
+            self._send_soon(channel_id, _CHANNEL_CLOSE_OK.prefix)
+        finally:
+            self._note_closed(channel)
+            self._unregister(channel_id, channel)
+            numbers.free(channel_id)
 
     def _stray(self, channel_id: int, method_sig: Signature) -> None:
         """Deal with a method for a channel that is not open."""
         numbers = self._numbers
-        if channel_id in numbers.retired:
-            if method_sig == _CHANNEL_CLOSE_OK:
-                numbers.free(channel_id)
-            elif method_sig == _CHANNEL_CLOSE:
-                self._send_soon(channel_id, METHODS['channel.close_ok'].prefix)
-                if channel_id in numbers.unsure:
+        if method_sig == _CHANNEL_CLOSE:
+            # Of a channel that was given up; or sent again before our close-ok had arrived.
+            with numbers.lock:
+                self._send_soon(channel_id, _CHANNEL_CLOSE_OK.prefix)
+                if channel_id in numbers.retired and channel_id not in numbers.closing:
                     numbers.free(channel_id)  # no close of ours will be confirmed
+        elif channel_id in numbers.retired:
+            if method_sig == _CHANNEL_CLOSE_OK.signature:
+                numbers.free(channel_id)
             elif method_sig == _CHANNEL_OPEN_OK and channel_id in numbers.unsure:
                 numbers.unsure.discard(channel_id)
                 self._close_retired(channel_id)
-            return
-        if method_sig == _CHANNEL_CLOSE:
-            # Sent again before our close-ok to the first one had arrived.
-            self._send_soon(channel_id, METHODS['channel.close_ok'].prefix)
-        elif method_sig != _CHANNEL_CLOSE_OK:
+        elif method_sig != _CHANNEL_CLOSE_OK.signature:
             text = f'a method {method_sig} on channel {channel_id}, which is not open'
-            raise ProtocolError(spec.CHANNEL_ERROR, text, method_sig)
+            name = self._name_of(method_sig)
+            raise ProtocolError(spec.CHANNEL_ERROR, text, method_sig, name)
 
     def _look_for_input(self, channel: AbstractChannel) -> None:
         """Read what has arrived, for one who only sends; raise what closed the channel.
@@ -683,22 +725,50 @@ class Connection(AbstractChannel):
         channel: AbstractChannel,
         frames: Union[bytes, list[Octets]],
         deadline: Deadline = NEVER,
+        closes: bool = False,
     ) -> None:
-        """Send frames for a channel; raise what closed it."""
+        """Send frames for a channel; raise what closed it.
+
+        closes: whether they are its close.
+        """
+        begin = partial(channel._begin_to_close, self) if closes else None
         try:
-            self.method_writer.send(frames, deadline)
+            self.method_writer.send(frames, deadline, None if closes else channel, begin)
+        except Ended as refusal:
+            self._raise_end(channel, refusal.cause)
         except AMQPException as error:
             self._write_failed(error)
-            # Another thread may be closing the channels just now, and not have come to this one.
-            assert self._cause is not None
-            channel._lose(self._cause)
-            channel._raise_cause()
+            self._raise_end(channel, error)
         except BaseException:
             if self.method_writer.interrupted:
                 self._fail(ConnectionLost(0, 'a write was interrupted'))
             raise
         if self._ending is not None:
             self._free_descriptor()
+
+    def _raise_end(self, channel: AbstractChannel, reason: AMQPException) -> NoReturn:
+        """Raise what closed a channel; or the reason, while it is only about to be closed."""
+        if self._cause is not None:
+            # Another thread may be closing the channels just now, and not have come to this one.
+            channel._lose(self._cause)
+        if channel._cause is not None:
+            channel._raise_cause()
+        raise reason.again() from None
+
+    def _begin_to_close(self, connection: Connection) -> bool:
+        writer = self.method_writer
+        if writer.ended is not None:
+            raise Ended(writer.ended)
+        if writer.pending:
+            return False
+        writer.ended = _closed_by_program()
+        return True
+
+    def _send_while_open(self, channel: AbstractChannel, channel_id: int, payload: bytes) -> None:
+        """Send a method soon, unless the channel has ended."""
+        with self._numbers.lock:
+            if channel.ended is None:
+                self._send_soon(channel_id, payload)
 
     def _send_soon(self, channel_id: int, payload: bytes) -> None:
         if self._closing:
@@ -869,6 +939,7 @@ class Connection(AbstractChannel):
         signature = (class_id, method_id)
         cause = connection_exception(code, printable(text), signature, self._name_of(signature))
         log.debug('connection closed by the broker: %s', cause)
+        self._end_sending(cause)
         try:
             self._x_close_ok()
         except AMQPException as error:
@@ -890,9 +961,16 @@ class Connection(AbstractChannel):
             # A copy, as the raised one refers to everything that its traceback does.
             self._told = told
             self._cause = cause.again()
-            if isinstance(cause, ProtocolError):
+            reports = isinstance(cause, ProtocolError) and self.method_writer.ended is None
+            self._end_sending(self._cause)
+            if reports:
                 self._report_to_broker(cause)
         self._do_close()
+
+    def _end_sending(self, cause: AMQPException) -> None:
+        """Let nothing of any channel be sent any more."""
+        if self.method_writer.ended is None:
+            self.method_writer.ended = cause
 
     def _report_to_broker(self, cause: ProtocolError) -> None:
         """Tell the broker what it did wrong, if that is possible at once."""
@@ -909,7 +987,8 @@ class Connection(AbstractChannel):
             return
         if self._cause is None:
             self._told = self._closing = True
-            self._cause = AMQPConnectionException(0, 'the connection was closed by this program')
+            self._cause = _closed_by_program()
+            self._end_sending(self._cause)
         # An interrupt in between leaves a transport, so that whoever comes next does all of it.
         self._ending = transport
         # This wakes the threads that wait for the socket.
@@ -962,12 +1041,13 @@ class Connection(AbstractChannel):
         'connection.close_ok': _close_ok,
     }
     _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
+    _IMMEDIATE_REPLIES = signatures_of(METHODS, 'connection.close_ok')
 
 
 _CONNECTION_CLASS = METHODS['connection.close'].signature[0]
 _CHANNEL_OPEN_OK = METHODS['channel.open_ok'].signature
 _CHANNEL_CLOSE = METHODS['channel.close'].signature
-_CHANNEL_CLOSE_OK = METHODS['channel.close_ok'].signature
+_CHANNEL_CLOSE_OK = METHODS['channel.close_ok']
 _BASIC_RETURN = METHODS['basic.return'].signature
 #: What is not dropped while the connection is being closed.
 _WORTH_KNOWING = (_CHANNEL_CLOSE, _BASIC_RETURN)
@@ -1016,6 +1096,10 @@ def _any_of(allowed_methods: Collection[Signature], channel: AbstractChannel) ->
         return True
 
     return found
+
+
+def _closed_by_program() -> AMQPConnectionException:
+    return AMQPConnectionException(0, 'the connection was closed by this program')
 
 
 def _nothing_arrived(deadline: Deadline) -> AMQPTimeout:

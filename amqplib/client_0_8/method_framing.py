@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Protocol, Union
 
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import AT_ONCE, NEVER, Deadline
@@ -95,6 +95,15 @@ _CONTENT_METHODS = [
 _CONTENT_PREFIXES = {row.prefix: row.signature for row in ROWS if row.content}
 
 _new_message = Message.__new__
+
+
+class Sender(Protocol):
+    """A channel, as far as a writer looks at it.
+
+    ended: why nothing of it may be sent any more; None before that.
+    """
+
+    ended: Optional[AMQPException]
 
 
 class _Body:
@@ -539,18 +548,31 @@ def acknowledgement_frame(channel: int, method: Method, delivery_tag: int, bit: 
         raise
 
 
+class Ended(Exception):
+    """A method was not sent, as its channel or its connection has ended.
+
+    cause: why it has.
+    """
+
+    def __init__(self, cause: AMQPException) -> None:
+        super().__init__()
+        self.cause = cause
+
+
 class MethodWriter:
     """Sends methods with their content, each as one uninterrupted write.
 
     dest: the transport.
     frame_max: the largest frame, in octets.
     write_timeout: seconds that a write may take; None for no limit.
+    ended: why nothing of any channel is sent any more; None before that.
     """
 
     def __init__(self, dest: _AbstractTransport, frame_max: int) -> None:
         self.dest = dest
         self.frame_max = frame_max
         self.write_timeout: Optional[float] = None
+        self.ended: Optional[AMQPException] = None
         #: Held for the whole of a method with its content.
         self.lock = threading.RLock()
         #: Frames that must not wait for the lock; whoever holds it sends them before it leaves.
@@ -607,16 +629,26 @@ class MethodWriter:
             return pack(first, size, second, size) + body + _END
         return self._large_frames(channel, payload, properties, body)
 
-    def send(self, octets: Union[bytes, list[Octets]], deadline: Deadline = NEVER) -> None:
+    def send(
+        self,
+        octets: Union[bytes, list[Octets]],
+        deadline: Deadline = NEVER,
+        sender: Optional[Sender] = None,
+        begin: Optional[Callable[[], bool]] = None,
+    ) -> None:
         """Send whole frames as one uninterrupted write.
 
-        Raises ConnectionLost or AMQPTimeout.
+        sender: the channel that they are of: if it has ended, nothing is sent.
+        begin: called right before a close is sent. False says that something is pending which has
+            to be sent before it; it is called again then.
+
+        Raises Ended, which `begin` may raise too, ConnectionLost or AMQPTimeout.
         """
         if deadline is NEVER and self.write_timeout is None:
             with self.lock:
-                self._send(octets, deadline)
+                self._send(octets, deadline, sender, begin)
         else:
-            self._send_in_time(octets, deadline)
+            self._send_in_time(octets, deadline, sender, begin)
         if self.pending:
             self.flush()
 
@@ -657,26 +689,40 @@ class MethodWriter:
             end = _END
         yield end
 
-    def _send_in_time(self, octets: Any, deadline: Deadline) -> None:
+    def _send_in_time(self, octets: Any, deadline: Deadline, *about: Any) -> None:
         if self.write_timeout is not None:
             deadline = deadline.earlier(Deadline(self.write_timeout))
-        if not attempt(self.lock, deadline, self._send, octets, deadline):
+        if not attempt(self.lock, deadline, self._send, octets, deadline, *about):
             raise AMQPTimeout(0, f'other threads were sending for {deadline.seconds} s')
 
-    def _send(self, octets: Any, deadline: Deadline) -> None:
-        """Send octets, or a list of such, while holding the lock."""
+    def _send(
+        self,
+        octets: Any,
+        deadline: Deadline,
+        sender: Optional[Sender],
+        begin: Optional[Callable[[], bool]],
+    ) -> None:
+        """Send octets, or a list of such, while holding the lock; see send()."""
         dest = self.dest
         if dest.cut:
             raise self._cut_short()
         try:
             # A channel.open, for instance, must not overtake the close-ok that made its number
             # free.
-            while self.pending:
+            while self.pending or not (begin is None or begin()):
                 self._send_urgent(deadline)
+            # Behind that: who queues a close-ok has ended the channel before.
+            if sender is not None:
+                if sender.ended is not None:
+                    raise Ended(sender.ended)
+                if self.ended is not None:
+                    raise Ended(self.ended)
             if type(octets) is list:
                 dest.send_pieces(octets, deadline)
             else:
                 dest.send(octets, deadline)
+        except Ended:
+            raise
         except AMQPTimeout as error:
             raise self._timed_out(error) from None
         except BaseException:

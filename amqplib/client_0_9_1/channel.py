@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, U
 from amqplib.client_0_8 import basic_message as basic_message_0_8
 from amqplib.client_0_8 import channel as channel_0_8
 from amqplib.client_0_8 import spec as spec_0_8
-from amqplib.client_0_8.abstract_channel import handlers_by_signature, replies_of
+from amqplib.client_0_8.abstract_channel import (
+    handlers_by_signature,
+    replies_of,
+    signatures_of,
+)
 from amqplib.client_0_8.channel import Table
 from amqplib.client_0_8.deadline import NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
@@ -479,10 +483,10 @@ class Channel(channel_0_8.Channel):
     }
     _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
 
-    _IMMEDIATE_METHODS = frozenset(
-        METHODS[name].signature
-        for name in ('channel.flow', 'basic.return', 'basic.ack', 'basic.nack')
+    _IMMEDIATE_METHODS = signatures_of(
+        METHODS, 'channel.flow', 'basic.return', 'basic.ack', 'basic.nack'
     )
+    _IMMEDIATE_REPLIES = signatures_of(METHODS, *channel_0_8.IMMEDIATE_REPLIES)
 
 
 _ACCESS_REQUEST = spec_0_8.METHODS['access.request']

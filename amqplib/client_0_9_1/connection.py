@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 
 from amqplib.client_0_8 import channel as channel_0_8
 from amqplib.client_0_8 import connection as connection_0_8
-from amqplib.client_0_8.abstract_channel import handlers_by_signature, printable, replies_of
+from amqplib.client_0_8.abstract_channel import (
+    handlers_by_signature,
+    printable,
+    replies_of,
+    signatures_of,
+)
 from amqplib.client_0_8.serialization import AMQPReader, encode_once
 from amqplib.client_0_8.transport import _AbstractTransport
 from amqplib.client_0_9_1.basic_message import FIELD_TYPES, Message
@@ -105,6 +110,5 @@ class Connection(connection_0_8.Connection):
         'connection.update_secret_ok': connection_0_8.Connection._take_empty_reply,
     }
     _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
-    _IMMEDIATE_METHODS = frozenset(
-        METHODS[name].signature for name in ('connection.blocked', 'connection.unblocked')
-    )
+    _IMMEDIATE_METHODS = signatures_of(METHODS, 'connection.blocked', 'connection.unblocked')
+    _IMMEDIATE_REPLIES = signatures_of(METHODS, 'connection.close_ok')
