@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from itertools import islice
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, TypeVar, Union
 
@@ -68,6 +69,31 @@ def handlers_by_signature(
     return {
         methods[name].signature: handler for name, handler in handlers.items() if name in methods
     }
+
+
+def newest(queue: deque[ArrivedMethod], known: int) -> tuple[list[ArrivedMethod], int]:
+    """Return what was appended to a queue behind so many, and how many there are.
+
+    They are not looked up by their places, each of which would be searched from an end.
+    """
+    while True:
+        count = len(queue)
+        try:
+            methods = list(islice(reversed(queue), max(count - known, 0)))
+        except RuntimeError:  # another thread has appended meanwhile
+            continue
+        if len(queue) == count:
+            methods.reverse()
+            return methods, count
+
+
+def empty_reply(name: str) -> Callable[[Any, AMQPReader], None]:
+    """Return the handler of a reply that says nothing but that it was done."""
+
+    def take(channel: Any, args: AMQPReader) -> None:
+        channel._decode(name, args)
+
+    return take
 
 
 def signatures_of(methods: dict[str, Method], *names: str) -> frozenset[Signature]:
@@ -195,11 +221,12 @@ class AbstractChannel:
         queue = self.method_queue
         if allowed_methods is None:
             return queue.popleft() if queue else None
-        for position in range(len(queue)):
-            if queue[position][0] in allowed_methods:
-                method = queue[position]
-                del queue[position]
-                return method
+        # A copy, as another thread may be reading; it only appends.
+        for position, method in enumerate(newest(queue, 0)[0]):
+            if method[0] in allowed_methods:
+                with suppress(IndexError):  # the connection was closed just now
+                    del queue[position]
+                    return method
         return None
 
     def dispatch_method(
@@ -392,9 +419,6 @@ class AbstractChannel:
     def _has_something(self) -> bool:
         return bool(self.method_queue or self._handled)
 
-    def _take_empty_reply(self, args: AMQPReader) -> None:
-        """Take a reply that says nothing but that it was done."""
-
     def _decode(self, name: str, args: AMQPReader) -> tuple[Any, ...]:
         """Return the values of the fields of the named method.
 
@@ -459,6 +483,10 @@ class AbstractChannel:
         if connection is not None and connection._cause is cause:
             connection._told = True
         raise cause.again() from cause.__cause__
+
+    def _is_closing(self) -> bool:
+        """Return whether the program closes it, so that most of what arrives is dropped."""
+        raise NotImplementedError
 
     def _begin_to_close(self, connection: Connection) -> bool:
         """End sending, as the close is sent now; see MethodWriter.send()."""

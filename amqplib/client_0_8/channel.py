@@ -14,6 +14,7 @@ from amqplib.client_0_8.abstract_channel import (
     CLOSE_TIMEOUT,
     AbstractChannel,
     ArrivedMethod,
+    empty_reply,
     handlers_by_signature,
     printable,
     signatures_of,
@@ -51,7 +52,7 @@ ReturnedMessage = tuple[int, str, str, str, Message]
 Alert = tuple[int, str, Table]
 
 #: Replies that take effect when they arrive.
-IMMEDIATE_REPLIES = ('channel.open_ok', 'channel.close_ok')
+IMMEDIATE_REPLIES = ('channel.open_ok', 'channel.close_ok', 'basic.cancel_ok')
 
 #: Seconds that close() waits to be confirmed when the broker has closed the channel itself.
 CONFIRM_TIMEOUT = 1.0
@@ -226,6 +227,9 @@ class Channel(AbstractChannel):
         else:  # it is answered, and no close of ours will be confirmed
             self._forget()
             self._lose(self._crossed)
+
+    def _is_closing(self) -> bool:
+        return self._closing
 
     def _begin_to_close(self, connection: Connection) -> bool:
         with connection._numbers.lock:
@@ -579,11 +583,43 @@ class Channel(AbstractChannel):
     def basic_cancel(self, consumer_tag: str, nowait: bool = False) -> None:
         """End a consumer.
 
-        Its callback goes with it: messages that the broker had sent before are not handed out
-        any more; they stay unacknowledged, and come back when the channel is closed.
+        Its callback goes with it: messages that the broker had sent before are not handed out any
+        more, and the log says how many. They stay unacknowledged, and come back when the channel
+        is closed; those of a consumer with no_ack are lost.
         """
         self._call('basic.cancel', consumer_tag, nowait, nowait=nowait)
         self._drop_consumer(consumer_tag)
+
+    def _basic_cancel_ok(self, args: AMQPReader) -> None:
+        # Nothing comes for the consumer behind this, and its channel's thread waits meanwhile.
+        (consumer_tag,) = self._decode('basic.cancel_ok', args)
+        queue = self.method_queue
+        kept = [method for method in queue if not self._is_for(consumer_tag, method)]
+        if len(kept) == len(queue):
+            return
+        count = sum(method_sig == _BASIC_DELIVER for method_sig, _, _ in queue)
+        queue.clear()
+        queue.extend(kept)
+        count -= sum(method_sig == _BASIC_DELIVER for method_sig, _, _ in kept)
+        if count:
+            log.warning(
+                '%s messages dropped that were sent before the consumer %r was cancelled',
+                count,
+                consumer_tag,
+            )
+
+    def _is_for(self, consumer_tag: str, method: ArrivedMethod) -> bool:
+        """Return whether a method that waits to be handed out is for a consumer."""
+        method_sig, args, msg = method
+        if method_sig == _BASIC_DELIVER and msg is not None:
+            if msg._delivery is None:
+                msg._delivery = self._decode('basic.deliver', args)
+            return bool(msg._delivery[0] == consumer_tag)
+        if method_sig != _BASIC_CANCEL:
+            return False
+        # By a reader of its own, as it may still be handed out.
+        tag, _ = self._decode('basic.cancel', AMQPReader(args.input))
+        return bool(tag == consumer_tag)
 
     def _drop_consumer(self, consumer_tag: str) -> Optional[Callable[[str], Any]]:
         self.callbacks.pop(consumer_tag, None)
@@ -591,6 +627,9 @@ class Channel(AbstractChannel):
 
     def _basic_cancel(self, args: AMQPReader) -> None:
         consumer_tag, _ = self._decode('basic.cancel', args)
+        if consumer_tag not in self.callbacks:
+            log.debug('the broker cancelled %r, which this program had cancelled', consumer_tag)
+            return
         on_cancel = self._drop_consumer(consumer_tag)
         if on_cancel is not None:
             on_cancel(consumer_tag)
@@ -718,14 +757,16 @@ class Channel(AbstractChannel):
         """Undo what was published and acknowledged since the last commit."""
         self._call('tx.rollback')
 
-    # Subclasses may call them by the names that they had in amqplib 1.0.2. The first line is for
-    # this class body, which does not see what is inherited.
-    _take_empty_reply = AbstractChannel._take_empty_reply
-    _basic_cancel_ok = _basic_get_empty = _basic_qos_ok = _take_empty_reply
-    _exchange_declare_ok = _exchange_delete_ok = _queue_bind_ok = _queue_unbind_ok = (
-        _take_empty_reply
-    )
-    _tx_select_ok = _tx_commit_ok = _tx_rollback_ok = _take_empty_reply
+    # Subclasses may call them by the names that they had in amqplib 1.0.2.
+    _basic_get_empty = empty_reply('basic.get_empty')
+    _basic_qos_ok = empty_reply('basic.qos_ok')
+    _exchange_declare_ok = empty_reply('exchange.declare_ok')
+    _exchange_delete_ok = empty_reply('exchange.delete_ok')
+    _queue_bind_ok = empty_reply('queue.bind_ok')
+    _queue_unbind_ok = empty_reply('queue.unbind_ok')
+    _tx_select_ok = empty_reply('tx.select_ok')
+    _tx_commit_ok = empty_reply('tx.commit_ok')
+    _tx_rollback_ok = empty_reply('tx.rollback_ok')
 
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
         'channel.open_ok': _open_ok,
@@ -735,25 +776,25 @@ class Channel(AbstractChannel):
         'channel.close': _close,
         'channel.close_ok': _close_ok,
         'access.request_ok': _access_request_ok,
-        'exchange.declare_ok': _take_empty_reply,
-        'exchange.delete_ok': _take_empty_reply,
+        'exchange.declare_ok': _exchange_declare_ok,
+        'exchange.delete_ok': _exchange_delete_ok,
         'queue.declare_ok': _queue_declare_ok,
-        'queue.bind_ok': _take_empty_reply,
+        'queue.bind_ok': _queue_bind_ok,
         'queue.purge_ok': _queue_purge_ok,
         'queue.delete_ok': _queue_delete_ok,
-        'queue.unbind_ok': _take_empty_reply,
-        'basic.qos_ok': _take_empty_reply,
+        'queue.unbind_ok': _queue_unbind_ok,
+        'basic.qos_ok': _basic_qos_ok,
         'basic.consume_ok': _basic_consume_ok,
         'basic.cancel': _basic_cancel,
-        'basic.cancel_ok': _take_empty_reply,
+        'basic.cancel_ok': _basic_cancel_ok,
         'basic.return': _basic_return,
         'basic.deliver': _basic_deliver,
         'basic.get_ok': _basic_get_ok,
-        'basic.get_empty': _take_empty_reply,
-        'basic.recover_ok': _take_empty_reply,
-        'tx.select_ok': _take_empty_reply,
-        'tx.commit_ok': _take_empty_reply,
-        'tx.rollback_ok': _take_empty_reply,
+        'basic.get_empty': _basic_get_empty,
+        'basic.recover_ok': empty_reply('basic.recover_ok'),
+        'tx.select_ok': _tx_select_ok,
+        'tx.commit_ok': _tx_commit_ok,
+        'tx.rollback_ok': _tx_rollback_ok,
     }
     _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
 
@@ -764,6 +805,7 @@ class Channel(AbstractChannel):
 _CHANNEL_OPEN_OK = METHODS['channel.open_ok'].signature
 _BASIC_RETURN = METHODS['basic.return'].signature
 _BASIC_CONSUME = METHODS['basic.consume'].signature
+_BASIC_CANCEL = METHODS['basic.cancel'].signature
 _BASIC_DELIVER = METHODS['basic.deliver'].signature
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_REJECT = METHODS['basic.reject']

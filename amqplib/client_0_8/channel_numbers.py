@@ -9,6 +9,10 @@ from amqplib.client_0_8.exceptions import AMQPException
 from amqplib.client_0_8.spec import DEFAULT_CHANNEL_MAX, NOT_ALLOWED
 
 
+class NumberTaken(ValueError):
+    """A channel with that number is open."""
+
+
 class ChannelNumbers:
     """Who chooses a number holds the lock until the channel is registered by it.
 
@@ -44,7 +48,7 @@ class ChannelNumbers:
                     return number
         raise AMQPException(NOT_ALLOWED, 'no channel number is free')
 
-    def check(self, wanted: int) -> None:
+    def check(self, wanted: int, taken: Collection[int] = ()) -> None:
         """Raise ValueError or TypeError if a number cannot be that of a new channel."""
         if isinstance(wanted, bool) or not isinstance(wanted, int):
             raise TypeError(f'channel_id: {wanted!r} is not an int')
@@ -52,6 +56,8 @@ class ChannelNumbers:
             raise ValueError(f'channel_id: {wanted} is not 1 to 65535')
         if wanted in self.retired:
             raise ValueError(f'channel_id: the broker has not closed {wanted} yet')
+        if wanted in taken:
+            raise NumberTaken(f'channel_id: {wanted} is open')
 
     def retire(self, number: int, unsure: bool = False) -> None:
         """Keep a number from being chosen until it is freed.

@@ -7,6 +7,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from time import monotonic
@@ -21,12 +22,13 @@ from amqplib.client_0_8.abstract_channel import (
     AbstractChannel,
     ArrivedMethod,
     handlers_by_signature,
+    newest,
     printable,
     signatures_of,
 )
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Channel
-from amqplib.client_0_8.channel_numbers import ChannelNumbers
+from amqplib.client_0_8.channel_numbers import ChannelNumbers, NumberTaken
 from amqplib.client_0_8.deadline import AT_ONCE, NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
     NO_METHOD,
@@ -260,6 +262,7 @@ class Connection(AbstractChannel):
         self.transport: Optional[transport_module._AbstractTransport] = transport
         self.method_reader = MethodReader(transport, self._message_class)
         self.method_reader.version_advice = self._version_advice
+        self.method_reader.wants = self._wants_content
         self.method_writer = MethodWriter(transport, self.frame_max)
         # Subclasses may have a class attribute of that name.
         self.method_writer.write_timeout = Deadline(self.write_timeout, 'write_timeout').seconds
@@ -397,31 +400,45 @@ class Connection(AbstractChannel):
 
         Raises ValueError or TypeError, AMQPException if channel_max channels are open.
         """
-        self._open_connection()
-        assert self.channels is not None
-        if channel_id is not None and channel_id in self.channels:
-            return self.channels[channel_id]  # type: ignore[return-value]
-        return self._channel_class(self, channel_id)
+        while True:
+            self._open_connection()
+            known = None if channel_id is None else (self.channels or {}).get(channel_id)
+            if known is not None:
+                return self._when_open(known)
+            # Another thread may be faster, or be ending the connection.
+            with suppress(NumberTaken):
+                return self._channel_class(self, channel_id)
+
+    def _when_open(self, channel: Any) -> Any:
+        """Return a channel when it is open, which may be another thread's doing just now."""
+        if channel is not self and not channel.is_open and channel._cause is None:
+            self._wait_until(channel, lambda: channel.is_open, Deadline(self.rpc_timeout))
+        return channel
 
     def _choose_channel_id(self, channel_id: Optional[int]) -> int:
         """Return the number for a new channel, after checking that there may be one."""
-        self._open_connection()
-        assert self.channels is not None
-        self._numbers.check_room(self.channels, self.channel_max)
+        channels = self._open_channels()
+        self._numbers.check_room(channels, self.channel_max)
         if channel_id is None:
             return self._get_free_channel_id()
-        self._numbers.check(channel_id)
+        self._numbers.check(channel_id, channels)
         return channel_id
 
     def _get_free_channel_id(self) -> int:
-        assert self.channels is not None
-        return self._numbers.choose(self.channels, self.channel_max)
+        return self._numbers.choose(self._open_channels(), self.channel_max)
+
+    def _open_channels(self) -> dict[int, AbstractChannel]:
+        """Return the channels; raise what closed the connection."""
+        channels = self.channels
+        if channels is None:
+            self._raise_cause()
+        return channels
 
     def _register(self, channel_id: int, channel: AbstractChannel) -> None:
-        if self.channels is None:
-            self._open_connection()
-        assert self.channels is not None
-        self.channels[channel_id] = channel
+        self._open_channels()[channel_id] = channel
+        if self._cause is not None and channel is not self:
+            # It has ended meanwhile, and may not have seen this one.
+            channel._lose(self._cause)
 
     def _unregister(self, channel_id: int, channel: AbstractChannel) -> None:
         """Let go of a channel, unless another one has its number by now.
@@ -429,15 +446,16 @@ class Connection(AbstractChannel):
         The number is free then, unless it is retired.
         """
         with self._numbers.lock:
-            if self.channels is not None and self.channels.get(channel_id) is channel:
+            channels = self.channels or {}
+            if channels.get(channel_id) is channel:
                 self._close_short_way(channel_id)
-                del self.channels[channel_id]
+                del channels[channel_id]
                 self._numbers.note_free(channel_id)
 
     def _use_short_way(self, channel_id: int, channel: Channel) -> None:
         """Have what can go the short way to a channel go it, unless the channel is closed."""
         with self._numbers.lock:
-            if self.channels is not None and self.channels.get(channel_id) is channel:
+            if (self.channels or {}).get(channel_id) is channel:
                 self._open_short_way(channel_id, channel)
 
     def _open_short_way(self, channel_id: int, channel: Channel) -> None:
@@ -453,7 +471,7 @@ class Connection(AbstractChannel):
         """
         with self._numbers.lock:
             # Else the broker has closed it meanwhile, and another one may have its number.
-            if self.channels is not None and self.channels.get(channel_id) is channel:
+            if (self.channels or {}).get(channel_id) is channel:
                 self._numbers.retire(channel_id, unsure)
                 if channel.close_sent:
                     self._numbers.closing.add(channel_id)
@@ -619,6 +637,20 @@ class Connection(AbstractChannel):
             elif not self._closing or channel_id == 0 or method_sig in _WORTH_KNOWING:
                 channel._arrive((method_sig, args, content))
 
+    def _wants_content(self, channel_id: int, method_sig: Signature) -> bool:
+        """Return whether a content would be handed out; see MethodReader.wants."""
+        channels = self.channels
+        if channels is None:
+            return False
+        channel = channels.get(channel_id)
+        if channel is not None:
+            return method_sig == _BASIC_RETURN or not (self._closing or channel._is_closing())
+        if channel_id in self._numbers.retired:
+            return False
+        text = f'a content on channel {channel_id}, which is not open'
+        name = self._name_of(method_sig)
+        raise ProtocolError(spec.CHANNEL_ERROR, text, method_sig, name)
+
     def _arrive(self, method: ArrivedMethod) -> None:
         method_sig, args, _ = method
         if method_sig == self._methods['connection.close'].signature:
@@ -648,7 +680,7 @@ class Connection(AbstractChannel):
         """
         cause, numbers = channel._read_close(args), self._numbers
         with numbers.lock:
-            if self.channels is None or self.channels.get(channel_id) is not channel:
+            if (self.channels or {}).get(channel_id) is not channel:
                 self._stray(channel_id, _CHANNEL_CLOSE)
                 return
             if channel.close_sent:
@@ -754,6 +786,9 @@ class Connection(AbstractChannel):
         if channel._cause is not None:
             channel._raise_cause()
         raise reason.again() from None
+
+    def _is_closing(self) -> bool:
+        return self._closing
 
     def _begin_to_close(self, connection: Connection) -> bool:
         writer = self.method_writer
@@ -927,6 +962,7 @@ class Connection(AbstractChannel):
                 raise
 
     def _close_ok(self, args: AMQPReader) -> None:
+        self._decode('connection.close_ok', args)
         self._do_close()
 
     def _close(self, args: AMQPReader) -> None:
@@ -1078,22 +1114,17 @@ def __getattr__(name: str) -> Any:
 
 def _any_of(allowed_methods: Collection[Signature], channel: AbstractChannel) -> Callable[[], bool]:
     """Return a function that says whether an allowed method has arrived for a channel."""
-    queue = channel.method_queue
-    # Those of the queue, which only grows meanwhile, that were looked at.
+    # Those of the queue, which only grows meanwhile, that were looked at in vain.
     scanned = 0
 
     def found() -> bool:
         nonlocal scanned
-        # Its own copy: the thread that reads and the one that waits may both be here.
-        position = scanned
-        try:
-            while queue[position][0] not in allowed_methods:
-                position += 1
-        except IndexError:
-            return not channel._handled.isdisjoint(allowed_methods)
-        finally:
-            scanned = position
-        return True
+        # The thread that reads and the one that waits may both be here.
+        methods, count = newest(channel.method_queue, scanned)
+        if any(method_sig in allowed_methods for method_sig, _, _ in methods):
+            return True
+        scanned = count
+        return not channel._handled.isdisjoint(allowed_methods)
 
     return found
 

@@ -155,6 +155,15 @@ class _Body:
         return self._buffer.getvalue()
 
 
+class _NoBody(_Body):
+    """Drops the octets of a body that nobody wants."""
+
+    reusable = False
+
+    def add(self, octets: Octets) -> None:
+        pass
+
+
 class _PartialMessage:
     """A method whose content has not all arrived."""
 
@@ -168,6 +177,11 @@ class _PartialMessage:
         # Octets of the body that are still to come.
         self.missing = 0
         self.body = body
+
+    @property
+    def wanted(self) -> bool:
+        """Whether its content is kept."""
+        return type(self.body) is not _NoBody
 
     def add_header(self, payload: bytes) -> None:
         """Take the content header."""
@@ -195,9 +209,13 @@ class MethodReader:
     """Takes methods with their content out of the read buffer of a transport.
 
     queue: the methods that are complete: (channel, signature, arguments, content).
+    wants: says whether a content for a channel, that of the method with this signature, is to be
+        kept, or else dropped as it arrives; raises ProtocolError if it should not have come. It is
+        asked when a content begins and again when more of it comes.
     """
 
     def __init__(self, source: _AbstractTransport, message_class: type[Message] = Message) -> None:
+        self.wants: Callable[[int, Signature], bool] = _wants_all
         self.source = source
         #: What contents are made.
         self.message_class = message_class
@@ -260,7 +278,8 @@ class MethodReader:
     def _receive_body(self, channel: int, missing: int, deadline: Deadline) -> bool:
         """Receive octets of a body to where they stay, if a lot is missing; return if it was."""
         partial = self.partial_messages[channel]
-        if partial.missing < LEAST_DIRECT or not self.source.receives_into:
+        self._drop_unwanted(channel, partial)
+        if partial.missing < LEAST_DIRECT or not self.source.receives_into or not partial.wanted:
             return False
         for _ in range(MOST_FRAMES):
             missing -= partial.receive_body(missing, self.source, deadline)
@@ -440,9 +459,16 @@ class MethodReader:
             if channel == 0:
                 raise ProtocolError(CHANNEL_ERROR, 'a content on channel 0', signature)
             body, self._spare_body = self._spare_body or _Body(), None
-            self.partial_messages[channel] = _PartialMessage(signature, args, body)
+            partial = _PartialMessage(signature, args, body)
+            self._drop_unwanted(channel, partial)
+            self.partial_messages[channel] = partial
         else:
             self.queue.append((channel, signature, args, None))
+
+    def _drop_unwanted(self, channel: int, partial: _PartialMessage) -> None:
+        """Keep no more of a content, nor what has come of it, if it is not wanted."""
+        if partial.wanted and not self.wants(channel, partial.signature):
+            partial.body = _NoBody()
 
     def _take_header(self, channel: int, payload: bytes) -> None:
         partial = self.partial_messages.get(channel)
@@ -458,17 +484,24 @@ class MethodReader:
             raise _unexpected('a content body without a header', channel)
         if size > partial.missing:
             raise _unexpected('more content than was announced', channel)
+        self._drop_unwanted(channel, partial)
         return partial
 
     def _complete(self, channel: int, partial: _PartialMessage) -> None:
         """Queue the method if its content is all there."""
         if not partial.missing:
             del self.partial_messages[channel]
+            if not partial.wanted:
+                return
             assert partial.properties is not None
             message = self.message_class.received(partial.properties, partial.body.take())
             if partial.body.reusable:
                 self._spare_body = partial.body
             self.queue.append((channel, partial.signature, partial.args, message))
+
+
+def _wants_all(channel: int, method_sig: Signature) -> bool:
+    return True
 
 
 def _wrong_end(octet: int) -> ProtocolError:

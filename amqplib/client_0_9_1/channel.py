@@ -10,6 +10,7 @@ from amqplib.client_0_8 import basic_message as basic_message_0_8
 from amqplib.client_0_8 import channel as channel_0_8
 from amqplib.client_0_8 import spec as spec_0_8
 from amqplib.client_0_8.abstract_channel import (
+    empty_reply,
     handlers_by_signature,
     replies_of,
     signatures_of,
@@ -378,6 +379,7 @@ class Channel(channel_0_8.Channel):
         deadline = Deadline(timeout)
         confirms = self._confirms
         if confirms is None:
+            self._open()
             raise AMQPException(0, 'confirm_select was not called on this channel')
         self._call_on_confirm()
         # The last ones may have been settled by another thread behind that, and are to be told too.
@@ -388,6 +390,7 @@ class Channel(channel_0_8.Channel):
                 self._call_on_confirm()
         if confirms.refused:
             self._raise_refused(confirms)
+        self._open()  # raises why, if it was closed
 
     def _raise_refused(self, confirms: Confirms) -> NoReturn:
         numbers = confirms.take_refused()
@@ -475,9 +478,9 @@ class Channel(channel_0_8.Channel):
 
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
         **channel_0_8.Channel._HANDLERS,
-        'exchange.bind_ok': channel_0_8.Channel._take_empty_reply,
-        'exchange.unbind_ok': channel_0_8.Channel._take_empty_reply,
-        'confirm.select_ok': channel_0_8.Channel._take_empty_reply,
+        'exchange.bind_ok': empty_reply('exchange.bind_ok'),
+        'exchange.unbind_ok': empty_reply('exchange.unbind_ok'),
+        'confirm.select_ok': empty_reply('confirm.select_ok'),
         'basic.ack': _basic_ack,
         'basic.nack': _basic_nack,
     }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 from amqplib.client_0_8 import channel as channel_0_8
 from amqplib.client_0_8 import connection as connection_0_8
 from amqplib.client_0_8.abstract_channel import (
+    empty_reply,
     handlers_by_signature,
     printable,
     replies_of,
@@ -99,6 +100,7 @@ class Connection(connection_0_8.Connection):
             self.on_blocked(self.blocked)
 
     def _unblocked(self, args: AMQPReader) -> None:
+        self._decode('connection.unblocked', args)
         self.blocked = None
         if self.on_unblocked is not None:
             self.on_unblocked()
@@ -107,7 +109,7 @@ class Connection(connection_0_8.Connection):
         **connection_0_8.Connection._HANDLERS,
         'connection.blocked': _blocked,
         'connection.unblocked': _unblocked,
-        'connection.update_secret_ok': connection_0_8.Connection._take_empty_reply,
+        'connection.update_secret_ok': empty_reply('connection.update_secret_ok'),
     }
     _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
     _IMMEDIATE_METHODS = signatures_of(METHODS, 'connection.blocked', 'connection.unblocked')
