@@ -124,6 +124,7 @@ class AbstractChannel:
     #: Methods that are handled the moment they arrive, whatever is being waited for.
     _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
     #: Replies that are handled the moment they arrive: what comes behind them changes nothing.
+    _AT_ONCE: ClassVar[tuple[str, ...]] = ()
     _IMMEDIATE_REPLIES: ClassVar[Collection[Signature]] = ()
     _REPLIES: ClassVar[Collection[Signature]] = replies_of(spec.METHODS)
     #: The class of the errors that end this channel.
@@ -132,6 +133,10 @@ class AbstractChannel:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = vars(cls)
+        if '_methods' in own:
+            cls._REPLIES = replies_of(cls._methods)
+        if '_methods' in own or '_AT_ONCE' in own:
+            cls._IMMEDIATE_REPLIES = signatures_of(cls._methods, *cls._AT_ONCE)
         # The map of a program's class may lack what has come since it was written. With a table
         # of its own, a class speaks another version, and the signatures of its base mean others.
         if '_METHOD_MAP' in own and '_methods' not in own:
@@ -236,7 +241,10 @@ class AbstractChannel:
         handler = self._METHOD_MAP.get(method_sig)
         if handler is None:
             raise AMQPException(
-                spec.NOT_IMPLEMENTED, f'Unknown AMQP method {method_sig}', method_sig
+                spec.NOT_IMPLEMENTED,
+                f'Unknown AMQP method {method_sig}',
+                method_sig,
+                self._name_of(method_sig),
             )
         if content is None:
             return handler(self, args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
 
 from amqplib.client_0_8.serialization import GenericContent, named
-from amqplib.client_0_8.spec import BASIC_PROPERTIES, METHODS
+from amqplib.client_0_8.spec import BASIC_PROPERTIES, COMMON
 
 __all__ = ['Message']
 
@@ -19,7 +19,7 @@ CONTENT_ENCODING_FLAG = 0x80 >> [name for name, _ in BASIC_PROPERTIES].index('co
 
 
 #: The fields of basic.deliver, which are in delivery_info.
-DELIVERY_FIELDS = tuple(name for name, _ in METHODS['basic.deliver'].fields)
+DELIVERY_FIELDS = tuple(name for name, _ in COMMON['basic.deliver'].fields)
 
 
 class _DeliveryProperty:

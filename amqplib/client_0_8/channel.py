@@ -38,7 +38,7 @@ from amqplib.client_0_8.serialization import (
     encode_method,
     encode_publish,
 )
-from amqplib.client_0_8.spec import METHODS, Signature
+from amqplib.client_0_8.spec import COMMON, METHODS, Signature
 
 if TYPE_CHECKING:
     from queue import Queue
@@ -50,9 +50,6 @@ __all__ = ['Channel']
 Table = dict[str, Any]
 ReturnedMessage = tuple[int, str, str, str, Message]
 Alert = tuple[int, str, Table]
-
-#: Replies that take effect when they arrive.
-IMMEDIATE_REPLIES = ('channel.open_ok', 'channel.close_ok', 'basic.cancel_ok')
 
 #: Seconds that close() waits to be confirmed when the broker has closed the channel itself.
 CONFIRM_TIMEOUT = 1.0
@@ -323,11 +320,12 @@ class Channel(AbstractChannel):
         if connection is not None and connection._closing:
             return  # it ends soon, and so does this
         # After an interrupt, it is not sure that it was to be opened.
-        unsure = not told and self._awaits(_CHANNEL_OPEN_OK)
+        open_ok = self._methods['channel.open_ok'].signature
+        unsure = not told and self._awaits(open_ok)
         if connection is not None and channel_id is not None:
             # Before it is lost, so that the number is not free for a moment.
             connection._retire(channel_id, self, unsure)
-            if unsure and not self._awaits(_CHANNEL_OPEN_OK):
+            if unsure and not self._awaits(open_ok):
                 # Another thread has read just now that it is open.
                 unsure = False
                 connection._numbers.unsure.discard(channel_id)
@@ -635,7 +633,10 @@ class Channel(AbstractChannel):
             on_cancel(consumer_tag)
             return
         text = f'the broker cancelled the consumer {printable(consumer_tag)!r}'
-        raise ConsumerCancelled(0, text, _BASIC_CONSUME, consumer_tag=consumer_tag)
+        consume = self._methods['basic.consume']
+        raise ConsumerCancelled(
+            0, text, consume.signature, consume.python_name, consumer_tag=consumer_tag
+        )
 
     def _basic_deliver(self, args: AMQPReader, msg: Message) -> None:
         delivery = msg._delivery
@@ -799,19 +800,17 @@ class Channel(AbstractChannel):
     _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
 
     _IMMEDIATE_METHODS = signatures_of(METHODS, 'channel.flow', 'channel.alert', 'basic.return')
-    _IMMEDIATE_REPLIES = signatures_of(METHODS, *IMMEDIATE_REPLIES)
+    _AT_ONCE = ('channel.open_ok', 'channel.close_ok', 'basic.cancel_ok')
 
 
-_CHANNEL_OPEN_OK = METHODS['channel.open_ok'].signature
-_BASIC_RETURN = METHODS['basic.return'].signature
-_BASIC_CONSUME = METHODS['basic.consume'].signature
-_BASIC_CANCEL = METHODS['basic.cancel'].signature
-_BASIC_DELIVER = METHODS['basic.deliver'].signature
-_BASIC_ACK = METHODS['basic.ack']
-_BASIC_REJECT = METHODS['basic.reject']
-_BASIC_GET = METHODS['basic.get']
-_GET_FIELDS = tuple(name for name, _ in METHODS['basic.get_ok'].fields)
-_BASIC_PUBLISH = METHODS['basic.publish']
+_BASIC_RETURN = COMMON['basic.return'].signature
+_BASIC_CANCEL = COMMON['basic.cancel'].signature
+_BASIC_DELIVER = COMMON['basic.deliver'].signature
+_BASIC_ACK = COMMON['basic.ack']
+_BASIC_REJECT = COMMON['basic.reject']
+_BASIC_GET = COMMON['basic.get']
+_GET_FIELDS = tuple(name for name, _ in COMMON['basic.get_ok'].fields)
+_BASIC_PUBLISH = COMMON['basic.publish']
 
 
 def __getattr__(name: str) -> Any:

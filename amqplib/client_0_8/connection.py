@@ -24,7 +24,6 @@ from amqplib.client_0_8.abstract_channel import (
     handlers_by_signature,
     newest,
     printable,
-    signatures_of,
 )
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Channel
@@ -49,7 +48,7 @@ from amqplib.client_0_8.serialization import (
     AMQPWriter,  # noqa: F401  (old programs import it from here)
     encode_once,
 )
-from amqplib.client_0_8.spec import METHODS, Signature
+from amqplib.client_0_8.spec import COMMON, METHODS, Signature
 from amqplib.client_0_8.transport import Octets, create_transport, join_address
 from amqplib.client_0_8.turns import Turns, attempt
 
@@ -176,7 +175,8 @@ class Connection(AbstractChannel):
                 if not hops:
                     raise
                 text = f'redirected to what is no address: {printable(host)!r}'
-                raise ProtocolError(spec.SYNTAX_ERROR, text, _REDIRECT) from error
+                signature = self._methods['connection.redirect'].signature
+                raise ProtocolError(spec.SYNTAX_ERROR, text, signature) from error
             if redirected is None:
                 # The password is not needed any more.
                 del self._login
@@ -404,16 +404,16 @@ class Connection(AbstractChannel):
             self._open_connection()
             known = None if channel_id is None else (self.channels or {}).get(channel_id)
             if known is not None:
-                return self._when_open(known)
+                self._await_open(known)
+                return known  # type: ignore[return-value]
             # Another thread may be faster, or be ending the connection.
             with suppress(NumberTaken):
                 return self._channel_class(self, channel_id)
 
-    def _when_open(self, channel: Any) -> Any:
-        """Return a channel when it is open, which may be another thread's doing just now."""
-        if channel is not self and not channel.is_open and channel._cause is None:
+    def _await_open(self, channel: AbstractChannel) -> None:
+        """Wait until a channel is open, which may be another thread's doing just now."""
+        if isinstance(channel, Channel) and not channel.is_open and channel._cause is None:
             self._wait_until(channel, lambda: channel.is_open, Deadline(self.rpc_timeout))
-        return channel
 
     def _choose_channel_id(self, channel_id: Optional[int]) -> int:
         """Return the number for a new channel, after checking that there may be one."""
@@ -712,7 +712,10 @@ class Connection(AbstractChannel):
         elif channel_id in numbers.retired:
             if method_sig == _CHANNEL_CLOSE_OK.signature:
                 numbers.free(channel_id)
-            elif method_sig == _CHANNEL_OPEN_OK and channel_id in numbers.unsure:
+            elif (
+                channel_id in numbers.unsure
+                and method_sig == self._methods['channel.open_ok'].signature
+            ):
                 numbers.unsure.discard(channel_id)
                 self._close_retired(channel_id)
         elif method_sig != _CHANNEL_CLOSE_OK.signature:
@@ -997,9 +1000,9 @@ class Connection(AbstractChannel):
             # A copy, as the raised one refers to everything that its traceback does.
             self._told = told
             self._cause = cause.again()
-            reports = isinstance(cause, ProtocolError) and self.method_writer.ended is None
+            closes = self.method_writer.ended is None
             self._end_sending(self._cause)
-            if reports:
+            if closes and isinstance(cause, ProtocolError):
                 self._report_to_broker(cause)
         self._do_close()
 
@@ -1077,19 +1080,17 @@ class Connection(AbstractChannel):
         'connection.close_ok': _close_ok,
     }
     _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
-    _IMMEDIATE_REPLIES = signatures_of(METHODS, 'connection.close_ok')
+    _AT_ONCE = ('connection.close_ok',)
 
 
-_CONNECTION_CLASS = METHODS['connection.close'].signature[0]
-_CHANNEL_OPEN_OK = METHODS['channel.open_ok'].signature
-_CHANNEL_CLOSE = METHODS['channel.close'].signature
-_CHANNEL_CLOSE_OK = METHODS['channel.close_ok']
-_BASIC_RETURN = METHODS['basic.return'].signature
+_CONNECTION_CLASS = COMMON['connection.start'].signature[0]
+_CHANNEL_CLOSE = COMMON['channel.close'].signature
+_CHANNEL_CLOSE_OK = COMMON['channel.close_ok']
+_BASIC_RETURN = COMMON['basic.return'].signature
 #: What is not dropped while the connection is being closed.
 _WORTH_KNOWING = (_CHANNEL_CLOSE, _BASIC_RETURN)
-_TUNE = METHODS['connection.tune'].signature
-_REDIRECT = METHODS['connection.redirect'].signature
-_BASIC_PUBLISH = METHODS['basic.publish'].signature
+_TUNE = COMMON['connection.tune'].signature
+_BASIC_PUBLISH = COMMON['basic.publish'].signature
 
 #: The connections of this process that may be open, for a forked child to let go of them.
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()

@@ -17,10 +17,10 @@ from amqplib.client_0_8.basic_message import DELIVERY_FIELDS, Message
 from amqplib.client_0_8.exceptions import ProtocolError
 from amqplib.client_0_8.serialization import AMQPReader, decode_arguments, encode_once
 from amqplib.client_0_8.spec import (
+    COMMON,
     DEFAULT_FRAME_MAX,
     FRAME_BODY,
     FRAME_END,
-    METHODS,
     Signature,
 )
 
@@ -30,7 +30,7 @@ LARGEST_HEADER = 8 * DEFAULT_FRAME_MAX
 #: When about so many things are remembered, all are forgotten: routing keys may all differ.
 MOST_REMEMBERED = 1024
 
-_DELIVER = METHODS['basic.deliver']
+_DELIVER = COMMON['basic.deliver']
 _SIGNATURE: Signature = _DELIVER.signature
 
 _FRAME = Struct('>BHI')

@@ -41,6 +41,7 @@ from amqplib.client_0_8.remembering import lru_cache
 from amqplib.client_0_8.serialization import AMQPReader, AMQPWriter, encode_once
 from amqplib.client_0_8.spec import (
     CHANNEL_ERROR,
+    COMMON,
     FRAME_BODY,
     FRAME_END,
     FRAME_ERROR,
@@ -49,8 +50,6 @@ from amqplib.client_0_8.spec import (
     FRAME_METHOD,
     FRAME_MIN_SIZE,
     FRAME_OVERHEAD,
-    METHODS,
-    ROWS,
     SYNTAX_ERROR,
     UNEXPECTED_FRAME,
     Method,
@@ -84,15 +83,15 @@ _NO_WEIGHT = b'\0\0'
 _ACKNOWLEDGEMENT = Struct('>BHI4sQBB')
 _ACKNOWLEDGEMENT_SIZE = _ACKNOWLEDGEMENT.size - FRAME_OVERHEAD
 _END = bytes((FRAME_END,))
-_DELIVER = METHODS['basic.deliver']
+_DELIVER = COMMON['basic.deliver']
 HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + _END
 
 #: Those that brokers send.
 _CONTENT_METHODS = [
-    row.signature for row in ROWS if row.content and row is not METHODS['basic.publish']
+    row.signature for row in COMMON.values() if row.content and row is not COMMON['basic.publish']
 ]
 #: The octets that begin the methods with content -> their signature.
-_CONTENT_PREFIXES = {row.prefix: row.signature for row in ROWS if row.content}
+_CONTENT_PREFIXES = {row.prefix: row.signature for row in COMMON.values() if row.content}
 
 _new_message = Message.__new__
 

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 
 from amqplib.client_0_8.exceptions import ProtocolError
 from amqplib.client_0_8.remembering import lru_cache
-from amqplib.client_0_8.spec import METHODS, SYNTAX_ERROR, Method
+from amqplib.client_0_8.spec import COMMON, SYNTAX_ERROR, Method
 
 # The modules of rare types are imported when there is a value of them: a program that has none
 # starts sooner.
@@ -683,8 +683,8 @@ def encode_publish(
     return encode_once(_PUBLISH, ticket, exchange, routing_key, mandatory, immediate)
 
 
-_PUBLISH = METHODS['basic.publish']
-_GET_OK = METHODS['basic.get_ok']
+_PUBLISH = COMMON['basic.publish']
+_GET_OK = COMMON['basic.get_ok']
 
 
 def decode_arguments(method: Method, args: AMQPReader) -> tuple[Any, ...]:

@@ -204,6 +204,19 @@ ROWS = (
 #: name -> Method
 METHODS: dict[str, Method] = {method.name: method for method in ROWS}
 
+#: What later versions lack, or have with other numbers or fields.
+_OF_0_8_ALONE = frozenset((
+    'connection.open', 'connection.redirect', 'connection.close', 'connection.close_ok',
+    'channel.open_ok', 'channel.alert', 'access.request', 'access.request_ok', 'basic.consume',
+    'basic.recover_async', 'basic.recover',
+))  # fmt: skip
+
+#: The methods that are the same in all versions. What several versions have in common looks here,
+#: or into the table of the connection at hand, and so cannot take a number for another method's.
+COMMON: dict[str, Method] = {
+    name: row for name, row in METHODS.items() if name not in _OF_0_8_ALONE
+}
+
 #: The properties of the basic class (specification 1.6), in the order of their flags.
 BASIC_PROPERTIES: tuple[tuple[str, str], ...] = (
     ('content_type', 'shortstr'),

@@ -12,7 +12,6 @@ from amqplib.client_0_8 import spec as spec_0_8
 from amqplib.client_0_8.abstract_channel import (
     empty_reply,
     handlers_by_signature,
-    replies_of,
     signatures_of,
 )
 from amqplib.client_0_8.channel import Table
@@ -56,7 +55,6 @@ class Channel(channel_0_8.Channel):
 
     _methods = METHODS
     _field_types = FIELD_TYPES
-    _REPLIES = replies_of(METHODS)
 
     connection: Optional[Connection]
 
@@ -489,7 +487,6 @@ class Channel(channel_0_8.Channel):
     _IMMEDIATE_METHODS = signatures_of(
         METHODS, 'channel.flow', 'basic.return', 'basic.ack', 'basic.nack'
     )
-    _IMMEDIATE_REPLIES = signatures_of(METHODS, *channel_0_8.IMMEDIATE_REPLIES)
 
 
 _ACCESS_REQUEST = spec_0_8.METHODS['access.request']

@@ -10,7 +10,6 @@ from amqplib.client_0_8.abstract_channel import (
     empty_reply,
     handlers_by_signature,
     printable,
-    replies_of,
     signatures_of,
 )
 from amqplib.client_0_8.serialization import AMQPReader, encode_once
@@ -47,7 +46,6 @@ class Connection(connection_0_8.Connection):
 
     _methods = METHODS
     _field_types = FIELD_TYPES
-    _REPLIES = replies_of(METHODS)
     _capabilities = CAPABILITIES
     _channel_class = Channel
     _message_class = Message
@@ -113,4 +111,3 @@ class Connection(connection_0_8.Connection):
     }
     _METHOD_MAP = handlers_by_signature(METHODS, _HANDLERS)
     _IMMEDIATE_METHODS = signatures_of(METHODS, 'connection.blocked', 'connection.unblocked')
-    _IMMEDIATE_REPLIES = signatures_of(METHODS, 'connection.close_ok')

@@ -6,10 +6,7 @@ connections, ``basic.nack``, ``connection.update_secret``) is here too.
 
 from __future__ import annotations
 
-from amqplib.client_0_8 import spec as spec_0_8
-from amqplib.client_0_8.spec import CLOSE_FIELDS, Method
-
-_GONE = frozenset(('connection.redirect', 'channel.alert', 'access.request', 'access.request_ok'))
+from amqplib.client_0_8.spec import CLOSE_FIELDS, COMMON, Method
 
 # fmt: off
 _BINDING = ('short ticket, shortstr destination, shortstr source, shortstr routing_key,'
@@ -47,6 +44,6 @@ _CHANGED = (
 
 #: name -> Method
 METHODS: dict[str, Method] = {
-    **{name: row for name, row in spec_0_8.METHODS.items() if name not in _GONE},
+    **COMMON,
     **{row.name: row for row in _CHANGED},
 }
