@@ -449,7 +449,7 @@ class Connection(AbstractChannel):
             channels = self.channels or {}
             if channels.get(channel_id) is channel:
                 self._close_short_way(channel_id)
-                del channels[channel_id]
+                channels.pop(channel_id, None)
                 self._numbers.note_free(channel_id)
 
     def _use_short_way(self, channel_id: int, channel: Channel) -> None:

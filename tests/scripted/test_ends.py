@@ -376,6 +376,8 @@ def test_a_number_that_two_threads_open_is_one_channel(amqp, channels):
     callers = [Caller(lambda: connection.channel(5))]
     broker.await_mark()
     callers.append(Caller(lambda: connection.channel(5)))
+    callers[1].join(0.2)
+    assert callers[1].is_alive()  # as it may not be used yet
     broker.cue()
     (first, _), (second, _) = (caller.outcome() for caller in callers)
     assert first is second
@@ -394,48 +396,73 @@ def test_a_number_that_is_open_is_not_opened_again(amqp, channels):
     connection.close()
 
 
-class Ending(dict):
-    """The channels of a connection that ends when one first looks into them."""
+class Disturbed(dict):
+    """Channels by number; something happens in the middle of a certain look at them."""
 
-    def __init__(self, channels, end):
+    def __init__(self, channels, looks, happen):
         super().__init__(channels)
-        self._ends = [end]
+        self.looks, self.happen = looks, happen
 
-    def _end(self):
-        while self._ends:
-            self._ends.pop()()
+    def _look(self, answer):
+        self.looks -= 1
+        if self.looks == -1:
+            self.happen()
+        return answer
 
     def __contains__(self, number):
-        self._end()
-        return super().__contains__(number)
+        return self._look(super().__contains__(number))
+
+    def __len__(self):
+        return self._look(super().__len__())
 
     def get(self, number, default=None):
-        self._end()
-        return super().get(number, default)
+        return self._look(super().get(number, default))
 
 
+#: More than are made in one call.
+LOOKS = range(8)
+
+
+@pytest.mark.parametrize('looks', LOOKS)
 @pytest.mark.parametrize('number', [None, 1, 7])
-def test_connection_that_ends_while_a_channel_is_opened(amqp, channels, number):
+def test_connection_that_ends_while_a_channel_is_opened(amqp, channels, number, looks):
     def script(peer):
         peer.rest()
 
-    _, connection, _ = channels(1, script)
-    connection.channels = Ending(connection.channels, connection._do_close)
-    with pytest.raises(amqp.AMQPConnectionException, match='closed by this program'):
+    _, connection, _ = channels(1, script, rpc_timeout=0.2)
+    connection.channels = Disturbed(connection.channels, looks, connection._do_close)
+    with pytest.raises((amqp.AMQPConnectionException, amqp.AMQPTimeout)):
         connection.channel(number).queue_declare('q')
 
 
-def test_connection_that_ends_while_a_channel_closes(amqp, channels):
+@pytest.mark.parametrize('looks', LOOKS)
+def test_connection_that_ends_while_a_channel_closes(amqp, channels, looks):
     def script(peer):
         peer.expect_method(1, 'channel.close')
         peer.send_method(1, 'channel.close_ok')
         peer.rest()
 
     _, connection, (first,) = channels(1, script)
-    connection.channels = Ending(connection.channels, connection._do_close)
+    connection.channels = Disturbed(connection.channels, looks, connection._do_close)
     with contextlib.suppress(amqp.AMQPConnectionException):
         first.close()
     assert not first.is_open
+
+
+def test_a_number_that_another_thread_opens_just_now_is_not_opened_again(amqp, channels):
+    def script(peer):
+        peer.open_channel(5)
+        peer.expect_close()
+
+    _, connection, _ = channels(0, script)
+    others = []
+
+    def open_it():
+        others.append(Caller(lambda: connection.channel(5)).outcome()[0])
+
+    connection.channels = Disturbed(connection.channels, 0, open_it)
+    assert [connection.channel(5)] == others
+    connection.close()
 
 
 @only_0_9_1
