@@ -226,3 +226,56 @@ def until_raised(call, kind=amqp.AMQPException):
             call()
         except kind as error:
             return error
+
+
+class HeldLock:
+    """A lock that one thread may take only when it is let go; the others take it as ever.
+
+    That thread has looked by then at all that it looks at before it takes the lock.
+    """
+
+    def __init__(self, lock):
+        self._lock = lock
+        self._held = None
+        self._asked, self._let_go = threading.Event(), threading.Event()
+
+    def hold(self, call):
+        """Make a call in a thread until it asks for the lock; return the `Caller`."""
+
+        def held():
+            self._held = threading.get_ident()
+            return call()
+
+        caller = Caller(held)
+        assert self._asked.wait(PATIENCE), 'the call never asked for the lock'
+        return caller
+
+    def let_go(self):
+        """Let the thread that is held have the lock."""
+        self._let_go.set()
+
+    def acquire(self, *args, **kwargs):
+        if threading.get_ident() == self._held:
+            self._asked.set()
+            assert self._let_go.wait(PATIENCE)
+        return self._lock.acquire(*args, **kwargs)
+
+    def release(self):
+        self._lock.release()
+
+    def __enter__(self):
+        self.acquire()
+
+    def __exit__(self, *exc_info):
+        self.release()
+
+
+@contextlib.contextmanager
+def held_before_writing(connection, call):
+    """Hold a call, made in a thread, from before it takes the lock of the writer until the end."""
+    writer = connection.method_writer
+    lock = writer.lock = HeldLock(writer.lock)
+    try:
+        yield lock.hold(call)
+    finally:
+        lock.let_go()
