@@ -4,6 +4,7 @@ It serves any number of connections, each in a thread of its own. What it was se
 connection's name, so that a test can compare it with what the program meant to send.
 """
 
+import contextlib
 import socket
 import struct
 import threading
@@ -65,6 +66,7 @@ class Served:
         self.errors = []
         self.ended = threading.Event()
         self.closing = False
+        self._sending = threading.Lock()
         self._content = None  # (channel, missing octets or None, body)
 
     def run(self):
@@ -101,7 +103,9 @@ class Served:
                 self.take(frame)
 
     def send(self, channel, name, *values):
-        self.sock.sendall(method(channel, name, *values, version=self.version))
+        octets = method(channel, name, *values, version=self.version)
+        with self._sending:
+            self.sock.sendall(octets)
 
     def take(self, frame):
         kind, channel, payload = frame
@@ -178,18 +182,16 @@ class Served:
         self.acknowledged[channel].append(arrived.delivery_tag)
 
     def on_basic_consume(self, channel, arrived):
-        tag = arrived.consumer_tag
+        tag = arrived.consumer_tag or 'made up'
         self.send(channel, 'basic.consume_ok', tag)
-        octets = [
+        messages = [
             delivery(channel, tag, number, str(number).encode())
             for number in range(1, self.peer.deliveries + 1)
         ]
-        threading.Thread(target=self.deliver, args=(b''.join(octets),), daemon=True).start()
+        threading.Thread(target=self.deliver, args=(messages,), daemon=True).start()
 
-    def deliver(self, octets):
-        try:
-            # In portions that end anywhere.
-            for start in range(0, len(octets), 4999):
-                self.sock.sendall(octets[start : start + 4999])
-        except OSError:
-            pass  # the client hung up
+    def deliver(self, messages):
+        with contextlib.suppress(OSError):  # the client hung up
+            for start in range(0, len(messages), 50):
+                with self._sending:
+                    self.sock.sendall(b''.join(messages[start : start + 50]))

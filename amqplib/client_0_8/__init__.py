@@ -17,6 +17,7 @@ from amqplib.client_0_8.exceptions import (
     PreconditionFailed,
     ProtocolError,
     ProtocolVersionRefused,
+    ReentrancyError,
     ResourceLocked,
     WriteTimeout,
 )
@@ -38,6 +39,7 @@ __all__ = [
     'PreconditionFailed',
     'ProtocolError',
     'ProtocolVersionRefused',
+    'ReentrancyError',
     'ResourceLocked',
     'WriteTimeout',
 ]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from struct import Struct
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, TypeVar, Union
 
 from amqplib.client_0_8 import log, spec
@@ -19,6 +21,7 @@ from amqplib.client_0_8.exceptions import (
     AMQPException,
     AMQPTimeout,
     ProtocolError,
+    ReentrancyError,
 )
 from amqplib.client_0_8.serialization import (
     FIELD_TYPES,
@@ -114,6 +117,8 @@ class AbstractChannel:
         # What the call in progress waits for, and what has come of it.
         self._expected: Collection[Signature] = ()
         self._replies: list[ArrivedMethod] = []
+        # The thread that has a call in progress.
+        self._caller = 0
         # Replies to methods that were sent with _send_method, for wait() to hand out.
         self._unclaimed: set[Signature] = set()
         # The methods that were handled at once while a wait() was waiting.
@@ -164,7 +169,12 @@ class AbstractChannel:
         """
         queue = self.method_queue
         if queue and allowed_methods is None:
-            return self.dispatch_method(*queue.popleft())
+            try:
+                method = queue.popleft()
+            except IndexError:
+                pass  # a finalizer has taken it
+            else:
+                return self.dispatch_method(*method)
         method = self._take(allowed_methods) if queue else None
         if method is None:
             connection, channel_id = self._open()
@@ -178,14 +188,18 @@ class AbstractChannel:
     def _take(self, allowed_methods: Optional[Sequence[Signature]]) -> Optional[ArrivedMethod]:
         """Return the first method that is queued and allowed, if there is one."""
         queue = self.method_queue
-        if allowed_methods is None:
-            return queue.popleft() if queue else None
-        for position in range(len(queue)):
-            if queue[position][0] in allowed_methods:
-                method = queue[position]
-                del queue[position]
-                return method
-        return None
+        # A call of a finalizer may come in between and take methods too; so each is taken by one
+        # operation.
+        try:
+            if allowed_methods is None:
+                return queue.popleft()
+            while True:
+                method = next(method for method in list(queue) if method[0] in allowed_methods)
+                with suppress(ValueError):  # else it is taken
+                    queue.remove(method)
+                    return method
+        except (IndexError, StopIteration):
+            return None
 
     def dispatch_method(
         self, method_sig: Signature, args: AMQPReader, content: Optional[Message] = None
@@ -230,7 +244,9 @@ class AbstractChannel:
 
     def _handle_at_once(self, method: ArrivedMethod) -> None:
         try:
-            self.dispatch_method(*method)
+            # Handlers of programs may send, call and wait.
+            if self.connection is not None:
+                self.connection._turns.call_at_safe_point(self.dispatch_method, *method)
         except Exception:
             # From what the program does with it. It is handed out, and the others are queued.
             if self.connection is not None:
@@ -298,9 +314,16 @@ class AbstractChannel:
             deadline = NEVER if connection.rpc_timeout is None else Deadline(connection.rpc_timeout)
         writer = connection.method_writer
         frame = writer.method_frame(channel_id, payload)
-        self._replies.clear()
+        caller = get_ident()
+        if self._caller == caller:
+            raise ReentrancyError(0, 'this thread waits for a reply on the same channel')
+        # Asked in two steps, as most are never in the middle of anything.
+        if writer.lock._is_owned() or connection._turns.lock._is_owned():
+            connection._check_may_wait()
         written = writer.dest.sent
         try:
+            self._caller = caller
+            self._replies.clear()
             self._expected = method.replies
             connection._send(self, frame, deadline)
             return self._wait_for_reply(connection, method, deadline)
@@ -308,6 +331,7 @@ class AbstractChannel:
             if writer.dest.sent != written:
                 self._break_off(method, error)
             self._expected = ()
+            self._caller = 0
             raise
 
     def _wait_for_reply(self, connection: Connection, method: Method, deadline: Deadline) -> Any:
@@ -320,7 +344,9 @@ class AbstractChannel:
             timeout = AMQPTimeout(0, text, method.signature, self._name_of(method.signature))
             self._abandon(timeout, told=True)
             raise timeout from None
-        return self.dispatch_method(*self._replies.pop())
+        reply = self._replies.pop()
+        self._caller = 0
+        return self.dispatch_method(*reply)
 
     def _break_off(self, method: Method, error: BaseException) -> None:
         """After a request ended by an error: give up the channel, if its reply may be lost."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import socket
 import threading
+from functools import partial
 from typing import Any
 
 from amqplib.client_0_8.deadline import Deadline
 from amqplib.client_0_8.exceptions import AMQPTimeout, ConnectionLost
+from amqplib.client_0_8.turns import start_thread
 
 #: An address in brackets, with or without a port.
 IPV6_LITERAL = re.compile(r'\[([0-9A-Fa-f.:]+(?:%[^\]]+)?)\](?::(.*))?\Z')
@@ -62,11 +64,11 @@ def look_up(name: str, port: int, deadline: Deadline) -> list[AddressInfo]:
         pass  # not an address but a name
     # A look-up cannot be interrupted, so it has a thread that may be left behind.
     results: list[Any] = []
-    thread = threading.Thread(
-        target=_collect, args=(results, name, port), name='amqplib name lookup', daemon=True
-    )
-    thread.start()
-    thread.join(deadline.remaining())
+    done = threading.Lock()
+    done.acquire()
+    start_thread(partial(_collect, results, done, name, port), 'amqplib name lookup')
+    remaining = deadline.remaining()
+    done.acquire(timeout=-1 if remaining is None else remaining)
     if not results:
         text = f'the address of {name} was not found within {deadline.seconds} s'
         raise AMQPTimeout(0, text)
@@ -84,8 +86,10 @@ def _get_addresses(name: str, port: int, flags: int) -> list[AddressInfo]:
     )
 
 
-def _collect(results: list[Any], name: str, port: int) -> None:
+def _collect(results: list[Any], done: threading.Lock, name: str, port: int) -> None:
     try:
         results.append(_get_addresses(name, port, 0))
     except (OSError, UnicodeError) as error:
         results.append(error)
+    finally:
+        done.release()

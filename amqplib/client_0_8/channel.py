@@ -6,6 +6,7 @@ To add a protocol method, add its row to ``spec.py`` and its function here: one 
 
 from __future__ import annotations
 
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 
@@ -114,10 +115,9 @@ class Channel(AbstractChannel):
         self._close_deadline = Deadline(None)
         # Until the number is registered, there is nothing to be undone.
         self.connection = self.channel_id = self._cause = None
+        connection._check_may_wait()
         try:
-            # Held until then, so that no other thread chooses it too.
-            with connection._numbers.lock:
-                super().__init__(connection, connection._choose_channel_id(channel_id))
+            connection._numbers.register(self._take_number, connection, channel_id)
             self.auto_decode = auto_decode
             log.debug('using channel %s', self.channel_id)
             self._x_open()
@@ -128,6 +128,9 @@ class Channel(AbstractChannel):
                 self._forget()
                 self._lose(AMQPChannelException(0, 'the channel was never opened'))
             raise
+
+    def _take_number(self, connection: Connection, channel_id: Optional[int]) -> None:
+        super().__init__(connection, connection._choose_channel_id(channel_id))
 
     def __repr__(self) -> str:
         state = 'open' if self.is_open else 'closed'
@@ -190,6 +193,14 @@ class Channel(AbstractChannel):
         deadline = self._close_deadline = Deadline(timeout)
         values = (reply_code, reply_text, *method_sig)
         self._encode('channel.close', *values)  # before anything is changed
+        calling = self._caller == get_ident()
+        if calling and self._closing:
+            return
+        if calling or not self._open_connection()._may_wait():
+            # In the middle of another call: the broker's answer frees the number later.
+            cause = AMQPChannelException(0, 'the channel was closed by this program')
+            self._abandon(cause, told=True)
+            return
         try:
             self._closing = True
             self._leave_short_way()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
+from typing import Any, Callable
 
-from amqplib.client_0_8.exceptions import AMQPException
+from amqplib.client_0_8.deadline import NEVER
+from amqplib.client_0_8.exceptions import AMQPException, ReentrancyError
 from amqplib.client_0_8.spec import DEFAULT_CHANNEL_MAX, NOT_ALLOWED
+from amqplib.client_0_8.turns import attempt
 
 
 class ChannelNumbers:
@@ -18,11 +21,17 @@ class ChannelNumbers:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: Any = threading.RLock()
         self.retired: set[int] = set()
         self.unsure: set[int] = set()
         # No number below this one has been freed.
         self._first_free = 1
+
+    def register(self, work: Callable[..., Any], *args: Any) -> None:
+        """Do the work that chooses a number and registers a channel by it."""
+        if self.lock._is_owned():
+            raise ReentrancyError(0, 'this thread is just opening another channel')
+        attempt(self.lock, NEVER, work, *args)
 
     def check_room(self, taken: Collection[int], most: int) -> None:
         """Raise AMQPException if there are as many channels as there may be.
@@ -62,10 +71,12 @@ class ChannelNumbers:
 
     def free(self, number: int) -> None:
         """Let a number be chosen again."""
-        with self.lock:
-            self.retired.discard(number)
-            self.unsure.discard(number)
-            self.note_free(number)
+        attempt(self.lock, NEVER, self._free, number)
+
+    def _free(self, number: int) -> None:
+        self.retired.discard(number)
+        self.unsure.discard(number)
+        self.note_free(number)
 
     def note_free(self, number: int) -> None:
         """Learn that the channel with this number is gone; the number may still be retired."""

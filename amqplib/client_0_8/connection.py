@@ -8,8 +8,9 @@ import warnings
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
+from threading import get_ident
 from time import monotonic
-from typing import Any, Callable, ClassVar, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 
 from amqplib import __version__
 from amqplib.client_0_8 import heartbeat as heartbeats
@@ -35,11 +36,12 @@ from amqplib.client_0_8.exceptions import (
     ConnectionLost,
     LoginRefused,
     ProtocolError,
+    ReentrancyError,
     WriteTimeout,
     connection_exception,
 )
 from amqplib.client_0_8.login import Login
-from amqplib.client_0_8.method_framing import HEARTBEAT_FRAME, MethodReader, MethodWriter
+from amqplib.client_0_8.method_framing import MethodReader, MethodWriter
 from amqplib.client_0_8.serialization import (
     AMQPReader,
     AMQPWriter,  # noqa: F401  (old programs import it from here)
@@ -48,6 +50,9 @@ from amqplib.client_0_8.serialization import (
 from amqplib.client_0_8.spec import METHODS, Signature
 from amqplib.client_0_8.transport import Octets, create_transport, join_address
 from amqplib.client_0_8.turns import Turns, attempt
+
+if TYPE_CHECKING:
+    from amqplib.client_0_8.method_framing import Numbering
 
 __all__ = ['Connection']
 
@@ -246,8 +251,10 @@ class Connection(AbstractChannel):
         self._ending: Optional[transport_module._AbstractTransport] = None
         # Whether the program is closing it, or has done so.
         self._closing = False
+        # Whether close() was called in the middle of a read or a write, and did not wait.
+        self._closing_behind = False
         # Held by the thread that closes the connection; the others have nothing left to do.
-        self._closer = threading.RLock()
+        self._closer: Any = threading.RLock()
         # A channel that the broker closed: if no call has raised why, close() does.
         self._unheard: Optional[AbstractChannel] = None
         self._next_look = 0.0
@@ -395,47 +402,49 @@ class Connection(AbstractChannel):
         Raises ValueError or TypeError, AMQPException if channel_max channels are open.
         """
         self._open_connection()
-        assert self.channels is not None
-        if channel_id is not None and channel_id in self.channels:
-            return self.channels[channel_id]  # type: ignore[return-value]
+        opened = None if channel_id is None else (self.channels or {}).get(channel_id)
+        if opened is not None:
+            return opened  # type: ignore[return-value]
         return self._channel_class(self, channel_id)
 
     def _choose_channel_id(self, channel_id: Optional[int]) -> int:
         """Return the number for a new channel, after checking that there may be one."""
         self._open_connection()
-        assert self.channels is not None
-        self._numbers.check_room(self.channels, self.channel_max)
+        self._numbers.check_room(self.channels or (), self.channel_max)
         if channel_id is None:
             return self._get_free_channel_id()
         self._numbers.check(channel_id)
         return channel_id
 
     def _get_free_channel_id(self) -> int:
-        assert self.channels is not None
-        return self._numbers.choose(self.channels, self.channel_max)
+        return self._numbers.choose(self.channels or (), self.channel_max)
 
     def _register(self, channel_id: int, channel: AbstractChannel) -> None:
-        if self.channels is None:
-            self._open_connection()
-        assert self.channels is not None
-        self.channels[channel_id] = channel
+        channels = self.channels
+        if channels is None:
+            self._raise_cause()
+        channels[channel_id] = channel
 
     def _unregister(self, channel_id: int, channel: AbstractChannel) -> None:
         """Let go of a channel, unless another one has its number by now.
 
         The number is free then, unless it is retired.
         """
-        with self._numbers.lock:
-            if self.channels is not None and self.channels.get(channel_id) is channel:
-                self._close_short_way(channel_id)
-                del self.channels[channel_id]
-                self._numbers.note_free(channel_id)
+        attempt(self._numbers.lock, NEVER, self._unregister_alone, channel_id, channel)
+
+    def _unregister_alone(self, channel_id: int, channel: AbstractChannel) -> None:
+        if self.channels is not None and self.channels.get(channel_id) is channel:
+            self._close_short_way(channel_id)
+            del self.channels[channel_id]
+            self._numbers.note_free(channel_id)
 
     def _use_short_way(self, channel_id: int, channel: Channel) -> None:
         """Have what can go the short way to a channel go it, unless the channel is closed."""
-        with self._numbers.lock:
-            if self.channels is not None and self.channels.get(channel_id) is channel:
-                self._open_short_way(channel_id, channel)
+        attempt(self._numbers.lock, NEVER, self._use_short_way_alone, channel_id, channel)
+
+    def _use_short_way_alone(self, channel_id: int, channel: Channel) -> None:
+        if self.channels is not None and self.channels.get(channel_id) is channel:
+            self._open_short_way(channel_id, channel)
 
     def _open_short_way(self, channel_id: int, channel: Channel) -> None:
         self.method_reader.deliveries.targets[channel_id] = channel.method_queue
@@ -487,6 +496,7 @@ class Connection(AbstractChannel):
             # Closed by another thread just now.
             self._open_connection()
             raise AMQPConnectionException(0, f'channel {channel_id} is closed')
+        self._check_may_wait()
         channel._handled = frozenset()
         if allowed_methods is None:
             ready = channel._has_something
@@ -505,6 +515,8 @@ class Connection(AbstractChannel):
         Of the threads that wait, one holds the role of the reader and hands the others what is
         theirs; when it has its own, it passes the role on.
         """
+        if (self.method_writer.lock._is_owned() or self._turns.lock._is_owned()) and not ready():
+            self._check_may_wait()
         try:
             while not self._turns.lead(self._read_until, channel, ready, deadline):
                 self._turns.follow(lambda: ready() or channel._cause is not None, deadline)
@@ -515,6 +527,20 @@ class Connection(AbstractChannel):
         finally:
             if self._ending is not None:
                 self._free_descriptor()
+
+    def _may_wait(self) -> bool:
+        """Return whether this thread may wait for the broker.
+
+        It may not in the middle of a write or a read, where a finalizer or a signal handler may
+        call: what it would wait for is behind what is just being sent or received.
+        """
+        return not (self.method_writer.lock._is_owned() or self._turns.is_reading())
+
+    def _check_may_wait(self) -> None:
+        """Raise ReentrancyError if this thread must not wait for the broker just now."""
+        if not self._may_wait():
+            text = 'this thread is just reading or writing on the connection: it cannot wait now'
+            raise ReentrancyError(0, text)
 
     def _lead(self, work: Callable[..., Any], *args: Any) -> bool:
         """Do work that reads, if no other thread does; return whether it was done."""
@@ -609,6 +635,8 @@ class Connection(AbstractChannel):
         method_sig, args, _ = method
         if method_sig == self._methods['connection.close'].signature:
             self._closed_by_broker(args)
+        elif self._closing_behind and method_sig == self._methods['connection.close_ok'].signature:
+            self._do_close()
         elif method_sig in self._IMMEDIATE_METHODS:
             super()._arrive(method)
         elif (
@@ -652,6 +680,8 @@ class Connection(AbstractChannel):
         Called by who sends when the moment `_next_look` has come: that is not at each message,
         yet often enough to learn of a close soon.
         """
+        if not self._may_wait():
+            return
         self._next_look = monotonic() + LOOK_INTERVAL
         self._lead(self._receive_if_any)
         if channel._cause is not None:
@@ -683,10 +713,21 @@ class Connection(AbstractChannel):
         channel: AbstractChannel,
         frames: Union[bytes, list[Octets]],
         deadline: Deadline = NEVER,
-    ) -> None:
-        """Send frames for a channel; raise what closed it."""
+        sequence: Optional[Numbering] = None,
+    ) -> Optional[int]:
+        """Send frames for a channel; raise what closed it.
+
+        sequence: what numbers them. Returns the number.
+        """
+        if self._turns.lock._is_owned() and self._turns.is_reading():
+            number = self.method_writer.enqueue(frames, sequence)
+            self._flush_while_reading()
+            return number
         try:
-            self.method_writer.send(frames, deadline)
+            number = self.method_writer.send(frames, deadline, sequence)
+        except ReentrancyError:
+            self._end_if_cut()  # it is of a signal handler
+            raise
         except AMQPException as error:
             self._write_failed(error)
             # Another thread may be closing the channels just now, and not have come to this one.
@@ -694,15 +735,34 @@ class Connection(AbstractChannel):
             channel._lose(self._cause)
             channel._raise_cause()
         except BaseException:
-            if self.method_writer.interrupted:
-                self._fail(ConnectionLost(0, 'a write was interrupted'))
+            self._end_if_cut()
             raise
         if self._ending is not None:
             self._free_descriptor()
+        return number
+
+    def _end_if_cut(self) -> None:
+        if self.method_writer.interrupted:
+            self._fail(ConnectionLost(0, 'a write was interrupted'))
+        elif self._ending is not None:
+            self._free_descriptor()
+
+    def _flush_while_reading(self) -> None:
+        """Send what is queued, in the middle of a read, as far as that is possible at once."""
+        try:
+            self.method_writer.flush()
+        except AMQPException as error:
+            log.debug('what was queued cannot be sent: %s', error)
+            # Whoever reads finds out why, and that nothing more comes.
+            self.method_writer.dest.shutdown()
 
     def _send_soon(self, channel_id: int, payload: bytes) -> None:
         if self._closing:
             return  # the broker does not listen any more
+        if self._turns.is_reading():
+            self.method_writer.enqueue(self.method_writer.method_frame(channel_id, payload))
+            self._flush_while_reading()
+            return
         try:
             self.method_writer.write_soon(channel_id, payload)
         except AMQPException as error:
@@ -724,19 +784,11 @@ class Connection(AbstractChannel):
     def _send_heartbeat(self) -> None:
         """Send a heartbeat, unless a write is in progress (called by the heartbeat thread)."""
         try:
-            attempt(self.method_writer.lock, AT_ONCE, self._send_heartbeat_alone)
-            # What a reading thread has left to this one meanwhile.
-            self.method_writer.flush()
+            self.method_writer.send_heartbeat()
         except AMQPException as error:
             self._write_failed(error)
         finally:
             self._free_descriptor()
-
-    def _send_heartbeat_alone(self) -> None:
-        transport = self.method_writer.dest
-        if not transport.cut:
-            # If the socket is full, the peer has more to read than a heartbeat.
-            transport.send_at_once(HEARTBEAT_FRAME)
 
     def _went_silent(self, seconds: float) -> None:
         """Give up, as nothing was heard for so long (called by the heartbeat thread)."""
@@ -824,9 +876,14 @@ class Connection(AbstractChannel):
             if self._cause is not None and not self._told:
                 self._raise_cause()
             return
+        if self._closer._is_owned():
+            return  # this thread is just doing so
         deadline = Deadline(timeout)
         values = (reply_code, reply_text, *method_sig)
-        self._encode('connection.close', *values)  # before anything is changed
+        payload = self._encode('connection.close', *values)  # before anything is changed
+        if not self._may_wait():
+            self._close_behind(payload)
+            return
         try:
             alone = attempt(self._closer, deadline, self._ask_to_close, values, deadline)
         except AMQPConnectionException:
@@ -842,8 +899,25 @@ class Connection(AbstractChannel):
         if self._unheard is not None and not self._unheard._told:
             self._unheard._raise_cause()
 
+    def _close_behind(self, payload: bytes) -> None:
+        """Send the method behind what this thread is in the middle of; do not wait for the answer.
+
+        Whoever reads it ends the connection; at the latest, that is the next close().
+        """
+        if self._closing:
+            return
+        if self._caller == get_ident():
+            raise ReentrancyError(0, 'this thread waits for a reply on the connection itself')
+        self._closing = self._closing_behind = True
+        self.method_reader.short_ways.clear()
+        self.method_writer.enqueue(self.method_writer.method_frame(0, payload))
+        if self._turns.is_reading():
+            self._flush_while_reading()
+
     def _ask_to_close(self, values: tuple[Any, ...], deadline: Deadline) -> None:
-        if self.transport is not None:  # else another thread has closed it meanwhile
+        if self._closing_behind:
+            self._wait_until(self, lambda: self.transport is None, deadline)
+        elif self.transport is not None:  # else another thread has closed it meanwhile
             try:
                 self._closing = True
                 # From here on, most of what arrives is dropped.
@@ -928,8 +1002,8 @@ class Connection(AbstractChannel):
 
         Its number could be given to another file while a thread still waits for it.
         """
-        if self._ending is not None:
-            lock = self.method_writer.lock
+        lock = self.method_writer.lock
+        if self._ending is not None and not lock._is_owned():
             self._turns.lead(attempt, lock, AT_ONCE, self._release_transport)
 
     def _release_transport(self) -> None:

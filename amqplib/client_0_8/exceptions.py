@@ -15,6 +15,7 @@
     |   +-- ResourceLocked              405
     |   +-- PreconditionFailed          406
     |   +-- ConsumerCancelled           the broker ended a consumer; the channel stays open
+    +-- ReentrancyError                 a call that would have to wait, in the middle of another
     +-- AMQPTimeout                     a deadline passed (also TimeoutError, socket.timeout)
         +-- WriteTimeout                in the middle of a write (also a ConnectionLost)
 
@@ -44,6 +45,7 @@ __all__ = [
     'PreconditionFailed',
     'ProtocolError',
     'ProtocolVersionRefused',
+    'ReentrancyError',
     'ResourceLocked',
     'WriteTimeout',
 ]
@@ -185,6 +187,15 @@ class ConsumerCancelled(AMQPChannelException):
     ) -> None:
         super().__init__(reply_code, reply_text, method_sig, method_name)
         self.consumer_tag = consumer_tag
+
+
+class ReentrancyError(AMQPException):
+    """A finalizer or a signal handler called what has to wait, in the middle of another call.
+
+    The thread is just reading or writing on the connection, or waiting for a reply on the channel.
+    Nothing was changed or sent; connection, channel and the other call go on. What needs no reply
+    of the broker can be called there: publishing, acknowledging, closing.
+    """
 
 
 if sys.version_info >= (3, 10):

@@ -11,13 +11,16 @@ receiving do not look at the clock for this.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from time import monotonic
 from typing import TYPE_CHECKING, Optional
 
 from amqplib.client_0_8 import log
+from amqplib.client_0_8.deadline import LONGEST
 from amqplib.client_0_8.transport import _AbstractTransport, wait_for
+from amqplib.client_0_8.turns import start_thread
 
 #: How often in an interval a connection is looked at.
 LOOKS_PER_INTERVAL = 4
@@ -92,46 +95,60 @@ class _Pulse:
 
 
 class _Monitor:
-    """The thread and what it watches."""
+    """The thread and what it watches.
+
+    It has no lock that an interrupt or a finalizer could find taken: the dict is changed by single
+    operations, and only the thread itself takes `_running`.
+    """
 
     def __init__(self) -> None:
-        # Taken as it is: an interrupt within the condition's own way of taking it would keep it.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
-        self._pulses: list[_Pulse] = []
-        self._thread: Optional[threading.Thread] = None
+        # A dict for its order and its atomic operations; the values say nothing.
+        self._pulses: dict[_Pulse, None] = {}
+        # Held by the thread while it runs.
+        self._running = threading.Lock()
+        # Free when the thread has something new to look at.
+        self._news = threading.Lock()
 
     def watch(self, connection: Watched, transport: _AbstractTransport, interval: float) -> None:
-        with self._lock:
-            self._pulses.append(_Pulse(connection, transport, interval))
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name='amqplib heartbeats', daemon=True)
-                thread.start()
-                self._thread = thread
-            self._changed.notify()
+        # First listed: a thread that is about to end looks again.
+        self._pulses[_Pulse(connection, transport, interval)] = None
+        if not self._running.locked():
+            start_thread(self._run, 'amqplib heartbeats')
+        self._wake()
 
     def unwatch(self, connection: Watched) -> None:
-        with self._lock:
-            self._pulses = [pulse for pulse in self._pulses if not pulse.is_of(connection)]
-            self._changed.notify()
+        for pulse in list(self._pulses):
+            if pulse.is_of(connection):
+                self._drop(pulse)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._news.locked():
+            with contextlib.suppress(RuntimeError):  # another thread was faster
+                self._news.release()
 
     def _run(self) -> None:
-        while True:
-            with self._lock:
-                if not self._pulses:
-                    self._thread = None
-                    return
-                self._changed.wait(max(0.0, min(pulse.due for pulse in self._pulses) - monotonic()))
-                now = monotonic()
-                due = [pulse for pulse in self._pulses if pulse.due <= now]
-            for pulse in due:
-                if not _look(pulse, now):
-                    self._drop(pulse)
+        # Who lists a connection just when the thread ends may not see that it does.
+        while self._pulses and self._running.acquire(blocking=False):
+            try:
+                while self._pulses:
+                    self._look_at_all()
+            finally:
+                self._running.release()
+
+    def _look_at_all(self) -> None:
+        """Wait until one is due or there is news, and look at those that are due."""
+        moments = [pulse.due for pulse in list(self._pulses)]
+        if not moments:
+            return
+        self._news.acquire(timeout=min(max(0.0, min(moments) - monotonic()), LONGEST))
+        now = monotonic()
+        for pulse in [pulse for pulse in list(self._pulses) if pulse.due <= now]:
+            if not _look(pulse, now):
+                self._drop(pulse)
 
     def _drop(self, pulse: _Pulse) -> None:
-        with self._lock:
-            if pulse in self._pulses:
-                self._pulses.remove(pulse)
+        self._pulses.pop(pulse, None)
 
 
 def _look(pulse: _Pulse, now: float) -> bool:
@@ -142,20 +159,25 @@ def _look(pulse: _Pulse, now: float) -> bool:
         return True
 
 
-_monitor = _Monitor()
+# Made when it is first needed: gevent and eventlet may replace the locks after the import.
+_monitors: dict[str, _Monitor] = {}
 
 
 def watch(connection: Watched, transport: _AbstractTransport, interval: float) -> None:
     """Keep a connection alive, with `interval` in seconds, until it is closed."""
-    _monitor.watch(connection, transport, interval)
+    # Of two threads that come here at once, both get the same one.
+    monitor = _monitors.get('the one') or _monitors.setdefault('the one', _Monitor())
+    monitor.watch(connection, transport, interval)
 
 
 def unwatch(connection: Watched) -> None:
     """Stop watching a connection; nothing happens if it is not watched."""
-    _monitor.unwatch(connection)
+    monitor = _monitors.get('the one')
+    if monitor is not None:
+        monitor.unwatch(connection)
 
 
 def forget_all() -> None:
     """Begin anew, in a forked child: the thread and the connections are its parent's."""
-    global _monitor  # noqa: PLW0603 - the locks of the old one may be held for ever
-    _monitor = _Monitor()
+    # The locks of the old one may be held for ever.
+    _monitors.clear()

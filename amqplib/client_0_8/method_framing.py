@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.deadline import AT_ONCE, NEVER, Deadline
@@ -58,6 +58,17 @@ from amqplib.client_0_8.spec import (
 )
 from amqplib.client_0_8.transport import RECEIVE_SIZE, Octets, _AbstractTransport
 from amqplib.client_0_8.turns import attempt
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Numbering(Protocol):
+        """What numbers the messages of a channel: `given` is the last number."""
+
+        given: int
+
+        def take_back(self, number: int) -> None: ...
+
 
 __all__ = ['MethodReader', 'MethodWriter']
 
@@ -539,6 +550,13 @@ def acknowledgement_frame(channel: int, method: Method, delivery_tag: int, bit: 
         raise
 
 
+class NumberedFrames(bytes):
+    """The frames of a message that is to be confirmed, with its number, while they are queued."""
+
+    sequence: Numbering
+    number: int
+
+
 class MethodWriter:
     """Sends methods with their content, each as one uninterrupted write.
 
@@ -551,10 +569,11 @@ class MethodWriter:
         self.dest = dest
         self.frame_max = frame_max
         self.write_timeout: Optional[float] = None
-        #: Held for the whole of a method with its content.
-        self.lock = threading.RLock()
+        #: Held for the whole of a method with its content, and never taken twice.
+        self.lock: Any = threading.RLock()
         #: Frames that must not wait for the lock; whoever holds it sends them before it leaves.
-        self.pending: deque[bytes] = deque()
+        #: Of the first one, a part may be sent.
+        self.pending: deque[Octets] = deque()
         #: Whether an interrupt, such as Ctrl-C, cut a write.
         self.interrupted = False
         # The deadline that cut a write.
@@ -607,18 +626,53 @@ class MethodWriter:
             return pack(first, size, second, size) + body + _END
         return self._large_frames(channel, payload, properties, body)
 
-    def send(self, octets: Union[bytes, list[Octets]], deadline: Deadline = NEVER) -> None:
+    def send(
+        self,
+        octets: Union[bytes, list[Octets]],
+        deadline: Deadline = NEVER,
+        sequence: Optional[Numbering] = None,
+    ) -> Optional[int]:
         """Send whole frames as one uninterrupted write.
 
-        Raises ConnectionLost or AMQPTimeout.
+        sequence: what numbers them, by their place in the stream.
+
+        Returns the number. Raises ConnectionLost or AMQPTimeout.
         """
+        number: Optional[int]
+        lock = self.lock
+        if lock._is_owned():
+            return self.enqueue(octets, sequence)
         if deadline is NEVER and self.write_timeout is None:
-            with self.lock:
-                self._send(octets, deadline)
+            try:
+                with lock:
+                    number = self._send(octets, deadline, sequence)
+            except BaseException:
+                # Where the exception comes right before or behind the block, `with` does not.
+                if lock._is_owned():
+                    lock.release()
+                raise
         else:
-            self._send_in_time(octets, deadline)
+            number = self._send_in_time(octets, deadline, sequence)
         if self.pending:
             self.flush()
+        return number
+
+    def enqueue(
+        self, octets: Union[bytes, list[Octets]], sequence: Optional[Numbering] = None
+    ) -> Optional[int]:
+        """Have frames sent behind what is being sent; return their number.
+
+        This is for who calls in the middle of a write or a read of the same thread.
+        """
+        whole = b''.join(octets) if type(octets) is list else octets
+        if sequence is None:
+            self.pending.append(whole)  # type: ignore[arg-type]
+            return None
+        numbered = NumberedFrames(whole)  # type: ignore[arg-type]
+        numbered.sequence = sequence
+        number = numbered.number = sequence.given = sequence.given + 1
+        self.pending.append(numbered)
+        return number
 
     def _large_frames(
         self, channel: int, payload: bytes, properties: bytes, body: Octets
@@ -657,31 +711,82 @@ class MethodWriter:
             end = _END
         yield end
 
-    def _send_in_time(self, octets: Any, deadline: Deadline) -> None:
+    def _send_in_time(
+        self, octets: Any, deadline: Deadline, sequence: Optional[Numbering]
+    ) -> Optional[int]:
         if self.write_timeout is not None:
             deadline = deadline.earlier(Deadline(self.write_timeout))
-        if not attempt(self.lock, deadline, self._send, octets, deadline):
-            raise AMQPTimeout(0, f'other threads were sending for {deadline.seconds} s')
+        numbers: list[Optional[int]] = []
 
-    def _send(self, octets: Any, deadline: Deadline) -> None:
-        """Send octets, or a list of such, while holding the lock."""
+        def send() -> None:
+            numbers.append(self._send(octets, deadline, sequence))
+
+        if not attempt(self.lock, deadline, send):
+            raise AMQPTimeout(0, f'other threads were sending for {deadline.seconds} s')
+        return numbers[0]
+
+    def _send(
+        self, octets: Any, deadline: Deadline, sequence: Optional[Numbering]
+    ) -> Optional[int]:
+        """Send octets, or a list of such, while holding the lock; return their number."""
         dest = self.dest
         if dest.cut:
             raise self._cut_short()
+        number, before = None, dest.sent
         try:
-            # A channel.open, for instance, must not overtake the close-ok that made its number
-            # free.
-            while self.pending:
-                self._send_urgent(deadline)
+            while True:
+                # A channel.open, for instance, must not overtake the close-ok that made its number
+                # free.
+                while self.pending:
+                    self._send_urgent(deadline)
+                if sequence is None:
+                    break
+                before = dest.sent
+                number = sequence.given = sequence.given + 1
+                if not self.pending or self._let_pass(sequence, number, deadline):
+                    break
+                number = None
             if type(octets) is list:
                 dest.send_pieces(octets, deadline)
             else:
                 dest.send(octets, deadline)
-        except AMQPTimeout as error:
-            raise self._timed_out(error) from None
-        except BaseException:
+            if self.pending:
+                self._send_what_came_meanwhile(deadline)
+        except BaseException as error:
+            if number is not None and dest.sent == before and not dest.cut:
+                sequence.take_back(number)  # type: ignore[union-attr]
+            if isinstance(error, AMQPTimeout):
+                raise self._timed_out(error) from None
             self.interrupted = dest.cut
             raise
+        return number
+
+    def _let_pass(self, sequence: Numbering, number: int, deadline: Deadline) -> bool:
+        """Send what a nested call has queued before a number was taken.
+
+        Returns whether the number is free: the nested call may have taken it at the same time.
+        """
+        others = [
+            frames.number
+            for frames in list(self.pending)
+            if isinstance(frames, NumberedFrames) and frames.sequence is sequence
+        ]
+        if number in others:
+            return False
+        before = sum(other < number for other in others)
+        while before:
+            before -= isinstance(self.pending[0], NumberedFrames)
+            self._send_urgent(deadline)
+        return True
+
+    def _send_what_came_meanwhile(self, deadline: Deadline) -> None:
+        try:
+            while self.pending:
+                self._send_urgent(deadline)
+        except AMQPTimeout:
+            # It stays queued. What the caller has sent is sent.
+            if self.dest.cut:
+                raise
 
     def _send_urgent(self, deadline: Deadline) -> None:
         if self.dest.cut:
@@ -697,10 +802,18 @@ class MethodWriter:
                     self.pending.popleft()
 
     def _send_urgent_at_once(self) -> None:
-        # TLS has begun a write before it finds that there is no room for it.
-        if not self.dest.cut and not self.dest.is_ready(0, write=True)[1]:
-            raise AMQPTimeout(0, 'the socket is full')
-        self._send_urgent(AT_ONCE)
+        dest, pending = self.dest, self.pending
+        if dest.cut:
+            # Whoever cut it says why; what the broker said may still have to be read.
+            pending.clear()
+        while pending:
+            sent = dest.send_at_once(pending[0])
+            if sent < len(pending[0]):
+                pending[0] = memoryview(pending[0])[sent:]
+                dest.cut = False
+                raise AMQPTimeout(0, 'the socket is full')
+            pending.popleft()
+            dest.cut = False
 
     def _timed_out(self, error: AMQPTimeout) -> AMQPTimeout:
         """Return the error for a write that ended so: by whether any of it was sent."""
@@ -717,6 +830,8 @@ class MethodWriter:
         """
         if self._cut_by is not None:
             return WriteTimeout(*self._cut_by.args)
+        if self.interrupted:
+            return ConnectionLost(0, 'a write was interrupted')
         return ConnectionLost(0, 'a write was cut short: nothing more can be sent')
 
     def write_soon(self, channel: int, payload: bytes) -> None:
@@ -733,9 +848,26 @@ class MethodWriter:
         What the socket does not take at once stays queued: a thread that reads must not wait
         here, as the broker may be waiting for it to read.
         """
+        if self.lock._is_owned():
+            return  # by this thread, in the middle of a write
         try:
             while self.pending and attempt(self.lock, AT_ONCE, self._send_urgent_at_once):
                 pass
-        except AMQPTimeout as error:
-            if self.dest.cut:
-                raise self._timed_out(error) from None
+        except AMQPTimeout:
+            pass  # the socket is full
+        except AMQPException:
+            raise
+        except BaseException:
+            self.interrupted = self.dest.cut
+            raise
+
+    def send_heartbeat(self) -> None:
+        """Send a heartbeat, unless something else is being sent or waits to be."""
+        if not self.pending:
+            attempt(self.lock, AT_ONCE, self._send_heartbeat)
+        self.flush()
+
+    def _send_heartbeat(self) -> None:
+        # If the socket is full, the peer has more to read than a heartbeat.
+        if not self.dest.cut and self.dest.is_ready(0, write=True)[1]:
+            self.pending.append(HEARTBEAT_FRAME)

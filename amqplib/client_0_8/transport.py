@@ -279,25 +279,22 @@ class _AbstractTransport:
             begun = True
             _drop(pieces, sent)
 
-    def send_at_once(self, octets: bytes) -> bool:
-        """Send all of it if that is possible without waiting; return whether it was.
+    def send_at_once(self, octets: Octets) -> int:
+        """Send what the socket takes of it without waiting; return how many octets that was.
 
-        Raises ConnectionLost, also if only a part could be sent.
+        The others have to be sent next, in one piece if it was none. `cut` stays set until the
+        caller has noted what is left.
+
+        Raises ConnectionLost.
         """
-        if not self.is_ready(0, write=True)[1]:
-            return False
         self.cut = True
         try:
             sent = self._send_some(deque((memoryview(octets),)))
         except OSError as error:
             self._check_would_block(error)
-            sent = 0
-        if sent == len(octets):
-            self.sent += 1
-        elif sent or self._keeps_octets:
-            raise ConnectionLost(0, 'a write was cut short')
-        self.cut = False
-        return bool(sent)
+            return 0
+        self.sent += 1
+        return sent
 
     def _send_some(self, pieces: deque[memoryview]) -> int:
         """Send what the socket takes of the pieces; return how many octets that was."""

@@ -1,12 +1,15 @@
 """Taking turns: locks that are held for a piece of work, and who of the waiting threads reads.
 
-A signal handler may raise an exception, such as KeyboardInterrupt, behind any call. A lock that
-was taken just then would never be released. So locks are taken in a way that leaves a trace before
-Python code goes on.
+A signal handler may raise an exception, such as KeyboardInterrupt, behind any call; so may a
+tracer before any line. Such an exception may come between the taking of a lock and the block
+that releases it, or in that block before it does. So who takes a lock here looks at the end, in
+two places of which one exception can only skip one, whether the lock is still its own. That
+is known as locks are never taken twice: who owns one already has to do without.
 """
 
 from __future__ import annotations
 
+import _thread
 import threading
 from typing import Any, Callable
 
@@ -17,24 +20,53 @@ from amqplib.client_0_8.exceptions import AMQPTimeout
 #: that one stops; this is for an interrupt that comes right then.
 _FOLLOW_STEP = 1.0
 
-# Arguments of acquire() for map(): whether to wait.
-_WAIT, _DO_NOT_WAIT = (True,), (False,)
-
 
 def attempt(lock: Any, deadline: Deadline, work: Callable[..., Any], *args: Any) -> bool:
-    """Do the work while holding the lock; return whether that could be had before the deadline."""
+    """Do the work while holding the lock; return whether that could be had before the deadline.
+
+    lock: an RLock. A thread that holds it already does the work too.
+    """
+    if lock._is_owned():
+        work(*args)
+        return True
     remaining = deadline.remaining()
-    seconds = (-1.0 if remaining is None else remaining,)
-    taken: list[bool] = []
     try:
-        # In one step: either the lock is not taken, or the list says that it is.
-        taken += map(lock.acquire, _WAIT, seconds)
-        if taken[0]:
+        try:
+            if not lock.acquire(timeout=-1 if remaining is None else remaining):
+                return False
             work(*args)
-        return taken[0]
-    finally:
-        if True in taken:
+            return True
+        finally:
+            if lock._is_owned():
+                lock.release()
+    except BaseException:
+        if lock._is_owned():
             lock.release()
+        raise
+
+
+def start_thread(run: Callable[[], Any], name: str) -> None:
+    """Start a daemon thread; return when it is about to run.
+
+    Another thread starts it, as no signal handler raises there: threading has locks of its own,
+    which an exception could leave taken.
+    """
+    started = _thread.allocate_lock()
+    started.acquire()
+    errors: list[RuntimeError] = []
+
+    def start() -> None:
+        try:
+            threading.Thread(target=run, name=name, daemon=True).start()
+        except RuntimeError as error:
+            errors.append(error)
+        finally:
+            started.release()
+
+    _thread.start_new_thread(start, ())
+    started.acquire()
+    if errors:
+        raise errors[0]
 
 
 class Turns:
@@ -45,27 +77,65 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        #: Held by the thread that leads.
+        self.lock: Any = threading.RLock()
+        #: Whether the thread that leads is where it may do so anew: in a handler that is called
+        #: when all that was read before is in its place.
+        self.at_safe_point = False
         #: Whether the thread that led last has woken another one to lead.
         self.handed_over = False
         #: What a thread sleeps on -> whether what it waits for has come.
         self.followers: dict[Any, Callable[[], object]] = {}
 
+    def is_reading(self) -> bool:
+        """Return whether this thread is in the middle of reading, so that it cannot do so anew."""
+        return not self.at_safe_point and self.lock._is_owned()
+
     def lead(self, work: Callable[..., Any], *args: Any) -> bool:
-        """Do the work if no other thread leads; return whether that was so."""
-        taken: list[bool] = []
+        """Do the work, if that is possible now; return whether it was.
+
+        It is not while another thread leads, or this one is in the middle of it.
+        """
+        lock = self.lock
+        if lock._is_owned():
+            return self._lead_on(work, *args)
         try:
-            # As attempt() does, without a call more for each wait.
-            taken += map(self._lock.acquire, _DO_NOT_WAIT)
-            if taken[0]:
-                self.handed_over = False
+            try:
+                if not lock.acquire(False):
+                    return False
+                self.handed_over = self.at_safe_point = False
                 work(*args)
-            return taken[0]
+                return True
+            finally:
+                if lock._is_owned():
+                    lock.release()
+        except BaseException:
+            if lock._is_owned():
+                lock.release()
+            raise
         finally:
-            if True in taken:
-                self._lock.release()
             if self.followers:
                 self._hand_over()
+
+    def _lead_on(self, work: Callable[..., Any], *args: Any) -> bool:
+        """Do the work within that of this thread."""
+        if not self.at_safe_point:
+            return False
+        self.at_safe_point = False
+        try:
+            work(*args)
+            return True
+        finally:
+            self.at_safe_point = True
+
+    def call_at_safe_point(self, work: Callable[..., Any], *args: Any) -> None:
+        """Call what may read anew, from the thread that leads."""
+        before = self.at_safe_point
+        self.at_safe_point = True
+        try:
+            work(*args)
+        finally:
+            self.at_safe_point = before
 
     def follow(self, ready: Callable[[], object], deadline: Deadline) -> None:
         """Wait until it is ready, or nobody leads any more; raise AMQPTimeout."""
@@ -88,7 +158,7 @@ class Turns:
 
     def is_led(self) -> bool:
         """Return whether a thread has the role."""
-        return not attempt(self._lock, AT_ONCE, _do_nothing)
+        return self.lock._is_owned() or not attempt(self.lock, AT_ONCE, _do_nothing)
 
     def wake_ready(self) -> None:
         """Wake the threads whose wait is over."""

@@ -20,6 +20,7 @@ from amqplib.client_0_8.exceptions import (
     PreconditionFailed,
     ProtocolError,
     ProtocolVersionRefused,
+    ReentrancyError,
     ResourceLocked,
     WriteTimeout,
 )
@@ -46,6 +47,7 @@ __all__ = [
     'PreconditionFailed',
     'ProtocolError',
     'ProtocolVersionRefused',
+    'ReentrancyError',
     'ResourceLocked',
     'WriteTimeout',
 ]

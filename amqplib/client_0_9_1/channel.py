@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, U
 from amqplib.client_0_8 import basic_message as basic_message_0_8
 from amqplib.client_0_8 import channel as channel_0_8
 from amqplib.client_0_8 import spec as spec_0_8
-from amqplib.client_0_8.abstract_channel import handlers_by_signature, replies_of
+from amqplib.client_0_8.abstract_channel import ArrivedMethod, handlers_by_signature, replies_of
 from amqplib.client_0_8.channel import Table
 from amqplib.client_0_8.deadline import NEVER, Deadline
 from amqplib.client_0_8.exceptions import (
@@ -239,23 +239,16 @@ class Channel(channel_0_8.Channel):
         if not self.active:
             deadline = self._wait_for_flow(connection, deadline)
         if confirms is None:
-            connection._send(self, frames, deadline)
-            return None
-        number = confirms.given + 1
+            return connection._send(self, frames, deadline)
         transport = connection.method_writer.dest
         sent = transport.sent
         try:
-            # Before it is sent, as the confirm may be read at once.
-            confirms.given = number
-            connection._send(self, frames, deadline)
+            return connection._send(self, frames, deadline, confirms)
         except BaseException as error:
-            if self._is_unsent(transport, sent, error):
-                confirms.given = number - 1
-            else:
+            if confirms.gap or not self._is_unsent(transport, sent, error):
                 # Perhaps it was sent: the broker would count it, and the numbers be wrong.
                 self._give_up('interrupted while publishing')
             raise
-        return number
 
     def _publish_frames(
         self,
@@ -375,6 +368,8 @@ class Channel(channel_0_8.Channel):
         confirms = self._confirms
         if confirms is None:
             raise AMQPException(0, 'confirm_select was not called on this channel')
+        if confirms.outstanding and self.connection is not None:
+            self.connection._check_may_wait()
         self._call_on_confirm()
         # The last ones may have been settled by another thread behind that, and are to be told too.
         while confirms.outstanding or self._has_news():
@@ -460,6 +455,13 @@ class Channel(channel_0_8.Channel):
         except ProtocolError as error:
             self._break(error)
 
+    def _handle_at_once(self, method: ArrivedMethod) -> None:
+        if self._METHOD_MAP.get(method[0]) in (_SETTLE_ACK, _SETTLE_NACK):
+            # Nothing of the program's is called, and what is counted is not to be changed meanwhile.
+            self.dispatch_method(*method)
+        else:
+            super()._handle_at_once(method)
+
     def _settle(self, number: int, multiple: bool, ok: bool = True) -> None:
         confirms = self._confirms
         if confirms is None or not confirms.settle(
@@ -485,6 +487,7 @@ class Channel(channel_0_8.Channel):
     )
 
 
+_SETTLE_ACK, _SETTLE_NACK = Channel._basic_ack, Channel._basic_nack
 _ACCESS_REQUEST = spec_0_8.METHODS['access.request']
 _BASIC_ACK = METHODS['basic.ack']
 _BASIC_NACK = METHODS['basic.nack']

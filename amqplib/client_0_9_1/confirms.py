@@ -15,6 +15,7 @@ once too often, and never not at all.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from struct import Struct
 from typing import Any, Callable, Optional
 
@@ -44,6 +45,7 @@ class Confirms:
 
     limit: how many may be outstanding; None for no limit.
     given: how many numbers were given, which is also the last one; for the publisher to count.
+    gap: whether a number was given to a message that was not sent, and higher ones were sent.
     settled: how many of them were confirmed or refused.
     refused: the numbers that were refused and not taken yet.
     news: confirmations as they came, for those who want to be told of each.
@@ -53,6 +55,7 @@ class Confirms:
     def __init__(self) -> None:
         self.limit: Optional[int] = None
         self.given = 0
+        self.gap = False
         self.settled = 0
         self.free = 0
         self.refused: deque[int] = deque()
@@ -77,6 +80,13 @@ class Confirms:
     def full(self) -> bool:
         """Whether as many messages are outstanding as may be."""
         return self.limit is not None and self.outstanding >= self.limit
+
+    def take_back(self, number: int) -> None:
+        """Note that the message with this number was not sent."""
+        if self.given == number:
+            self.given = number - 1
+        elif self.given > number:
+            self.gap = True
 
     def let_go(self) -> None:
         """Let numbers be given without another look, as far as the limit allows it."""
@@ -185,8 +195,9 @@ class Confirms:
     def take_refused(self) -> tuple[int, ...]:
         """Return the numbers that were refused since the last time, ascending."""
         taken = []
-        while self.refused:
-            taken.append(self.refused.popleft())
+        with suppress(IndexError):  # as soon as there are no more
+            while True:
+                taken.append(self.refused.popleft())
         return tuple(sorted(taken))
 
 

@@ -105,11 +105,11 @@ def calls(setting):
     def consume():
         setting.got.clear()
         with connection.channel() as consuming:
-            tag = consuming.basic_consume('q', callback=lambda m: setting.got.append(m.body))
+            tag = consuming.basic_consume('q', callback=lambda m: setting.got.append(int(m.body)))
             assert tag
             while len(setting.got) < setting.peer.deliveries:
                 consuming.wait(timeout=PATIENCE)
-        expected = [str(number) for number in range(1, setting.peer.deliveries + 1)]
+        expected = list(range(1, setting.peer.deliveries + 1))
         assert setting.got == expected, setting.got
 
     return {
