@@ -299,8 +299,9 @@ class Channel(AbstractChannel):
 
     def _forget(self) -> None:
         """Free the channel's number."""
-        if self.connection is not None and self.channel_id is not None:
-            self.connection._unregister(self.channel_id, self)
+        connection, channel_id = self.connection, self.channel_id
+        if connection is not None and channel_id is not None:
+            connection._unregister(channel_id, self)
 
     def _lose(self, cause: AMQPException, told: bool = False) -> None:
         self.is_open = False

@@ -433,9 +433,10 @@ class Connection(AbstractChannel):
         attempt(self._numbers.lock, NEVER, self._unregister_alone, channel_id, channel)
 
     def _unregister_alone(self, channel_id: int, channel: AbstractChannel) -> None:
-        if self.channels is not None and self.channels.get(channel_id) is channel:
+        channels = self.channels
+        if channels is not None and channels.get(channel_id) is channel:
             self._close_short_way(channel_id)
-            del self.channels[channel_id]
+            channels.pop(channel_id, None)
             self._numbers.note_free(channel_id)
 
     def _use_short_way(self, channel_id: int, channel: Channel) -> None:
@@ -443,7 +444,7 @@ class Connection(AbstractChannel):
         attempt(self._numbers.lock, NEVER, self._use_short_way_alone, channel_id, channel)
 
     def _use_short_way_alone(self, channel_id: int, channel: Channel) -> None:
-        if self.channels is not None and self.channels.get(channel_id) is channel:
+        if (self.channels or {}).get(channel_id) is channel:
             self._open_short_way(channel_id, channel)
 
     def _open_short_way(self, channel_id: int, channel: Channel) -> None:

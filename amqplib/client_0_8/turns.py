@@ -30,12 +30,13 @@ def attempt(lock: Any, deadline: Deadline, work: Callable[..., Any], *args: Any)
         work(*args)
         return True
     remaining = deadline.remaining()
+    taken = False
+    # No return among these lines: right before it, none of the two would see an exception.
     try:
         try:
-            if not lock.acquire(timeout=-1 if remaining is None else remaining):
-                return False
-            work(*args)
-            return True
+            taken = lock.acquire(timeout=-1 if remaining is None else remaining)
+            if taken:
+                work(*args)
         finally:
             if lock._is_owned():
                 lock.release()
@@ -43,6 +44,7 @@ def attempt(lock: Any, deadline: Deadline, work: Callable[..., Any], *args: Any)
         if lock._is_owned():
             lock.release()
         raise
+    return taken
 
 
 def start_thread(run: Callable[[], Any], name: str) -> None:
@@ -99,13 +101,13 @@ class Turns:
         lock = self.lock
         if lock._is_owned():
             return self._lead_on(work, *args)
+        taken = False
         try:
             try:
-                if not lock.acquire(False):
-                    return False
-                self.handed_over = self.at_safe_point = False
-                work(*args)
-                return True
+                taken = lock.acquire(False)
+                if taken:
+                    self.handed_over = self.at_safe_point = False
+                    work(*args)
             finally:
                 if lock._is_owned():
                     lock.release()
@@ -116,6 +118,7 @@ class Turns:
         finally:
             if self.followers:
                 self._hand_over()
+        return taken
 
     def _lead_on(self, work: Callable[..., Any], *args: Any) -> bool:
         """Do the work within that of this thread."""
