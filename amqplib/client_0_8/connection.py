@@ -251,6 +251,8 @@ class Connection(AbstractChannel):
         self._ending: Optional[transport_module._AbstractTransport] = None
         # Whether the program is closing it, or has done so.
         self._closing = False
+        # Why what was queued in the middle of a read could not be sent.
+        self._flush_error: Optional[AMQPException] = None
         # Whether close() was called in the middle of a read or a write, and did not wait.
         self._closing_behind = False
         # Held by the thread that closes the connection; the others have nothing left to do.
@@ -587,6 +589,9 @@ class Connection(AbstractChannel):
             transport.torn = True
             self._hand_out()
             transport.torn = False
+            if self._flush_error is not None:
+                error, self._flush_error = self._flush_error, None
+                self._turns.call_at_safe_point(self._write_failed, error)
         except AMQPTimeout:
             raise
         except AMQPConnectionException as error:
@@ -753,8 +758,8 @@ class Connection(AbstractChannel):
         try:
             self.method_writer.flush()
         except AMQPException as error:
-            log.debug('what was queued cannot be sent: %s', error)
-            # Whoever reads finds out why, and that nothing more comes.
+            # The one that reads looks for the reason when it comes to a safe point, and that is soon.
+            self._flush_error = error
             self.method_writer.dest.shutdown()
 
     def _send_soon(self, channel_id: int, payload: bytes) -> None:

@@ -25,6 +25,7 @@ from amqplib.client_0_8.exceptions import (
     PreconditionFailed,
     ProtocolError,
     ProtocolVersionRefused,
+    ReentrancyError,
     ResourceLocked,
     WriteTimeout,
     channel_exception,
@@ -45,6 +46,7 @@ ALL = [
     *OF_THE_CONNECTION,
     AMQPChannelException,
     *OF_THE_CHANNEL,
+    ReentrancyError,
     AMQPTimeout,
     WriteTimeout,
 ]

@@ -979,10 +979,11 @@ def test_interrupt_right_behind_the_lock_of_close_does_not_keep_it(session):
 
 
 def cannot_answer(connection, monkeypatch):
-    def write_soon(channel, payload):
+    def fail(*args):
         raise amqp.ConnectionLost(0, 'it broke')
 
-    monkeypatch.setattr(connection.method_writer, 'write_soon', write_soon)
+    for name in ('write_soon', 'flush'):
+        monkeypatch.setattr(connection.method_writer, name, fail)
 
 
 def test_answer_that_fails_behind_a_reply_is_told_by_close(session, monkeypatch):
