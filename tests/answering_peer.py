@@ -36,6 +36,12 @@ class AnsweringPeer:
         return self
 
     def __exit__(self, *exc_info):
+        self.close()
+
+    def close(self):
+        """Accept no more connections."""
+        # Which wakes the thread that waits for them.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self):
