@@ -170,11 +170,11 @@ class AbstractChannel:
         queue = self.method_queue
         if queue and allowed_methods is None:
             try:
-                method = queue.popleft()
+                first = queue.popleft()
             except IndexError:
                 pass  # a finalizer has taken it
             else:
-                return self.dispatch_method(*method)
+                return self.dispatch_method(*first)
         method = self._take(allowed_methods) if queue else None
         if method is None:
             connection, channel_id = self._open()

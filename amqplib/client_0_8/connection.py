@@ -590,8 +590,8 @@ class Connection(AbstractChannel):
             self._hand_out()
             transport.torn = False
             if self._flush_error is not None:
-                error, self._flush_error = self._flush_error, None
-                self._turns.call_at_safe_point(self._write_failed, error)
+                unsent, self._flush_error = self._flush_error, None
+                self._turns.call_at_safe_point(self._write_failed, unsent)
         except AMQPTimeout:
             raise
         except AMQPConnectionException as error:

@@ -30,7 +30,7 @@ def attempt(lock: Any, deadline: Deadline, work: Callable[..., Any], *args: Any)
         work(*args)
         return True
     remaining = deadline.remaining()
-    taken = False
+    taken: bool = False
     # No return among these lines: right before it, none of the two would see an exception.
     try:
         try:
@@ -101,7 +101,7 @@ class Turns:
         lock = self.lock
         if lock._is_owned():
             return self._lead_on(work, *args)
-        taken = False
+        taken: bool = False
         try:
             try:
                 taken = lock.acquire(False)

@@ -17,7 +17,6 @@ from amqplib.client_0_8.exceptions import (
     ConnectionLost,
     ProtocolError,
     ProtocolVersionRefused,
-    WriteTimeout,
 )
 from amqplib.client_0_8.method_framing import (
     MethodReader,

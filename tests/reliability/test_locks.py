@@ -162,9 +162,7 @@ def raise_at_random(amqp, kind, times, seed):
                     if step == wanted:
                         armed[0] = True
                         longest = 0.0004 if step == 'close' else 0.004
-                        signal.setitimer(
-                            signal.ITIMER_REAL, moments.uniform(0.00002, longest)
-                        )
+                        signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.00002, longest))
                     session.step(step)
             except interruption:
                 struck += 1

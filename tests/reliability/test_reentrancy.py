@@ -9,6 +9,7 @@ import gc
 import signal
 import sys
 import threading
+from functools import partial
 
 import pytest
 from packages import only_0_9_1
@@ -174,7 +175,7 @@ def call_into_any_line(amqp, action, confirms):
         for line in lines():
             if action == 'close a channel':
                 setting.pooled = setting.connection.channel()
-            if not at_line(line, lambda: setting.nested(act), call):
+            if not at_line(line, partial(setting.nested, act), call):
                 break
         assert line > 5, (name, line)
         assert setting.done + setting.refusals == line
@@ -193,10 +194,10 @@ def close_in_any_line(amqp):
             close = setting.connection.close
             reached = False
             try:
-                reached = at_line(line, lambda: setting.nested(close), calls(setting)[name])
+                reached = at_line(line, partial(setting.nested, close), calls(setting)[name])
             except amqp.AMQPConnectionException as error:
                 reached = True
-                assert 'closed by this program' in str(error), repr(error)
+                check_that_it_says_so(error)
             if not reached:
                 setting.check()
                 break
@@ -207,6 +208,10 @@ def close_in_any_line(amqp):
             assert setting.served.closing
             assert setting.served.errors == []
             setting.peer.close()
+
+
+def check_that_it_says_so(error):
+    assert 'closed by this program' in str(error), repr(error)
 
 
 # --- Finalizers ---------------------------------------------------------------------------------
@@ -339,13 +344,13 @@ def handle_while_waiting(amqp, address):
     told = []
 
     def handle(number, where):
-        for call in (
+        calls = (
             lambda: other.queue_declare('q'),
             connection.channel,
             lambda: other.wait(timeout=1),
             lambda: channel.queue_declare('another'),
-        ):
-            told.append(refused(call, amqp.ReentrancyError))
+        )
+        told.extend(refused(call, amqp.ReentrancyError) for call in calls)
         other.basic_publish(amqp.Message('from the handler'), routing_key='q')
         other.basic_ack(1)
         pooled.close()
