@@ -589,9 +589,6 @@ class Connection(AbstractChannel):
             transport.torn = True
             self._hand_out()
             transport.torn = False
-            if self._flush_error is not None:
-                unsent, self._flush_error = self._flush_error, None
-                self._turns.call_at_safe_point(self._write_failed, unsent)
         except AMQPTimeout:
             raise
         except AMQPConnectionException as error:
@@ -636,6 +633,9 @@ class Connection(AbstractChannel):
                 self._stray(channel_id, method_sig)
             elif not self._closing or channel_id == 0 or method_sig in _WORTH_KNOWING:
                 channel._arrive((method_sig, args, content))
+        if self._flush_error is not None:
+            error, self._flush_error = self._flush_error, None
+            self._turns.call_at_safe_point(self._write_failed, error)
 
     def _arrive(self, method: ArrivedMethod) -> None:
         method_sig, args, _ = method
@@ -758,7 +758,7 @@ class Connection(AbstractChannel):
         try:
             self.method_writer.flush()
         except AMQPException as error:
-            # The one that reads looks for the reason when it comes to a safe point, and that is soon.
+            # The call that reads deals with it when all that it has read is handed out.
             self._flush_error = error
             self.method_writer.dest.shutdown()
 

@@ -746,10 +746,7 @@ class MethodWriter:
                 if not self.pending or self._let_pass(sequence, number, deadline):
                     break
                 number = None
-            if type(octets) is list:
-                dest.send_pieces(octets, deadline)
-            else:
-                dest.send(octets, deadline)
+            (dest.send_pieces if type(octets) is list else dest.send)(octets, deadline)
             if self.pending:
                 self._send_what_came_meanwhile(deadline)
         except BaseException as error:

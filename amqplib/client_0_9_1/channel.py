@@ -457,7 +457,7 @@ class Channel(channel_0_8.Channel):
 
     def _handle_at_once(self, method: ArrivedMethod) -> None:
         if self._METHOD_MAP.get(method[0]) in (_SETTLE_ACK, _SETTLE_NACK):
-            # Nothing of the program's is called, and what is counted is not to be changed meanwhile.
+            # Nothing of the program's is called, and nothing may be published meanwhile.
             self.dispatch_method(*method)
         else:
             super()._handle_at_once(method)
