@@ -14,6 +14,10 @@ from .stepping import at_line, lines
 from .tools import PATIENCE, Worker, posix_only, run_in_child
 
 
+# There are thousands of lines; the limit is for what hangs.
+pytestmark = pytest.mark.timeout(400)
+
+
 class Interruption(BaseException):
     """What a signal raises, at whatever point the program is."""
 
@@ -90,7 +94,7 @@ def check_new(amqp, address):
 @pytest.mark.parametrize('step', ['connect', 'use', 'close'])
 @pytest.mark.parametrize('kind', KINDS)
 def test_raising_before_any_line_leaves_no_lock_taken(amqp, kind, step):
-    run_in_child(raise_before_any_line, amqp, kind, step, seconds=110)
+    run_in_child(raise_before_any_line, amqp, kind, step, seconds=380)
 
 
 def raise_before_any_line(amqp, kind, wanted):
@@ -125,7 +129,7 @@ def raise_before_any_line(amqp, kind, wanted):
 @posix_only
 @pytest.mark.parametrize('kind', KINDS)
 def test_signals_at_any_moment_leave_no_lock_taken(amqp, kind):
-    run_in_child(raise_at_random, amqp, kind, 1000, 1, seconds=110)
+    run_in_child(raise_at_random, amqp, kind, 1000, 1, seconds=380)
 
 
 @posix_only
@@ -158,19 +162,18 @@ def raise_at_random(amqp, kind, times, seed):
             session = Session(amqp, peer.address)
             wanted = moments.choice(('connect', 'use', 'use', 'close', 'close'))
             try:
-                for step in ('connect', 'use', 'close'):
-                    if step == wanted:
-                        armed[0] = True
-                        longest = 0.0004 if step == 'close' else 0.004
-                        signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.00002, longest))
-                    session.step(step)
-            except interruption:
+                try:
+                    for step in ('connect', 'use', 'close'):
+                        if step == wanted:
+                            armed[0] = True
+                            longest = 0.0004 if step == 'close' else 0.004
+                            signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.00002, longest))
+                        session.step(step)
+                finally:
+                    armed[0] = False
+            except (interruption, amqp.AMQPException):
                 struck += 1
-            except amqp.AMQPException:
-                struck += 1
-            finally:
-                armed[0] = False
-                signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
             if struck % 4 == 0:
                 check_other_threads(session)
             elif session.connection is not None:

@@ -17,6 +17,9 @@ from packages import only_0_9_1
 from .stepping import at_line, lines
 from .tools import PATIENCE, posix_only, refused, run_in_child
 
+# There are thousands of lines; the limit is for what hangs.
+pytestmark = pytest.mark.timeout(400)
+
 #: The name of the connection under test, by which the peer's record of it is found.
 NAME = 'tested'
 
@@ -156,13 +159,13 @@ ACTIONS = [
 
 @pytest.mark.parametrize('action', ACTIONS)
 def test_a_call_into_any_line_of_another_call(amqp, action):
-    run_in_child(call_into_any_line, amqp, action, False, seconds=110)
+    run_in_child(call_into_any_line, amqp, action, False, seconds=380)
 
 
 @only_0_9_1
 @pytest.mark.parametrize('action', ['publish', 'publish on the same channel', 'call'])
 def test_a_call_into_any_line_with_confirms(amqp, action):
-    run_in_child(call_into_any_line, amqp, action, True, seconds=110)
+    run_in_child(call_into_any_line, amqp, action, True, seconds=380)
 
 
 def call_into_any_line(amqp, action, confirms):
@@ -184,7 +187,7 @@ def call_into_any_line(amqp, action, confirms):
 
 
 def test_closing_the_connection_in_any_line_of_a_call(amqp):
-    run_in_child(close_in_any_line, amqp, seconds=110)
+    run_in_child(close_in_any_line, amqp, seconds=380)
 
 
 def close_in_any_line(amqp):
@@ -270,12 +273,12 @@ FINALIZERS = ['publish', 'acknowledge', 'close a channel', 'call', 'wait']
 
 @pytest.mark.parametrize('finalizer', FINALIZERS)
 def test_finalizers_while_messages_are_consumed(amqp, finalizer):
-    run_in_child(consume_with_finalizers, amqp, finalizer, False, seconds=110)
+    run_in_child(consume_with_finalizers, amqp, finalizer, False, seconds=380)
 
 
 @only_0_9_1
 def test_finalizers_that_publish_with_confirms_while_messages_are_consumed(amqp):
-    run_in_child(consume_with_finalizers, amqp, 'publish', True, seconds=110)
+    run_in_child(consume_with_finalizers, amqp, 'publish', True, seconds=380)
 
 
 def consume_with_finalizers(amqp, finalizer, confirms):
@@ -294,12 +297,12 @@ def consume_with_finalizers(amqp, finalizer, confirms):
 
 @pytest.mark.parametrize('finalizer', FINALIZERS)
 def test_finalizers_while_large_bodies_are_published(amqp, finalizer):
-    run_in_child(publish_with_finalizers, amqp, finalizer, False, seconds=110)
+    run_in_child(publish_with_finalizers, amqp, finalizer, False, seconds=380)
 
 
 @only_0_9_1
 def test_finalizers_that_publish_while_large_bodies_are_published_with_confirms(amqp):
-    run_in_child(publish_with_finalizers, amqp, 'publish', True, seconds=110)
+    run_in_child(publish_with_finalizers, amqp, 'publish', True, seconds=380)
 
 
 def publish_with_finalizers(amqp, finalizer, confirms):
