@@ -13,7 +13,6 @@ import pytest
 from .stepping import at_line, lines
 from .tools import PATIENCE, Worker, posix_only, run_in_child
 
-
 # There are thousands of lines; the limit is for what hangs.
 pytestmark = pytest.mark.timeout(400)
 
