@@ -1,7 +1,6 @@
 """What must hold after something went wrong."""
 
 import contextlib
-import linecache
 import os
 import sys
 import threading
@@ -54,29 +53,19 @@ class Caller(threading.Thread):
         return self.value, self.error
 
 
-def is_with(frame):
-    """Return whether a frame is at a line that begins a `with`."""
-    text = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-    return text.lstrip().startswith('with ')
-
-
 class Alarm(TimeoutError):
     """What handlers of signals like to raise."""
 
 
 def interrupt(line, call, *arguments, by=KeyboardInterrupt):
-    """Make a call, and interrupt it before this line of the library; return if it came so far.
-
-    A line with a `with` is left out: the tracer comes there once more between the block and the
-    release of the lock, where signals do not come.
-    """
+    """Make a call, and interrupt it before this line of the library; return if it came so far."""
     folder = str(Path(amqplib.__file__).parent)
 
     def trace(frame, event, arg):
         nonlocal line
         if not frame.f_code.co_filename.startswith(folder) or frame.f_code.co_name == '__del__':
             return None  # what is raised in a finalizer goes nowhere
-        if event == 'line' and not is_with(frame):
+        if event == 'line':
             line -= 1
         if line < 0:
             raise by
