@@ -10,18 +10,18 @@ six on Fridays.
 import time
 from datetime import datetime
 
-from common import CLIENTS, connect, make_parser, run
+from common import connect, make_parser, run
 
 EXCHANGE = 'clock'
 ROUTING_KEY = '%Y.%m.%d.%w.%H.%M'
 
 
-def publish_time(amqp, ch):
+def publish_time(amqp, ch, exchange):
     """Publish what time it is."""
     now = datetime.now()
     msg = amqp.Message(now.isoformat(timespec='seconds'), timestamp=now)
     routing_key = now.strftime(ROUTING_KEY)
-    ch.basic_publish(msg, EXCHANGE, routing_key)
+    ch.basic_publish(msg, exchange, routing_key)
     print('published:', routing_key)
 
 
@@ -32,19 +32,19 @@ def sleep_until_next_minute():
 
 
 def main():
-    parser = make_parser(__doc__)
+    parser = make_parser(__doc__, EXCHANGE)
     parser.add_argument('--once', action='store_true', help='publish once, now, and end')
     options = parser.parse_args()
-    amqp = CLIENTS[options.protocol]
 
-    with connect(options) as conn, conn.channel() as ch:
-        ch.exchange_declare(EXCHANGE, 'topic', auto_delete=True)
+    amqp, conn = connect(options)
+    with conn, conn.channel() as ch:
+        ch.exchange_declare(options.exchange, 'topic', auto_delete=True)
         if options.once:
-            publish_time(amqp, ch)
+            publish_time(amqp, ch, options.exchange)
             return
         while True:
             sleep_until_next_minute()
-            publish_time(amqp, ch)
+            publish_time(amqp, ch, options.exchange)
 
 
 if __name__ == '__main__':

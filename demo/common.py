@@ -13,27 +13,41 @@ from amqplib import client_0_8, client_0_9_1
 CLIENTS = {'0-8': client_0_8, '0-9-1': client_0_9_1}
 
 
-def make_parser(description):
-    """Return an argument parser with the options that a connection needs."""
+def make_parser(description, exchange):
+    """Return an argument parser with the options that a connection needs, and the exchange."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('--host', default='localhost', help='NAME or NAME:PORT (%(default)s)')
     parser.add_argument('--userid', default='guest', help='who logs in (%(default)s)')
     parser.add_argument('--password', default='guest', help='the password (%(default)s)')
     parser.add_argument('--ssl', action='store_true', help='connect by TLS')
     parser.add_argument(
-        '--protocol', choices=CLIENTS, default='0-8', help='the version of AMQP (%(default)s)'
-    )
+        '--protocol', choices=['auto', *CLIENTS], default='auto',
+        help='the version of AMQP; auto is 0-8 where the broker takes it, else 0-9-1 (%(default)s)',
+    )  # fmt: skip
+    parser.add_argument('--exchange', default=exchange, help='where messages go (%(default)s)')
     return parser
 
 
 def connect(options):
-    """Return a connection to the broker that the options name."""
-    return CLIENTS[options.protocol].Connection(
+    """Return the client package, and its connection to the broker that the options name."""
+    if options.protocol != 'auto':
+        return connect_by(CLIENTS[options.protocol], options)
+    try:
+        return connect_by(client_0_8, options)
+    except client_0_8.ProtocolVersionRefused:
+        connected = connect_by(client_0_9_1, options)
+        print('The broker refuses AMQP 0-8, so this is AMQP 0-9-1.', file=sys.stderr)
+        return connected
+
+
+def connect_by(amqp, options):
+    connection = amqp.Connection(
         host=options.host,
         userid=options.userid,
         password=options.password,
         ssl=options.ssl,
     )
+    return amqp, connection
 
 
 def run(main):

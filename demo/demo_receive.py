@@ -24,15 +24,16 @@ def show(msg):
 
 
 def main():
-    options = make_parser(__doc__).parse_args()
+    options = make_parser(__doc__, EXCHANGE).parse_args()
 
-    with connect(options) as conn, conn.channel() as ch:
-        ch.exchange_declare(EXCHANGE, 'fanout', auto_delete=True)
+    _, conn = connect(options)
+    with conn, conn.channel() as ch:
+        ch.exchange_declare(options.exchange, 'fanout', auto_delete=True)
         # Without a name: the broker makes one up. Exclusive: the queue goes with the connection.
         queue, _, _ = ch.queue_declare(exclusive=True)
-        ch.queue_bind(queue, EXCHANGE)
+        ch.queue_bind(queue, options.exchange)
         ch.basic_consume(queue, callback=show)
-        print(f'ready: waiting for messages to {EXCHANGE}', end='\n\n')
+        print(f'ready: waiting for messages to {options.exchange}', end='\n\n')
 
         # There is an entry for each consumer: the loop ends when the last one is cancelled.
         while ch.callbacks:

@@ -24,7 +24,7 @@ def parse_property(text):
 
 
 def main():
-    parser = make_parser(__doc__)
+    parser = make_parser(__doc__, EXCHANGE)
     parser.add_argument(
         '--property', type=parse_property, action='append', default=[], metavar='NAME=VALUE',
         help='a property of the messages, such as priority=5; may be given several times',
@@ -33,16 +33,16 @@ def main():
         'body', nargs='+', help="the text of a message; the text 'quit' ends the receivers"
     )
     options = parser.parse_args()
-    amqp = CLIENTS[options.protocol]
 
     properties = {'content_type': 'text/plain', **dict(options.property)}
 
     # Leaving the blocks closes both, which makes sure that the messages have reached the broker.
-    with connect(options) as conn, conn.channel() as ch:
-        ch.exchange_declare(EXCHANGE, 'fanout', auto_delete=True)
+    amqp, conn = connect(options)
+    with conn, conn.channel() as ch:
+        ch.exchange_declare(options.exchange, 'fanout', auto_delete=True)
         for body in options.body:
             msg = amqp.Message(body, application_headers={'foo': 7, 'bar': 'baz'}, **properties)
-            ch.basic_publish(msg, EXCHANGE)
+            ch.basic_publish(msg, options.exchange)
             print('sent:', body)
 
 

@@ -8,11 +8,15 @@ to its host:port, and ends with that command's status:
 The broker is the first of these that works:
 
 1. the one named in the environment: AMQPLIB_BROKER=host:port (user guest,
-   password guest). If it refuses AMQP 0-8, as RabbitMQ 4 does, the tests that
-   need that are left out;
-2. a container of rabbitmq:3.13, where a Docker daemon answers;
+   password guest);
+2. a container, where a Docker daemon answers: of the image that is named by
+   AMQPLIB_IMAGE, else of rabbitmq:3.13, which speaks both AMQP 0-8 and 0-9-1,
+   else of any rabbitmq that is there or can be fetched;
 3. a private node of the rabbitmq-server on this machine;
 4. the same, as root on a Debian system, after installing rabbitmq-server.
+
+If it refuses AMQP 0-8, as RabbitMQ 4 does, the tests that need that are left
+out, and the end of the run says how many those are.
 
 What is started here listens on the loopback interface only, keeps its files in
 a temporary folder, and is stopped when the process that wanted it ends, even if
@@ -36,7 +40,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-IMAGE = 'rabbitmq:3.13'  # the last series that speaks AMQP 0-8
+IMAGE = 'rabbitmq:3.13'  # the last series that speaks AMQP 0-8 too
+NEWEST_IMAGE = 'rabbitmq:latest'
 LOOPBACK = '127.0.0.1'
 GIVEN_SECONDS = 10  # until a broker that should be there answers
 START_SECONDS = 90  # until a broker that was just started answers
@@ -46,7 +51,7 @@ STOP_SECONDS = 20  # from SIGTERM to SIGKILL
 FOUR_WAYS = """\
 no RabbitMQ broker is at hand. Any one of these provides it:
   - set AMQPLIB_BROKER=host:port to use a running broker
-  - start a Docker daemon (the image rabbitmq:3.13 is used)
+  - start a Docker daemon (the image rabbitmq:3.13 is used, if it can be had)
   - install rabbitmq-server, of which a private node is started
   - on Debian or Ubuntu, run this as root, and rabbitmq-server gets installed"""
 
@@ -456,7 +461,7 @@ class DockerNode(Node):
         ports = [f'--publish={LOOPBACK}:{self.port}:5672']
         if self.tls_port:
             ports.append(f'--publish={LOOPBACK}:{self.tls_port}:5671')
-        docker('create', '--name', self.name, '--hostname', self.name, *ports, IMAGE)
+        docker('create', '--name', self.name, '--hostname', self.name, *ports, docker_image())
         for name, target in (
             ('rabbitmq.conf', 'conf.d/90-amqplib.conf'),
             ('enabled_plugins', 'enabled_plugins'),
@@ -507,10 +512,21 @@ def new_node(config_lines=(), tls=None, plugins=()):
     return node_class()(config_lines, tls, plugins)
 
 
-def prepare():
-    """Download or install whatever `the_broker` needs, which may take minutes."""
+def prepare(nodes=True):
+    """Download or install whatever `the_broker` needs, which may take minutes.
+
+    nodes: whether `new_node` is going to be used. Where that will not work, but a broker was
+    given, it is only said so; BrokerError if no broker can be had at all.
+    """
     if not os.environ.get('AMQPLIB_BROKER'):
         node_class()
+        return
+    the_broker().start()
+    if nodes:
+        try:
+            node_class()
+        except BrokerError as problem:
+            say(f'there is only the broker that was given: {problem}')
 
 
 @functools.cache
@@ -631,17 +647,37 @@ def docker(*args):
 
 
 def docker_usable():
-    """Whether a Docker daemon answers and has the image, or can fetch it."""
+    """Whether a Docker daemon answers and has an image, or can fetch one."""
     if not docker_answers():
         return False
     try:
-        if not docker('images', '--quiet', IMAGE).strip():
-            say(f'fetching the Docker image {IMAGE}')
-            docker('pull', '--quiet', IMAGE)
+        docker_image()
     except BrokerError as problem:
         say(f'going on without Docker: {problem}')
         return False
     return True
+
+
+@functools.cache
+def docker_image():
+    """Return the image that is asked for, or the first that is there or can be fetched."""
+    asked = os.environ.get('AMQPLIB_IMAGE')
+    if asked:
+        return fetched(asked)
+    try:
+        return fetched(IMAGE)
+    except BrokerError as problem:
+        say(f'going on without the Docker image {IMAGE}: {problem}')
+    there = docker('images', '--format', '{{.Repository}}:{{.Tag}}', 'rabbitmq').split()
+    tagged = [image for image in there if not image.endswith(':<none>')]
+    return tagged[0] if tagged else fetched(NEWEST_IMAGE)
+
+
+def fetched(image):
+    if not docker('images', '--quiet', image).strip():
+        say(f'fetching the Docker image {image}')
+        docker('pull', '--quiet', image)
+    return image
 
 
 def docker_answers():

@@ -1,59 +1,124 @@
 """Fixtures for all tests: a real broker, and connections to it."""
 
+import contextlib
 import gc
 import os
 import threading
 import time
+from collections import Counter
 
 import broker as brokers
 import pytest
 from packages import CLIENT_0_8, PACKAGES
 
-LIVE = {'broker', 'new_node'}
+#: The fixtures that all others with a broker take it from.
+LIVE = {'broker', 'make_node'}
+
+#: The fixtures that are a broker which serves more than one test.
+SHARED = {'broker', 'controlled', 'shared_node', 'tls_node', 'strict_node'}
 
 #: For tests that do not mind which version of AMQP the broker speaks.
 ANY_VERSION = 'any_version'
 
+#: How the reasons begin for which tests are left out, and what the broker of the run cannot give.
+NEEDS_0_8 = 'needs AMQP 0-8: '
+NEEDS_NODE = 'needs a broker of its own: '
+
+#: How those are counted.
+LEFT_OUT = 'left out'
+
 
 def pytest_collection_finish(session):
-    """Get hold of a broker before the first test that needs one.
+    """Get hold of a broker before the first test that needs one, or end the run.
 
     It may have to be downloaded, which no test's time limit should cover.
     """
-    if any(LIVE.intersection(getattr(item, 'fixturenames', ())) for item in session.items):
+    if session.config.option.collectonly:
+        return
+    wanted = {name for item in session.items for name in getattr(item, 'fixturenames', ())}
+    if LIVE & wanted:
         capture = session.config.pluginmanager.getplugin('capturemanager')
-        with capture.global_and_fixture_disabled():
-            try:
-                brokers.prepare()
-            except brokers.BrokerError as problem:
-                brokers.say(str(problem))  # each live test will fail by it
+        with capture.global_and_fixture_disabled(), run_ends_by_broker_error():
+            brokers.prepare(nodes='make_node' in wanted)
+
+
+def pytest_report_teststatus(report):
+    """Count what the broker cannot do apart from what is skipped for other reasons."""
+    if report.skipped and what_it_needs(report):
+        return LEFT_OUT, 's', 'LEFT OUT'
+    return None
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say in a line how many tests were left out for each want of the broker, and why."""
+    needs = [what_it_needs(report) for report in terminalreporter.getreports(LEFT_OUT)]
+    for need, number in Counter(needs).items():
+        terminalreporter.write_line(f'{number} tests were left out, as each {need}')
+
+
+def what_it_needs(report):
+    """Return the reason of a skip if it begins with what the broker does not give, else ''."""
+    reason = report.longrepr[2].partition('Skipped: ')[2]
+    return reason if reason.startswith((NEEDS_0_8, NEEDS_NODE)) else ''
 
 
 @pytest.fixture(scope='session')
 def broker():
     """The broker that serves the whole run; a `broker.Broker`."""
-    with brokers.the_broker() as ours:
+    with contextlib.closing(brokers.the_broker()) as ours:
+        with run_ends_by_broker_error():
+            ours.start()
         yield ours
+
+
+@contextlib.contextmanager
+def run_ends_by_broker_error():
+    try:
+        yield
+    except brokers.BrokerError as problem:
+        pytest.exit(f'amqplib: {problem}', returncode=1)
+
+
+@pytest.fixture(scope='session')
+def make_node():
+    """`broker.new_node`; what starts a node has it from here, and so is known to need one."""
+    try:
+        brokers.node_class()
+    except brokers.BrokerError:  # `prepare` has said it
+        pytest.skip(f'{NEEDS_NODE}neither Docker nor rabbitmq-server is at hand for one')
+    return brokers.new_node
+
+
+@pytest.fixture(scope='session')
+def controlled(broker, make_node):
+    """A broker on which rabbitmqctl can be used: the one of the run if it is ours."""
+    if broker.can_control:
+        yield broker
+        return
+    with make_node() as node:
+        yield node
 
 
 @pytest.fixture(autouse=True)
 def _left_out_where_0_8_is_refused(request):
-    """Skip a test that needs AMQP 0-8 if the broker named by AMQPLIB_BROKER refuses that.
+    """Skip a test that needs AMQP 0-8 if a broker that it uses refuses that."""
+    for name in SHARED.intersection(request.fixturenames) - set(parameters_of(request.node)):
+        leave_out_if_refused(request.node, request.getfixturevalue(name))
 
-    All that use the broker of the run do, but for those that are marked or that have taken
-    another client for the parameter `amqp`.
+
+def leave_out_if_refused(item, its_broker):
+    """Skip a test if the broker refuses AMQP 0-8 and the test needs that.
+
+    All do, but for those that are marked or that have taken another client for `amqp`.
     """
-    if not os.environ.get('AMQPLIB_BROKER') or 'broker' not in request.fixturenames:
-        return
-    callspec = getattr(request.node, 'callspec', None)
-    parameters = {} if callspec is None else callspec.params
-    if 'broker' in parameters:
-        return  # something of the test's own has that name
-    client = parameters.get('amqp', CLIENT_0_8)
-    if client is CLIENT_0_8 and not request.node.get_closest_marker(ANY_VERSION):
-        refusal = request.getfixturevalue('broker').refusal
-        if refusal:
-            pytest.skip(f'needs AMQP 0-8: {refusal}')
+    client = parameters_of(item).get('amqp', CLIENT_0_8)
+    if its_broker.refusal and client is CLIENT_0_8 and not item.get_closest_marker(ANY_VERSION):
+        pytest.skip(f'{NEEDS_0_8}{its_broker.refusal}')
+
+
+def parameters_of(item):
+    callspec = getattr(item, 'callspec', None)
+    return {} if callspec is None else callspec.params
 
 
 @pytest.fixture(params=PACKAGES)
@@ -78,7 +143,7 @@ def address(broker):
 
 
 @pytest.fixture
-def new_node():
+def new_node(make_node, request):
     """A function (config_lines=(), tls=None, plugins=()) that starts a node.
 
     The node (a `broker.Node`) belongs to the test, which may stop, freeze and
@@ -87,9 +152,10 @@ def new_node():
     nodes = []
 
     def start(config_lines=(), tls=None, plugins=()):
-        node = brokers.new_node(config_lines, tls, plugins)
+        node = make_node(config_lines, tls, plugins)
         nodes.append(node)
         node.start()
+        leave_out_if_refused(request.node, node)
         return node
 
     yield start

@@ -8,7 +8,7 @@
 # What is in place already is left alone, so a second call takes no time.
 #
 # The Python to use is $PYTHON if that is set, else the first of python3,
-# python3.13 ... python3.9 that is at least 3.9.
+# python3.14 ... python3.9 that is at least 3.9.
 
 venv=$root/.venv
 python=$venv/bin/python
@@ -39,7 +39,7 @@ find_python() {
             fail "PYTHON=$PYTHON is not a Python of version 3.9 or newer"
         return
     fi
-    for base_python in python3 python3.13 python3.12 python3.11 python3.10 python3.9; do
+    for base_python in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do
         if base_facts=$(describe_python "$base_python"); then
             return
         fi

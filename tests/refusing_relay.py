@@ -18,18 +18,21 @@ import threading
 
 import broker as brokers
 
-ACCEPTED = b'AMQP\x00\x00\x09\x01'
+AMQP_0_8 = b'AMQP\x01\x01\x08\x00'
+AMQP_0_9_1 = b'AMQP\x00\x00\x09\x01'
 REFUSAL = b'AMQP\x03\x01\x00\x00'
 
 
 class RefusingRelay:
     """The relay; used in a `with` block.
 
+    accepted: the one header that it passes on.
     address: its 'host:port'.
     passed: how many connections it has passed on so far.
     """
 
-    def __init__(self, broker_address):
+    def __init__(self, broker_address, accepted=AMQP_0_9_1):
+        self.accepted = accepted
         self.passed = 0
         self._target = brokers.parse_address(broker_address)
         self._listener = socket.create_server((brokers.LOOPBACK, 0))
@@ -68,7 +71,7 @@ class RefusingRelay:
     def _serve(self, client):
         with client, contextlib.suppress(OSError):  # somebody hung up
             header = client.recv(8, socket.MSG_WAITALL)
-            if header != ACCEPTED:
+            if header != self.accepted:
                 client.sendall(REFUSAL)
                 # Closing resets.
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))

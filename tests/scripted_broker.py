@@ -222,8 +222,10 @@ class Peer:
         return frame_type, channel, payload
 
     def expect_method(self, channel, name):
-        """Read a method; return its values, as attributes."""
+        """Read a method, before which heartbeats may come; return its values, as attributes."""
         frame = self.expect_frame()
+        while frame == (FRAME_HEARTBEAT, 0, b''):
+            frame = self.expect_frame()
         method = read_method(frame, self.version)
         assert method is not None, f'expected {name}, got {frame!r}'
         assert (method.channel, method.name) == (channel, name), f'expected {name}, got {method}'
@@ -343,9 +345,11 @@ class Peer:
 
     def close(self):
         """End the stream in the usual way."""
+        # Not that of TLS, which says nothing to the client.
+        over_tls = isinstance(self.sock, ssl.SSLSocket)
+        sock = super(ssl.SSLSocket, self.sock) if over_tls else self.sock
         with contextlib.suppress(OSError):
-            # Not that of TLS, which says nothing to the client.
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+            sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
 
     def reset(self):

@@ -15,31 +15,64 @@ import trustme
 
 COMMAND = [sys.executable, brokers.__file__]
 
+AMQP_0_9_1 = b'AMQP\x00\x00\x09\x01'  # a header that every RabbitMQ takes
+
 
 @pytest.fixture
 def fresh_choice():
     """Let a test choose a kind of node anew, and forget it afterwards."""
-    brokers.node_class.cache_clear()
+    for choice in (brokers.node_class, brokers.docker_image):
+        choice.cache_clear()
     yield
-    brokers.node_class.cache_clear()
+    for choice in (brokers.node_class, brokers.docker_image):
+        choice.cache_clear()
+
+
+class FakeDocker:
+    """A `docker` whose commands all do, but for those that are made to fail.
+
+    images: those that are there; what is not may be fetched unless 'pull' fails.
+    """
+
+    def __init__(self, folder):
+        self._folder = folder
+        self.bin = folder / 'bin'
+        self.bin.mkdir()
+        script = self.bin / 'docker'
+        script.write_text(
+            '#!/bin/sh\n'
+            f'cd {folder}\n'
+            'echo "$@" >>calls\n'
+            'case "$1 $2" in\n'
+            '    "images --quiet") grep -xF -- "$3" images ;;\n'
+            '    images*) cat images ;;\n'
+            '    inspect*) echo true ;;\n'
+            '    ps*) echo a-number ;;\n'
+            'esac\n'
+            '[ ! -e "no-$1 $3" ] && [ ! -e "no-$1" ]\n'
+        )
+        script.chmod(0o755)
+        self.have(brokers.IMAGE)
+
+    def have(self, *images):
+        (self._folder / 'images').write_text(''.join(f'{image}\n' for image in images))
+
+    def fail(self, command):
+        (self._folder / f'no-{command}').touch()
+
+    def calls(self):
+        return (self._folder / 'calls').read_text().splitlines()
 
 
 @pytest.fixture
 def fake_docker(tmp_path, monkeypatch, fresh_choice):
-    """A `docker` that says yes to everything; returns the file of its calls."""
-    calls = tmp_path / 'calls'
-    script = tmp_path / 'bin' / 'docker'
-    script.parent.mkdir()
-    script.write_text(
-        '#!/bin/sh\n'
-        f'echo "$@" >>{calls}\n'
-        'case $1 in images) echo an-image ;; inspect) echo true ;; ps) echo a-number ;; esac\n'
-        f'[ ! -e {tmp_path}/"no-$1" ]\n'
-    )
-    script.chmod(0o755)
-    monkeypatch.setenv('PATH', str(script.parent), prepend=os.pathsep)
+    """The `FakeDocker` that is found first; nothing else is asked for."""
+    fake = FakeDocker(tmp_path)
+    monkeypatch.setenv('PATH', str(fake.bin), prepend=os.pathsep)
+    monkeypatch.delenv('AMQPLIB_BROKER', raising=False)
+    monkeypatch.delenv('AMQPLIB_IMAGE', raising=False)
     monkeypatch.setattr(brokers, 'handshake', lambda address: None)
-    return calls
+    return fake
 
 
 @pytest.mark.parametrize(
@@ -88,12 +121,11 @@ def test_nothing_at_hand_names_the_four_ways(monkeypatch, fresh_choice):
         assert way in str(caught.value)
 
 
-def test_docker_comes_first(fake_docker, monkeypatch):
-    monkeypatch.delenv('AMQPLIB_BROKER', raising=False)
+def test_docker_comes_first(fake_docker):
     with brokers.the_broker() as node:
         assert isinstance(node, brokers.DockerNode)
         node.restart()
-    calls = fake_docker.read_text().splitlines()
+    calls = fake_docker.calls()
     name = node.name
     assert (
         f'create --name {name} --hostname {name} --publish=127.0.0.1:{node.port}:5672 rabbitmq:3.13'
@@ -105,14 +137,45 @@ def test_docker_comes_first(fake_docker, monkeypatch):
 
 
 def test_docker_without_a_daemon_is_passed_over(fake_docker):
-    (fake_docker.parent / 'no-info').touch()
+    fake_docker.fail('info')
     assert not brokers.docker_usable()
 
 
-def test_docker_without_the_image_is_passed_over_aloud(fake_docker, capsys):
-    (fake_docker.parent / 'no-images').touch()
+def test_docker_without_an_image_is_passed_over_aloud(fake_docker, capsys):
+    fake_docker.have()
+    fake_docker.fail('pull')
     assert not brokers.docker_usable()
     assert 'going on without Docker' in capsys.readouterr().err
+
+
+def test_the_image_of_docker_speaks_both_versions_if_it_can_be_had(fake_docker):
+    fake_docker.have('rabbitmq:4')
+    assert brokers.docker_image() == 'rabbitmq:3.13'
+    assert 'pull --quiet rabbitmq:3.13' in fake_docker.calls()
+
+
+def test_any_image_of_docker_will_do(fake_docker, capsys):
+    fake_docker.have('rabbitmq:<none>', 'rabbitmq:4')
+    fake_docker.fail('pull')
+    assert brokers.docker_usable()
+    assert brokers.docker_image() == 'rabbitmq:4'
+    assert 'going on without the Docker image rabbitmq:3.13' in capsys.readouterr().err
+
+
+def test_the_newest_image_is_fetched_where_there_is_none(fake_docker):
+    fake_docker.have()
+    fake_docker.fail('pull rabbitmq:3.13')
+    assert brokers.docker_image() == 'rabbitmq:latest'
+
+
+def test_the_image_that_is_asked_for_is_used(fake_docker, monkeypatch):
+    monkeypatch.setenv('AMQPLIB_IMAGE', 'rabbitmq:4-management')
+    with brokers.the_broker() as node:
+        assert isinstance(node, brokers.DockerNode)
+    assert any(
+        call.startswith('create ') and call.endswith(' rabbitmq:4-management')
+        for call in fake_docker.calls()
+    )
 
 
 def test_watchdog_acts_when_its_owner_is_killed(tmp_path):
@@ -168,6 +231,7 @@ def test_signal_ends_the_command_too(address, signum, tmp_path):
         os.kill(int(number.read_text()), 0)
 
 
+@pytest.mark.any_version
 def test_node_can_be_frozen_killed_and_started_again(new_node):
     node = new_node(['heartbeat = 7'])
     with node.memory_alarm():
@@ -175,7 +239,7 @@ def test_node_can_be_frozen_killed_and_started_again(new_node):
 
     node.suspend()
     with socket.create_connection((node.host, node.port), timeout=0.5) as frozen:
-        frozen.sendall(b'AMQP\x01\x01\x08\x00')
+        frozen.sendall(AMQP_0_9_1)
         with pytest.raises(socket.timeout):
             frozen.recv(1)
     node.resume()
@@ -190,10 +254,10 @@ def test_node_can_be_frozen_killed_and_started_again(new_node):
     assert not node.folder.exists()
 
 
-def test_node_whose_port_was_taken_meanwhile_takes_another(monkeypatch):
+def test_node_whose_port_was_taken_meanwhile_takes_another(make_node, monkeypatch):
     if brokers.node_class() is not brokers.PrivateNode:
         pytest.skip('a container has its ports for itself')
-    node = brokers.new_node()
+    node = make_node()
     with socket.create_server((brokers.LOOPBACK, brokers.free_port())) as other:
         expected = brokers.free_port()
         given = [expected, other.getsockname()[1]]
@@ -203,11 +267,13 @@ def test_node_whose_port_was_taken_meanwhile_takes_another(monkeypatch):
             assert node._dist_port == expected
 
 
+@pytest.mark.any_version
 def test_node_that_cannot_start_shows_its_log(new_node):
     with pytest.raises(brokers.BrokerError, match='no_such_setting'):
         new_node(['no_such_setting = 1'])
 
 
+@pytest.mark.any_version
 def test_node_with_tls_and_client_certificates(new_node, tmp_path):
     ca = trustme.CA()
     ca.cert_pem.write_to_path(tmp_path / 'ca.pem')
@@ -221,12 +287,12 @@ def test_node_with_tls_and_client_certificates(new_node, tmp_path):
     ca.issue_cert('guest@example.org', common_name='guest').configure_cert(context)
     plain = socket.create_connection((node.host, node.tls_port), timeout=10)
     with context.wrap_socket(plain, server_hostname='localhost') as secure:
-        secure.sendall(b'AMQP\x01\x01\x08\x00')
+        secure.sendall(AMQP_0_9_1)
         assert b'EXTERNAL' in secure.recv(4096)
 
 
-@pytest.mark.any_version
-def test_node_of_a_killed_process_is_ended(broker):
+@pytest.mark.usefixtures('make_node')
+def test_node_of_a_killed_process_is_ended():
     program = (
         'import broker, os, signal\n'
         'node = broker.new_node()\n'

@@ -1,9 +1,10 @@
 """Every example of the documentation is run against the broker, as it is printed.
 
 The examples name brokers as a reader would: the one on this machine, by default, and one of
-`example.com`. `hosts` leads these names to the broker of the tests, where amqplib looks names up;
-nothing else is changed. Each section is run by itself, with a connection `conn` and a
-channel `ch`, as the guide says; the recipes, with those of either client.
+`example.com`. `hosts` leads these names to the broker of the tests, where amqplib looks names up.
+The names of queues and exchanges get a beginning that nobody else uses (see `OwnNames`); nothing
+else is changed. Each section is run by itself, with a connection `conn` and a channel `ch`, as
+the guide says; the recipes, with those of either client.
 """
 
 import ast
@@ -12,6 +13,7 @@ import re
 import signal
 import socket
 import textwrap
+import uuid
 from pathlib import Path
 
 import broker as brokers
@@ -46,8 +48,13 @@ BLOCK = re.compile(
 )
 
 
-def parse(path):
-    return Document.parse(str(path), PythonCodeBlockParser(), DocTestParser())
+def parse(path, change=str):
+    """Return the document, its text changed before by a function that keeps the lines."""
+    document = Document(change(path.read_text(encoding='utf-8')), str(path))
+    for parser in (PythonCodeBlockParser(), DocTestParser()):
+        for region in parser(document):
+            document.add(region)
+    return document
 
 
 def sections_of(path):
@@ -133,6 +140,67 @@ def hosts(broker, monkeypatch):
         yield by_port
 
 
+# Queues and exchanges of the examples, and what they call by the name of none.
+README_NAMES = {'hello'}
+NAMES = {
+    'before', 'careful', 'counted', 'elsewhere', 'events', 'everything', 'failed', 'here',
+    'history', 'jobs', 'jobs-failed', 'jobs-later', 'lost', 'myfan', 'myqueue', 'news',
+    'no-such-exchange', 'no-such-queue', 'nowhere', 'orders', 'own', 'payments', 'results', 'row',
+    'short-lived', 'shouting', 'small', 'some-queue', 'stays', 'tasks', 'weather', 'work',
+    'work-example', 'x',
+}  # fmt: skip
+# Exchanges that the broker has, to which others may have bound queues.
+SHARED_EXCHANGES = {'amq.direct': 'direct', 'amq.fanout': 'fanout', 'amq.topic': 'topic'}
+
+
+class OwnNames:
+    """Gives the names in a text a beginning of their own, and knows what was declared."""
+
+    def __init__(self):
+        self.beginning = f'amqplib-test-{uuid.uuid4()}-'
+        self.queues = set()
+        self.exchanges = {self.beginning + name for name in SHARED_EXCHANGES}
+
+    def put_into(self, text, names=(*NAMES, *SHARED_EXCHANGES)):
+        any_name = '|'.join(map(re.escape, names))
+        # As they are in the examples, and in what these print.
+        name = re.compile(rf"(?<=')(?:{any_name})(?=')|(?<= in )(?:{any_name})$", re.MULTILINE)
+        return name.sub(lambda found: self.beginning + found[0], text)
+
+    def watch(self, monkeypatch, channel_class, method, names):
+        """Let a method declare nothing of another name, and add to a set what it declares."""
+        declare = getattr(channel_class, method)
+
+        def declare_own(channel, *args, **kwargs):
+            name = args[0] if args else kwargs.get('queue', '')
+            if name and not name.startswith('amq.gen-'):
+                assert name.startswith(self.beginning), f'{name} is not among the NAMES'
+            declared = declare(channel, *args, **kwargs)
+            names.add(declared[0] if declared else name)  # the broker may have named it
+            return declared
+
+        monkeypatch.setattr(channel_class, method, declare_own)
+
+
+@pytest.fixture
+def own_names(address, monkeypatch):
+    """The `OwnNames` of a test, after which nothing of these is left."""
+    names = OwnNames()
+    with client_0_9_1.Connection(address) as conn, conn.channel() as ch:
+        for name, kind in SHARED_EXCHANGES.items():
+            ch.exchange_declare(names.beginning + name, kind, auto_delete=False)
+    with monkeypatch.context() as patch:
+        for client in (amqp, client_0_9_1):
+            names.watch(patch, client.Channel, 'queue_declare', names.queues)
+            names.watch(patch, client.Channel, 'exchange_declare', names.exchanges)
+        yield names
+    with client_0_9_1.Connection(address) as conn, conn.channel() as ch:
+        for name in names.queues:
+            ch.queue_delete(name)
+        for name in names.exchanges:
+            ch.exchange_delete(name)
+
+
 @contextlib.contextmanager
 def namespace(client):
     """What the examples of a section begin with; their connections are closed after them."""
@@ -148,8 +216,8 @@ def namespace(client):
 
 
 @pytest.mark.parametrize(('path', 'first', 'last', 'client'), SECTIONS)
-def test_the_examples_of_a_section(path, first, last, client, hosts, request):
-    document = parse(path)
+def test_the_examples_of_a_section(path, first, last, client, hosts, own_names, request):
+    document = parse(path, own_names.put_into)
     if 'ssl=' in ''.join(document.text.splitlines(True)[first - 1 : last]):
         node = request.getfixturevalue('tls_node')
         hosts[TLS_PORT] = node.host, node.tls_port
@@ -238,20 +306,11 @@ def readme_blocks():
     return [block['text'] for block in BLOCK.finditer(README.read_text(encoding='utf-8'))]
 
 
-@pytest.fixture
-def readme_queue(hosts):
-    """The queue of the programs of the README, which is not there before and after."""
-    with amqp.Connection() as conn, conn.channel() as ch:
-        ch.queue_delete('hello')
-        yield
-        ch.queue_delete('hello')
-
-
-@pytest.mark.usefixtures('readme_queue')
-def test_the_programs_of_the_readme(capsys):
+def test_the_programs_of_the_readme(hosts, own_names, capsys):
     """Sending three times and then receiving shows three messages; and again."""
     programs = [text for text in readme_blocks() if 'import amqplib' in text]
-    send, receive = [compile(textwrap.dedent(text), str(README), 'exec') for text in programs]
+    sources = [own_names.put_into(textwrap.dedent(text), README_NAMES) for text in programs]
+    send, receive = [compile(source, str(README), 'exec') for source in sources]
     for _ in range(2):
         for program in (send, send, send, receive):
             exec(program, {'__name__': '__main__'})

@@ -1,4 +1,7 @@
-"""A broker of the user's choice that refuses AMQP 0-8: what needs that is left out, and no more."""
+"""Runs of the tests with a broker that refuses AMQP 0-8, or cannot be had, or is all there is.
+
+What needs more is left out, and nothing else; the end of the run says how much that was.
+"""
 
 import os
 import re
@@ -27,17 +30,33 @@ def relay(address):
         yield ours
 
 
-def run_tests(address, *arguments):
+#: The given broker has no time to appear, as it is there or will never be.
+GIVEN = 'broker.Broker.start_seconds = 0'
+
+#: Nodes that need not run, as they only have to refuse.
+REFUSING_NODES = """
+class Refusing(broker.Broker):
+    def __init__(self, *options):
+        super().__init__('localhost', 1)
+
+    def start(self):
+        self.refusal = 'this is no broker'
+
+broker.node_class = lambda: Refusing
+"""
+
+
+def run_tests(address, *arguments, prepared=GIVEN):
     """Run tests with AMQPLIB_BROKER set to an address; return (status, numbers, output).
 
-    The broker is given no time to appear, as it is there or will never be.
+    prepared: the statements that change the module `broker` before.
     """
     program = (
-        'import sys; sys.path.insert(0, "tests"); import broker; broker.Broker.start_seconds = 0;'
+        f'import sys; sys.path.insert(0, "tests"); import broker\n{prepared}\n'
         'import pytest; sys.exit(pytest.main(sys.argv[1:]))'
     )
     done = subprocess.run(
-        [sys.executable, '-c', program, '-q', '-rs', '-p', 'no:cacheprovider', *arguments],
+        [sys.executable, '-c', program, '-q', '-p', 'no:cacheprovider', *arguments],
         cwd=ROOT,
         env={**os.environ, 'AMQPLIB_BROKER': address},
         capture_output=True,
@@ -45,8 +64,8 @@ def run_tests(address, *arguments):
         check=False,
     )
     summary = done.stdout.strip().splitlines()[-1]
-    numbers = {word: int(number) for number, word in re.findall(r'(\d+) (\w+)', summary)}
-    return done.returncode, numbers, done.stdout
+    counts = re.findall(r'(\d+) ([a-z ]+)(?:,| in )', summary)
+    return done.returncode, {what: int(number) for number, what in counts}, done.stdout
 
 
 def test_the_relay_refuses_as_the_broker_does(relay):
@@ -84,9 +103,30 @@ def test_a_broker_that_speaks_both_refuses_nothing(broker):
 def test_what_needs_0_8_is_left_out_with_the_reason(relay):
     status, numbers, output = run_tests(relay.address, FEW)
     assert status == 0
-    assert (numbers['passed'], numbers['skipped']) == (10, 10)
-    reason = re.search(r'SKIPPED .*: (needs AMQP 0-8: .*)', output).group(1)
-    assert 'speaks AMQP 1.0, not 0-8' in reason
+    assert (numbers['passed'], numbers['left out']) == (10, 10)
+    line = re.search(r'^10 tests were left out, as each needs AMQP 0-8: .*', output, re.M)
+    assert 'speaks AMQP 1.0, not 0-8' in line[0]
+    assert 'amqplib.client_0_9_1' in line[0]
+
+
+def test_nodes_that_refuse_it_are_like_a_given_broker():
+    """What is not left out would fail, as there is no broker at all."""
+    status, numbers, output = run_tests(
+        '',
+        *('-k', 'not 0-9-1'),
+        'tests/faults/test_memory_alarm.py',
+        'tests/live/test_connecting.py::test_client_properties_are_seen_by_the_broker',
+        'tests/live/test_connecting.py::test_closing_twice_is_fine',
+        'tests/reliability/test_threads.py::test_sixteen_threads_over_tls',
+        'tests/scripted/test_tls.py::test_wrong_port_of_a_real_broker',
+        'tests/scripted/test_tls.py::test_real_broker_that_wants_a_certificate',
+        'tests/test_docs.py::test_the_programs_of_the_readme',
+        prepared=REFUSING_NODES,
+    )
+    assert status == 0, output
+    assert set(numbers) == {'left out', 'deselected'}
+    line = f'{numbers["left out"]} tests were left out, as each needs AMQP 0-8: this is no broker'
+    assert line in output.splitlines()
 
 
 def test_all_clients_of_0_8_are_left_out_and_nothing_else(relay):
@@ -99,7 +139,7 @@ def test_all_clients_of_0_8_are_left_out_and_nothing_else(relay):
         'tests/fuzz/test_replay.py::test_record_in_its_own_portions',
     )
     assert status == 0
-    assert (numbers['passed'], numbers['skipped']) == (4, 3)
+    assert (numbers['passed'], numbers['left out']) == (4, 3)
 
 
 def test_nothing_is_left_out_of_a_broker_that_speaks_0_8(broker):
@@ -108,11 +148,68 @@ def test_nothing_is_left_out_of_a_broker_that_speaks_0_8(broker):
     status, numbers, output = run_tests(broker.address, FEW)
     assert status == 0, output
     assert numbers['passed'] == 20
-    assert 'skipped' not in numbers
+    assert 'left out' not in numbers
 
 
-def test_a_broker_that_is_not_there_fails_the_tests():
-    status, numbers, output = run_tests(f'127.0.0.1:{brokers.free_port()}', FEW)
+#: There is no broker but one that is given, and no way to get one.
+NOTHING_AT_HAND = """
+broker.docker_usable = lambda: False
+broker.find_program = lambda name: None
+def no_broker():
+    raise broker.BrokerError('nothing is at hand')
+broker.install_rabbitmq = no_broker
+"""
+
+NEEDS_NONE = 'tests/client_0_8/test_deadline.py'
+
+
+@pytest.mark.parametrize(
+    'tests', [FEW, 'tests/faults/test_memory_alarm.py', 'tests/scripted/test_tls.py']
+)
+def test_a_run_without_any_broker_ends_before_the_first_test(tests):
+    status, numbers, output = run_tests('', NEEDS_NONE, tests, prepared=NOTHING_AT_HAND)
     assert status == 1
-    assert 'no AMQP broker at' in output
-    assert set(numbers) & {'passed', 'skipped'} == set()
+    assert 'amqplib: nothing is at hand' in output
+    assert numbers == {}
+
+
+def test_a_run_with_a_broker_that_is_not_there_ends_before_the_first_test():
+    address = f'127.0.0.1:{brokers.free_port()}'
+    status, numbers, output = run_tests(address, NEEDS_NONE, FEW)
+    assert status == 1
+    assert f'amqplib: no AMQP broker at {address}' in output
+    assert numbers == {}
+
+
+def test_a_run_whose_broker_does_not_start_ends():
+    prepared = f"""{REFUSING_NODES}
+def start(self):
+    raise broker.BrokerError('out of order')
+Refusing.start = start
+"""
+    status, numbers, output = run_tests('', FEW, prepared=prepared)
+    assert status == 1
+    assert 'amqplib: out of order' in output
+    assert numbers == {}
+
+
+def test_tests_that_need_no_broker_do_without():
+    status, numbers, _ = run_tests('', NEEDS_NONE, prepared=NOTHING_AT_HAND)
+    assert status == 0
+    assert set(numbers) == {'passed'}
+
+
+def test_no_broker_is_needed_to_list_the_tests():
+    status, _, output = run_tests('', FEW, '--collect-only', prepared=NOTHING_AT_HAND)
+    assert status == 0, output
+    assert '20 tests collected' in output
+
+
+def test_tests_that_need_a_node_are_left_out_where_there_is_only_a_given_broker(broker):
+    node_tests = 'tests/faults/test_memory_alarm.py'
+    status, numbers, output = run_tests(
+        broker.address, FEW, node_tests, prepared=f'{GIVEN}\n{NOTHING_AT_HAND}'
+    )
+    assert status == 0, output
+    assert numbers == {'passed': 10 if broker.refusal else 20, 'left out': numbers['left out']}
+    assert 'tests were left out, as each needs a broker of its own: ' in output

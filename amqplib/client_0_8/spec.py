@@ -35,7 +35,7 @@ PROTOCOL = Protocol(
     field_types=FIELD_TYPES,
     capabilities=CAPABILITIES,  # which RabbitMQ heeds on 0-8 too
     version_advice=(
-        ', not 0-8; for 0-9-1, which every RabbitMQ speaks, '
+        '; for 0-9-1, which every RabbitMQ speaks, '
         'import amqplib.client_0_9_1 instead of amqplib.client_0_8'
     ),
 )

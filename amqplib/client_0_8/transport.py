@@ -30,7 +30,7 @@ HAVE_PY26_SSL = True
 def create_transport(
     host: str, connect_timeout: Optional[float], ssl: Any = False
 ) -> _AbstractTransport:
-    """Connect a transport: TLS if `ssl` is true, else plain TCP."""
-    if ssl:
-        return SSLTransport(host, connect_timeout, ssl)
-    return TCPTransport(host, connect_timeout)
+    """Connect a transport: plain TCP if `ssl` is False or None, else TLS."""
+    if ssl is None or ssl is False:
+        return TCPTransport(host, connect_timeout)
+    return SSLTransport(host, connect_timeout, ssl)

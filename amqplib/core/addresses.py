@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
-import threading
 from typing import Any
 
+from amqplib.core import threads
 from amqplib.core.deadline import Deadline
 from amqplib.exceptions import AMQPTimeout, ConnectionLost
 
@@ -73,7 +73,8 @@ def with_port(host: str, port: int) -> str:
 def look_up(name: str, port: int, deadline: Deadline) -> list[AddressInfo]:
     """Return the socket addresses of a name, by the order in which they should be tried.
 
-    Raises ConnectionLost if there is none, AMQPTimeout if the answer does not come in time.
+    Raises ConnectionLost if there is none, AMQPTimeout if the answer does not come in time. Where
+    there can be no thread for it, the answer is waited for.
     """
     try:
         return _get_addresses(name, port, socket.AI_NUMERICHOST)
@@ -81,11 +82,11 @@ def look_up(name: str, port: int, deadline: Deadline) -> list[AddressInfo]:
         pass  # not an address but a name
     # A look-up cannot be interrupted, so it has a thread that may be left behind.
     results: list[Any] = []
-    thread = threading.Thread(
-        target=_collect, args=(results, name, port), name='amqplib name lookup', daemon=True
-    )
-    thread.start()
-    thread.join(deadline.remaining())
+    thread = threads.start('amqplib name lookup', _collect, results, name, port)
+    if thread is None:
+        _collect(results, name, port)
+    else:
+        thread.join(deadline.remaining())
     if not results:
         text = f'the address of {name} was not found within {deadline}'
         raise AMQPTimeout(0, text)

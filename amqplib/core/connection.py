@@ -19,7 +19,7 @@ from amqplib.core.decoding import Decoder
 from amqplib.core.encoding import Encoder, method_frame
 from amqplib.core.legacy import MethodReader, MethodWriter
 from amqplib.core.locks import Mutex
-from amqplib.core.login import Login
+from amqplib.core.login import Login, likely_cause
 from amqplib.core.message import Message
 from amqplib.core.session import Session
 from amqplib.core.streams import AMQPReader
@@ -80,7 +80,7 @@ class Connection(AbstractChannel):
     virtual_host, locale: str.
     client_properties: dict that is laid over LIBRARY_PROPERTIES.
     ssl: True; an ssl.SSLContext; or a dict of options, see tls.make_context. Certificate and
-        host name are verified unless the context or the options say otherwise.
+        host name are verified unless the context or the options say otherwise. None is as False.
     insist: ask the broker not to redirect to another host.
     connect_timeout: seconds for everything until the connection is open; None for no limit.
     rpc_timeout: seconds to wait for the reply to a method; None for no limit.
@@ -277,13 +277,32 @@ class Connection(AbstractChannel):
         except ConnectionLost as error:
             if not self._wait_tune_ok:
                 raise  # after it had accepted the login
-            text = 'the broker hung up during the login: user or password may be wrong'
+            text = f'the broker hung up during the login: {self._likely_cause()}'
             raise LoginRefused(spec.ACCESS_REFUSED, text) from error
         except AMQPConnectionException as error:
             if error.amqp_reply_code != spec.ACCESS_REFUSED:
                 raise
             raise LoginRefused(*error.args) from None
         raise LoginRefused(0, f'more than {MAX_CHALLENGES} security challenges')
+
+    def _likely_cause(self) -> str:
+        """Return why the broker may have hung up during the login, without a word."""
+        opening = self._opening
+        mechanism, response = opening.login.choose(self.mechanisms)
+
+        def size(properties: dict[str, Any], response: Union[str, bytes]) -> int:
+            values = (properties, mechanism, response, opening.locale)
+            return len(self._encode('connection.start_ok', *values)) + spec.FRAME_OVERHEAD
+
+        given = opening.properties
+        whole, no_response = size(given, response), size(given, b'')
+        name = {key: given[key] for key in given if key == 'connection_name'}
+        parts = {
+            'password or login_response': whole - no_response,
+            'connection_name': size(name, b''),
+            'the rest of client_properties': no_response - size(name, b''),
+        }
+        return likely_cause(whole, parts)
 
     def _await_method(self, deadline: Deadline, *names: str) -> Any:
         """Wait for one of the named methods; return what its handler returns."""
@@ -342,6 +361,9 @@ class Connection(AbstractChannel):
         self.frame_max = frame_max or self.frame_max
         wanted = self._opening.heartbeat
         self.heartbeat = heartbeat if wanted is None else wanted
+        if self.heartbeat and not heartbeats.are_possible():
+            log.warning('no thread can be started here, so there are no heartbeats')
+            self.heartbeat = 0
         self._x_tune_ok(self.channel_max, self.frame_max, self.heartbeat)
         self.encoder.frame_max = self.frame_max
         # RabbitMQ takes payloads of frame_max, beside its own limit; so may others send them.

@@ -460,7 +460,7 @@ def _is_amqp(data: bytes, protocol: Protocol) -> bool:
     if data[:4] == b'AMQP'[: len(data)]:
         if len(data) < 8:
             return False
-        text = f'the broker speaks AMQP {_version_of(data)}'
+        text = f'the broker speaks AMQP {_version_of(data)}, not {protocol.name}'
         raise ProtocolVersionRefused(0, text + protocol.version_advice)
     if data[0] == 21:
         raise ProtocolVersionRefused(

@@ -3,7 +3,7 @@
 It sends a heartbeat where nothing else was sent for half an interval, so that a callback that
 computes for long costs no connection, and gives up a connection whose peer has sent no octet
 for two intervals. It holds connections by weak references only, starts when the first one needs
-it, and ends with the last one.
+it, and ends with the last one. Where there can be no thread, there are no heartbeats.
 
 What was sent and received is known from counters that the transport keeps: sending and
 receiving do not look at the clock for this.
@@ -15,9 +15,9 @@ import threading
 import weakref
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
-from amqplib.core import log
+from amqplib.core import log, threads
 from amqplib.core.transport import AbstractTransport, wait_for
 
 #: How often in an interval a connection is looked at.
@@ -106,16 +106,15 @@ class _Monitor:
     def watch(self, session: Watched, interval: float) -> None:
         self._pulses[id(session)] = _Pulse(session, interval)
         if self._right_to_run:
-            self._start()
+            threads.start('amqplib heartbeats', self._run)
         self._wake()
 
     def unwatch(self, session: Watched) -> None:
         self._pulses.pop(id(session), None)
         self._wake()
 
-    def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name='amqplib heartbeats', daemon=True)
-        thread.start()
+    def is_running(self) -> bool:
+        return not self._right_to_run
 
     def _wake(self) -> None:
         if self._alarm.locked():
@@ -156,20 +155,30 @@ def _look(pulse: _Pulse, now: float) -> bool:
         return True
 
 
-_monitor = _Monitor()
+#: Made when it is first used: gevent or eventlet may have taken over the locks by then.
+_monitor: Optional[_Monitor] = None
+
+
+def are_possible() -> bool:
+    """Return whether there is, or can be, a thread to send them."""
+    return (_monitor is not None and _monitor.is_running()) or threads.can_be_started()
 
 
 def watch(session: Watched, interval: float) -> None:
     """Keep a session alive, with `interval` in seconds, until it ends."""
+    global _monitor  # noqa: PLW0603 - if two threads are here, there are two for a while
+    if _monitor is None:
+        _monitor = _Monitor()
     _monitor.watch(session, interval)
 
 
 def unwatch(session: Watched) -> None:
     """Stop watching a session; nothing happens if it is not watched."""
-    _monitor.unwatch(session)
+    if _monitor is not None:
+        _monitor.unwatch(session)
 
 
 def forget_all() -> None:
     """Begin anew, in a forked child: the thread and the sessions are its parent's."""
-    global _monitor  # noqa: PLW0603 - the thread of the old one does not exist here
-    _monitor = _Monitor()
+    global _monitor  # noqa: PLW0603
+    _monitor = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Optional, Union
 
 from amqplib.core.serialization import encode_table
+from amqplib.core.spec import FRAME_MIN_SIZE
 from amqplib.exceptions import LoginRefused
 
 
@@ -75,6 +76,21 @@ class Login:
             wanted = self._method or ', '.join(MECHANISMS)
             raise LoginRefused(0, text.format(', '.join(offered) or 'none', wanted))
         return usable[0], MECHANISMS[usable[0]](self._userid, self._password)
+
+
+def likely_cause(size: int, parts: dict[str, int]) -> str:
+    """Return why a broker may have hung up, without a word, on a login.
+
+    size: bytes of its frame.
+    parts: what the program has given -> how many bytes of the frame that is.
+    """
+    if size <= FRAME_MIN_SIZE:
+        return 'user or password may be wrong'
+    largest = max(parts, key=parts.__getitem__)
+    return (
+        f'its frame of {size} bytes may be too large for the broker, of which {largest} takes '
+        f'{parts[largest]}; {FRAME_MIN_SIZE} is what every broker allows'
+    )
 
 
 def _check_text(name: str, value: Any) -> None:

@@ -7,8 +7,9 @@ tells each that it has ended (`Inbox.session_ended`). What methods mean is not k
 from __future__ import annotations
 
 import os
+import threading
 import weakref
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
 
 from amqplib.core import heartbeat, log
@@ -398,7 +399,7 @@ class Session:
             raise AMQPTimeout(0, f'nothing could be sent within {deadline}')
         step = deadline.earlier(Deadline(_BLOCKED_WRITE_STEP)).remaining()
         if not self._try_read(self._read_ahead, step, False):
-            sleep(_OTHERS_READ)
+            threading.Event().wait(_OTHERS_READ)
 
     def _read_ahead(self, seconds: float, or_writable: bool = True) -> None:
         """Wait for a step until there is something to be received, and receive it.

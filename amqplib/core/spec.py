@@ -273,7 +273,7 @@ class Protocol:
     content_prefixes: the bytes that begin the methods with content.
     field_types: how Python types are written in tables.
     capabilities: what the client tells the broker that it can do.
-    version_advice: what an error says of a broker of another version, after that version.
+    version_advice: how an error about a broker of another version ends.
     """
 
     __slots__ = (

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import Mapping
-from typing import Any, Optional, Union
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Union
 
 #: Raised by a socket that does not block, when it has to wait.
 WANT_READ = ssl.SSLWantReadError
 WANT_WRITE = ssl.SSLWantWriteError
+
+#: A context of whichever class, as gevent and eventlet put others in the place of ssl.SSLContext.
+_AnyContext: type[ssl.SSLContext] = ssl.SSLContext.__mro__[-2]  # the last one is object
 
 #: Options of the old ssl.wrap_socket that have no meaning any more.
 _IGNORED = frozenset(
@@ -27,45 +32,123 @@ _KNOWN = frozenset(
     )
 )
 
+_EXAMPLE = "{'ca_certs': 'ca.pem'}"
+
 Options = Union[bool, ssl.SSLContext, Mapping[str, Any]]
 
 
-def make_context(options: Options) -> tuple[ssl.SSLContext, Optional[str]]:
-    """Return the context, and the server name to ask for and to check; None for the host's.
+def make_context(options: Options, host: str) -> tuple[ssl.SSLContext, str]:
+    """Return the context, and the server name to ask for and to check.
 
     options: True for the system's authorities, an SSLContext to be used as it is, or a dict of
         ca_certs, certfile, keyfile, password, ciphers, server_hostname, check_hostname (bool)
         and cert_reqs. The certificate's chain and host name are verified unless
-        check_hostname=False or cert_reqs=ssl.CERT_NONE say otherwise.
+        check_hostname=False or cert_reqs=ssl.CERT_NONE say otherwise. What is missing or None is
+        as by default.
+    host: whose name it is, if the options do not name another.
 
-    Raises TypeError for an unknown option, ValueError for server_side=True, OSError or
-    ssl.SSLError for an unusable file.
+    Raises TypeError or ValueError for an unknown or wrong option, OSError or ssl.SSLError for an
+    unusable file; each names the option, and the file.
     """
-    if isinstance(options, ssl.SSLContext):
-        return options, None
-    if not isinstance(options, Mapping):
-        return ssl.create_default_context(), None
-    if options.get('server_side'):
-        raise ValueError('ssl: server_side: a client cannot be the server')
+    # The zone says where an address is, and is no part of it.
+    name = host.partition('%')[0] if ':' in host else host
+    if isinstance(options, _AnyContext):
+        context = options
+    elif isinstance(options, Mapping):
+        given = _given(options)
+        context = _context_of(given)
+        name = _text(given, 'server_hostname') if 'server_hostname' in given else name
+    elif isinstance(options, int) and options:  # True, or the 1 of old programs
+        context = ssl.create_default_context()
+    else:
+        what = repr(options) if isinstance(options, (str, int)) else type(options).__name__
+        raise TypeError(
+            f'ssl: {what} is not True, False, an SSLContext or a dict, such as {_EXAMPLE}'
+        )
+    try:
+        # As for the connection, but there is none yet.
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+    except (ValueError, ssl.SSLError) as error:
+        raise ValueError(f'ssl: no TLS to the server_hostname {name!r}: {error}') from error
+    return context, name
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that say something, after checking that they go together."""
     unknown = set(options) - _KNOWN - _IGNORED
     if unknown:
         raise TypeError('ssl: unknown option {}'.format(', '.join(sorted(map(repr, unknown)))))
-    return _context_of(options), options.get('server_hostname')
+    given = {name: value for name, value in options.items() if value is not None}
+    if given.get('server_side'):
+        raise ValueError('ssl: server_side: a client cannot be the server')
+    for name in ('keyfile', 'password'):
+        if name in given and 'certfile' not in given:
+            raise ValueError(f'ssl: {name}: it needs a certfile')
+    return given
 
 
-def _context_of(options: Mapping[str, Any]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=options.get('ca_certs'))
-    cert_reqs = options.get('cert_reqs')
-    verify_mode = ssl.CERT_REQUIRED if cert_reqs is None else ssl.VerifyMode(cert_reqs)
+def _context_of(given: dict[str, Any]) -> ssl.SSLContext:
+    ca_certs = _file(given, 'ca_certs')
+    with _naming('ca_certs', ca_certs):
+        context = ssl.create_default_context(cafile=ca_certs)
+    verify_mode = _verify_mode(given.get('cert_reqs', ssl.CERT_REQUIRED))
+    check_hostname = given.get('check_hostname', True)
+    if check_hostname not in (True, False):
+        raise TypeError(f'ssl: check_hostname: {check_hostname!r} is not a bool')
     # The context refuses to drop verification while it still checks the name.
-    context.check_hostname = (
-        bool(options.get('check_hostname', True)) and verify_mode != ssl.CERT_NONE
-    )
+    context.check_hostname = bool(check_hostname) and verify_mode != ssl.CERT_NONE
     context.verify_mode = verify_mode
-    if options.get('ciphers'):
-        context.set_ciphers(options['ciphers'])
-    if options.get('certfile'):
-        context.load_cert_chain(
-            options['certfile'], options.get('keyfile'), options.get('password')
-        )
+    if 'ciphers' in given:
+        ciphers = _text(given, 'ciphers')
+        with _naming('ciphers', ciphers):
+            context.set_ciphers(ciphers)
+    if 'certfile' in given:
+        files = _file(given, 'certfile'), _file(given, 'keyfile')
+        with _naming('certfile', files[0], *(('keyfile', files[1]) if files[1] else ())):
+            context.load_cert_chain(*files, given.get('password'))
     return context
+
+
+def _verify_mode(cert_reqs: Any) -> ssl.VerifyMode:
+    try:
+        if isinstance(cert_reqs, int) and not isinstance(cert_reqs, bool):
+            return ssl.VerifyMode(cert_reqs)
+    except ValueError:
+        pass
+    text = 'ssl: cert_reqs: {!r} is not CERT_NONE, CERT_OPTIONAL or CERT_REQUIRED of ssl'
+    raise ValueError(text.format(cert_reqs))
+
+
+def _text(given: dict[str, Any], name: str) -> str:
+    value = given[name]
+    if not isinstance(value, str):
+        raise TypeError(f'ssl: {name}: {value!r} is not a str')
+    if not value:
+        raise ValueError(f'ssl: {name}: it is empty')
+    return value
+
+
+def _file(given: dict[str, Any], name: str) -> Any:
+    """Return the path that is given for a file, after checking that it can be read."""
+    if name not in given:
+        return None
+    path = given[name]
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f'ssl: {name}: {path!r} is not the name of a file')
+    with _naming(name, path), open(path, 'rb'):
+        return path
+
+
+@contextmanager
+def _naming(*options_and_values: Any) -> Iterator[None]:
+    """Have errors of the block name the options and their values."""
+    names = '{}: {!r}'
+    try:
+        yield
+    except OSError as error:
+        pairs = zip(options_and_values[::2], options_and_values[1::2])
+        what = ', '.join(names.format(*pair) for pair in pairs)
+        raise type(error)(error.errno, f'ssl: {what}: {error.strerror or error}') from error
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f'ssl: {names.format(*options_and_values[:2])}: {error}') from error

@@ -80,8 +80,6 @@ _TIMED_OUT = ('timed out',)
 _RECEIVE_SIZES = (RECEIVE_SIZE,)
 _NO_ANCILLARY_DATA = (0,)
 _BLOCKING, _NOT_BLOCKING = (0,), (_DONTWAIT,)
-# And of do_handshake().
-_DO_NOT_BLOCK = (False,)
 
 _FRAME_HEADER = Struct('>BHI')
 
@@ -337,9 +335,11 @@ class AbstractTransport:
 class TCPTransport(AbstractTransport):
     """A transport over plain TCP."""
 
-    receives_into = _SAVES_COPIES and hasattr(socket.socket, 'recvmsg_into')
-    _gathers = _SAVES_COPIES and hasattr(socket.socket, 'sendmsg')
     _may_block = _CAN_CHOOSE_TO_BLOCK
+
+    def _setup_transport(self) -> None:
+        self.receives_into = _SAVES_COPIES and hasattr(self.sock, 'recvmsg_into')
+        self._gathers = _SAVES_COPIES and hasattr(self.sock, 'sendmsg')
 
     def receive_into(self, room: memoryview, arrived: list[Any], deadline: Deadline) -> bool:
         self._room_size = len(room)
@@ -425,7 +425,7 @@ class SSLTransport(AbstractTransport):
         # Imported only where it is used: it costs more than all the rest.
         from amqplib.core import tls  # noqa: PLC0415
 
-        self._context, self._server_name = tls.make_context(self.sslopts)
+        self._context, self._server_name = tls.make_context(self.sslopts, self.host)
         self._would_block = (tls.WANT_READ, tls.WANT_WRITE)
         self._want_read = tls.WANT_READ
         # OpenSSL does not allow a read and a write of one connection at the same time. It is
@@ -436,11 +436,12 @@ class SSLTransport(AbstractTransport):
         try:
             self.sock = self.sslobj = self._context.wrap_socket(
                 self.sock,
-                server_hostname=self._server_name or self.host,
+                server_hostname=self._server_name,
                 do_handshake_on_connect=False,
             )
             self.sock.setblocking(False)
-            if not self._repeat([], self.deadline, self.sock.do_handshake, _DO_NOT_BLOCK):
+            shake_hands = self.sock.do_handshake
+            if not self._repeat([], self.deadline, lambda _: shake_hands(), (None,)):
                 address = join_address(self.host, self.port)
                 raise AMQPTimeout(0, f'no TLS handshake with {address} within {self.deadline}')
         except AMQPTimeout:
@@ -503,10 +504,10 @@ def check_origin(error: OSError, may_time_out: Any = False) -> None:
 def create_transport(
     host: str, connect_timeout: Optional[float], ssl: Union[bool, Any] = False
 ) -> AbstractTransport:
-    """Connect a transport: TLS if `ssl` is true, else plain TCP."""
-    if ssl:
-        return SSLTransport(host, connect_timeout, ssl)
-    return TCPTransport(host, connect_timeout)
+    """Connect a transport: plain TCP if `ssl` is False or None, else TLS."""
+    if ssl is None or ssl is False:
+        return TCPTransport(host, connect_timeout)
+    return SSLTransport(host, connect_timeout, ssl)
 
 
 def wait_for(

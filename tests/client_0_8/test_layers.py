@@ -24,6 +24,7 @@ ORDER = [
     'basic_message',
     'deadline',
     'turns',
+    'threads',
     'addresses',
     'tls',
     'login',

@@ -32,6 +32,7 @@ PUBLIC = [
     'PreconditionFailed',
     'ProtocolError',
     'ProtocolVersionRefused',
+    'ReentrancyError',
     'ResourceLocked',
     'WriteTimeout',
 ]

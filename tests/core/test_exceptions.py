@@ -28,6 +28,7 @@ from amqplib.exceptions import (
     PreconditionFailed,
     ProtocolError,
     ProtocolVersionRefused,
+    ReentrancyError,
     ResourceLocked,
     WriteTimeout,
     channel_exception,
@@ -49,6 +50,7 @@ ALL = [
     AMQPChannelException,
     *OF_THE_CHANNEL,
     MessageNacked,
+    ReentrancyError,
     AMQPTimeout,
     WriteTimeout,
 ]

@@ -30,6 +30,7 @@ ORDER = [
     'amqplib.core.decoding',
     'amqplib.core.confirms',
     'amqplib.core.log',
+    'amqplib.core.threads',
     'amqplib.core.addresses',
     'amqplib.core.tls',
     'amqplib.core.login',

@@ -2,7 +2,6 @@
 
 import contextlib
 
-import broker as brokers
 import pytest
 from fault_proxy import FaultProxy
 
@@ -39,9 +38,9 @@ def drop(amqp, connection):
 
 
 @pytest.fixture(scope='package')
-def shared_node():
+def shared_node(make_node):
     """A node that serves these tests, one after the other."""
-    with brokers.new_node() as node:
+    with make_node() as node:
         yield node
 
 

@@ -13,10 +13,11 @@ from scripted.checks import poll
 #: Seconds after which something that should happen is taken not to happen.
 PATIENCE = 20.0
 #: Seconds that something which happens at once may take on a busy machine.
-SOON = 2.0
+SOON = 5.0
 
-#: More than the systems on both sides keep of a stream that nobody reads.
-HUGE = 32 << 20
+#: More than the systems on both sides keep of a stream that nobody reads, and as much as RabbitMQ 4
+#: takes in one message.
+HUGE = 16 << 20
 
 HEARTBEAT = b'\x08\0\0\0\0\0\0\xce'
 

@@ -25,7 +25,7 @@ QUIET = 0.2
 
 def publish_for_ever(amqp, channel, size=1000):
     while True:
-        channel.basic_publish(amqp.Message(bytes(size)), routing_key='nowhere')
+        channel.basic_publish(amqp.Message(bytes(size)), routing_key='amqplib-test-nowhere')
 
 
 def declare_for_ever(channel):
@@ -150,7 +150,7 @@ def test_frozen_broker_is_noticed_by_heartbeats_in_a_publish(amqp, node, connect
     channel = connection.channel()
     with suspended(node):
         with lasting(0.9, 6), pytest.raises(amqp.ConnectionLost, match='nothing was heard'):
-            channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='nowhere')
+            channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='amqplib-test-nowhere')
         with lasting(most=0.5):
             connection.close()
 
@@ -160,7 +160,7 @@ def test_large_publish_to_a_frozen_broker_ends_by_write_timeout(amqp, node, conn
     channel = connection.channel()
     with suspended(node):
         with lasting(0.3, 5), pytest.raises(amqp.WriteTimeout) as caught:
-            channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='nowhere')
+            channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='amqplib-test-nowhere')
         check_repeated(caught.value, lambda: channel.basic_publish(amqp.Message('x')))
         check_repeated(caught.value, connection.channel)
         with lasting(most=0.5):
@@ -298,10 +298,10 @@ def test_permissions_that_are_taken_away_are_missed_by_the_next_call(
 ):
     connection = connect(node.address, virtual_host=virtual_host)
     declaring, publishing = connection.channel(), connection.channel()
-    declaring.queue_declare('mine')
+    declaring.queue_declare('mine', durable=True)
     node.rabbitmqctl('set_permissions', '-p', virtual_host, 'guest', '^$', '^$', '.*')
     with pytest.raises(amqp.AccessRefused, match='refused') as caught:
-        declaring.queue_declare('not mine')
+        declaring.queue_declare('not mine', durable=True)
     assert caught.value.amqp_reply_code == 403
     with lasting(most=PATIENCE), pytest.raises(amqp.AccessRefused):
         publish_to(amqp, publishing, 'amq.direct')
@@ -323,7 +323,7 @@ def publish_to(amqp, channel, exchange):
 def consume_two(connection, **arguments):
     """Consume from a queue that goes and from one that stays; return channel and the names."""
     channel = connection.channel()
-    names = [channel.queue_declare(auto_delete=False)[0] for _ in range(2)]
+    names = [channel.queue_declare(durable=True, auto_delete=False)[0] for _ in range(2)]
     channel.basic_consume(names[0], 'goes', **arguments)
     channel.basic_consume(names[1], 'stays')
     return channel, names

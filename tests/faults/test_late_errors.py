@@ -24,7 +24,7 @@ def missing_exchange(amqp, channel):
 
 def immediate(amqp, channel):
     """Have the connection closed, some time after this returns."""
-    channel.basic_publish(amqp.Message('x'), routing_key='nowhere', immediate=True)
+    channel.basic_publish(amqp.Message('x'), routing_key='amqplib-test-nowhere', immediate=True)
 
 
 #: What is closed -> what closes it, and the name of the error.
@@ -51,7 +51,7 @@ def publish_until_closed(amqp, channel, pause):
     while time.monotonic() < deadline:
         moments.append(time.monotonic())
         try:
-            channel.basic_publish(amqp.Message(b'x'), routing_key='nowhere')
+            channel.basic_publish(amqp.Message(b'x'), routing_key='amqplib-test-nowhere')
         except amqp.AMQPException as error:
             return moments[:-1], time.monotonic(), error
         time.sleep(pause)
@@ -103,7 +103,7 @@ def test_first_publish_after_a_pause_says_that_it_is_closed(amqp, proxy, connect
     assert arrived
     time.sleep(0.1)
     with pytest.raises(getattr(amqp, name)):
-        channel.basic_publish(amqp.Message(b'x'), routing_key='nowhere')
+        channel.basic_publish(amqp.Message(b'x'), routing_key='amqplib-test-nowhere')
 
 
 def test_publisher_on_another_channel_is_not_disturbed_by_a_close(amqp, proxy, connect):
@@ -125,5 +125,5 @@ def test_close_of_a_large_publish_in_progress_is_raised_by_it(amqp, proxy, conne
     channel = connection.channel()
     immediate(amqp, channel)
     with lasting(most=PATIENCE):
-        _, error = publish_until_refused(amqp, channel, 'nowhere', 1 << 20)
+        _, error = publish_until_refused(amqp, channel, 'amqplib-test-nowhere', 1 << 20)
     assert error.amqp_reply_code == 540

@@ -149,7 +149,7 @@ def test_message_that_was_cut_by_write_timeout_is_not_confirmed(amqp, proxy, con
     channel.wait_for_confirms()
     proxy.stall(UP)
     assert channel.basic_publish(amqp.Message(b'2'), '', queue) == 2
-    assert other.basic_publish(amqp.Message(b'of the other'), '', 'nowhere') == 1
+    assert other.basic_publish(amqp.Message(b'of the other'), '', 'amqplib-test-nowhere') == 1
     with lasting(0.3, SOON), pytest.raises(amqp.WriteTimeout) as caught:
         channel.basic_publish(amqp.Message(bytes(HUGE)), '', queue)
     for ours in (channel, other):

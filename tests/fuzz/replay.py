@@ -8,6 +8,7 @@ instead. There is no thread, and no time passes: what would wait for ever is an 
 import contextlib
 import socket
 import struct
+import uuid
 
 import amqplib.client_0_8 as amqp_0_8
 from amqplib.core import transport
@@ -37,7 +38,7 @@ class Conversation:
     results: what came of it so far.
     """
 
-    queue = 'amqplib-test-conversation'
+    queue = f'amqplib-test-{uuid.uuid4()}'  # the same throughout a run
 
     def __init__(self, client):
         self.client = client
@@ -76,13 +77,15 @@ class Conversation:
 
     def fill(self, channel):
         self.note(channel.queue_declare(self.queue, exclusive=True, auto_delete=False))
-        channel.queue_bind(self.queue, 'amq.direct', 'key')
+        channel.queue_bind(self.queue, 'amq.direct', self.queue)
         for number, body in enumerate(BODIES):
             message = self.client.Message(
                 body, message_id=str(number), application_headers=HEADERS, timestamp=1_000_000_000
             )
-            channel.basic_publish(message, 'amq.direct', 'key')
-        channel.basic_publish(self.client.Message('unroutable'), '', 'nowhere', mandatory=True)
+            channel.basic_publish(message, 'amq.direct', self.queue)
+        channel.basic_publish(
+            self.client.Message('unroutable'), '', 'amqplib-test-nowhere', mandatory=True
+        )
         channel.basic_qos(0, 10, False)
         while not channel.returned_messages.empty():
             *reason, message = channel.returned_messages.get()

@@ -59,19 +59,32 @@ def shared_queue(connect):
     """The name of an empty queue that every connection may use."""
     name = live_tools.new_name()
     keeper = connect().channel()
-    keeper.queue_declare(name, auto_delete=False)
+    # What is neither durable nor exclusive is refused by newer brokers.
+    keeper.queue_declare(name, durable=True, auto_delete=False)
     yield name
     keeper.queue_delete(name)
 
 
 @pytest.fixture
-def exchange(connect):
-    """The name of a direct exchange."""
-    name = live_tools.new_name()
+def new_exchange(connect):
+    """A function (type) that returns the name of a new exchange of that type."""
     keeper = connect().channel()
-    keeper.exchange_declare(name, 'direct', auto_delete=False)
-    yield name
-    keeper.exchange_delete(name)
+    names = []
+
+    def declare(kind):
+        names.append(live_tools.new_name())
+        keeper.exchange_declare(names[-1], kind, auto_delete=False)
+        return names[-1]
+
+    yield declare
+    for name in names:
+        keeper.exchange_delete(name)
+
+
+@pytest.fixture
+def exchange(new_exchange):
+    """The name of a direct exchange."""
+    return new_exchange('direct')
 
 
 @pytest.fixture
@@ -95,16 +108,6 @@ def exists(amqp, connect):
 
 
 @pytest.fixture(scope='session')
-def controlled(broker):
-    """A broker on which rabbitmqctl can be used: the one of the run if it is ours."""
-    if broker.can_control:
-        yield broker
-        return
-    with brokers.new_node() as node:
-        yield node
-
-
-@pytest.fixture(scope='session')
 def tls_files(tmp_path_factory):
     """The files of an authority, and of a server that is `localhost`."""
     folder = tmp_path_factory.mktemp('tls')
@@ -119,14 +122,15 @@ def tls_files(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def _spare_node(tls_files):
+def shared_node(tls_files, make_node):
+    """A node with a TLS listener."""
     tls = brokers.TLS(tls_files['cert.pem'], tls_files['key.pem'], tls_files['ca.pem'])
-    with brokers.new_node(tls=tls) as node:
+    with make_node(tls=tls) as node:
         yield node
 
 
 @pytest.fixture
-def own_node(_spare_node):
+def own_node(shared_node):
     """A node of our own, with a TLS listener too; a test may stop and kill it."""
-    _spare_node.start()
-    return _spare_node
+    shared_node.start()
+    return shared_node

@@ -12,8 +12,6 @@ from scripted.checks import poll
 
 #: Seconds after which something that should happen is taken not to happen.
 PATIENCE = 10.0
-#: Seconds to watch that nothing happens.
-QUIET = 0.1
 
 
 def new_name():
@@ -62,6 +60,23 @@ def drain(channel, until, patience=PATIENCE):
     deadline = time.monotonic() + patience
     while not until():
         channel.wait(timeout=max(0.0, deadline - time.monotonic()))
+
+
+def nothing_waits(amqp, channel):
+    """Whether the broker has sent nothing so far that the next wait() would hand out."""
+    # What was sent before the reply has arrived with it.
+    channel.exchange_declare('amq.direct', 'direct', passive=True)
+    try:
+        channel.wait(timeout=0)
+    except amqp.AMQPTimeout:
+        return True
+    return False
+
+
+def hand_out_the_rest(amqp, channel):
+    """Hand out all that the broker has sent so far on the channel."""
+    while not nothing_waits(amqp, channel):
+        pass
 
 
 def await_input(connection):

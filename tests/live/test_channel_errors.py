@@ -263,17 +263,20 @@ def test_a_publisher_on_another_channel_does_not_hear_of_it(
 # Errors that close the connection
 
 
-def test_an_error_of_the_connection_is_raised_by_all_of_its_channels(amqp, connection, channel):
+def test_an_error_of_the_connection_is_raised_by_all_of_its_channels(
+    amqp, connection, channel, queue
+):
     other = connection.channel()
-    with pytest.raises(amqp.AMQPConnectionException) as raised:
-        channel.exchange_declare(new_name(), 'no-such-type')
-    assert raised.value.amqp_reply_code == 503
-    assert raised.value.args[3] == 'Channel.exchange_declare'
+    channel.basic_consume(queue, 'tag')
+    with pytest.raises(amqp.AMQPConnectionException, match='tag') as raised:
+        channel.basic_consume(queue, 'tag')
+    assert raised.value.amqp_reply_code == 530
+    assert raised.value.args[3] == 'Channel.basic_consume'
     text = raised.value.amqp_reply_text
     for call in (channel.tx_select, other.tx_select, connection.channel, connection.wait):
         with pytest.raises(amqp.AMQPConnectionException) as again:
             call()
-        assert (again.value.amqp_reply_code, again.value.amqp_reply_text) == (503, text)
+        assert (again.value.amqp_reply_code, again.value.amqp_reply_text) == (530, text)
     assert not isinstance(raised.value, amqp.AMQPChannelException)
     assert other.is_open is False
     connection.close()

@@ -130,7 +130,8 @@ def test_waiting_on_the_connection_itself_ends_when_its_time_is_over(amqp, conne
 
 def test_host_and_port(connect, host_and_port):
     connection = connect(host='{}:{}'.format(*host_and_port))
-    assert connection.transport.sock.getpeername()[:2] == host_and_port
+    addresses = socket.getaddrinfo(*host_and_port, type=socket.SOCK_STREAM)
+    assert connection.transport.sock.getpeername() in [address[-1] for address in addresses]
 
 
 def test_a_host_name_of_several_addresses(connect, host_and_port):

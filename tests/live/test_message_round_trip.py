@@ -223,14 +223,14 @@ TABLES = st.dictionaries(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_headers_come_back_and_the_broker_can_read_them(
-    amqp, channel, queue, there_and_back, headers
+    amqp, channel, queue, exchange, there_and_back, headers
 ):
     assert there_and_back(amqp.Message('x', application_headers=headers)).application_headers == (
         headers
     )
     # In a method, the broker has to take them to pieces.
-    channel.queue_bind(queue, 'amq.headers', '', arguments=headers)
-    channel.queue_unbind(queue, 'amq.headers', '', arguments=headers)
+    channel.queue_bind(queue, exchange, '', arguments=headers)
+    channel.queue_unbind(queue, exchange, '', arguments=headers)
 
 
 def test_keys_of_any_text(amqp, there_and_back):
@@ -283,16 +283,19 @@ def test_the_history_of_an_expired_message(amqp, channel, queue, dead_letters):
 
 
 def test_a_message_with_history_can_be_sent_on(amqp, channel, queue, dead_letters):
-    for count in (1, 2, 3):
-        if count == 1:
-            channel.basic_publish(amqp.Message('x'), '', dead_letters)
+    channel.basic_publish(amqp.Message('x'), '', dead_letters)
+    counts = []
+    for seen in (1, 2, 3):
         channel.basic_reject(get(channel, dead_letters).delivery_tag, requeue=False)
         message = get(channel, queue)
-        assert message.application_headers['x-death'][0]['count'] == count
+        (death,) = message.application_headers['x-death']
+        counts.append(death['count'])
         message.body = message.body.upper()
-        message.application_headers['seen'] = count
+        message.application_headers['seen'] = seen
         channel.basic_publish(message, '', dead_letters)
     assert get(channel, dead_letters).application_headers['seen'] == 3
+    # Since RabbitMQ 4 a broker makes the history anew, whatever a publisher writes into it.
+    assert counts in ([1, 2, 3], [1, 1, 1])
 
 
 def test_headers_that_the_broker_made_larger_than_a_frame(
@@ -365,7 +368,11 @@ def odd_then_fine(amqp, channel, queue):
     return send
 
 
-@pytest.mark.parametrize('nested', [nested_tables(21_000), nested_tables(100)], ids=len)
+#: More than a recursion can read, and little enough for a broker that reads it by recursion.
+NESTED = nested_tables(2_000)
+
+
+@pytest.mark.parametrize('nested', [NESTED, nested_tables(100)], ids=len)
 def test_headers_nested_too_deep_are_a_damage_of_that_property(amqp, odd_then_fine, nested):
     message = odd_then_fine(with_raw_headers(amqp, nested))
     assert message.body == b'odd'
@@ -375,7 +382,7 @@ def test_headers_nested_too_deep_are_a_damage_of_that_property(amqp, odd_then_fi
 
 
 def test_damage_is_seen_only_by_who_looks_at_it(amqp, channel, queue, odd_then_fine):
-    message = odd_then_fine(with_raw_headers(amqp, nested_tables(21_000)))
+    message = odd_then_fine(with_raw_headers(amqp, NESTED))
     assert message.routing_key == queue
     assert message.delivery_tag == 1
     assert message.body == b'odd'
@@ -383,7 +390,7 @@ def test_damage_is_seen_only_by_who_looks_at_it(amqp, channel, queue, odd_then_f
 
 
 def test_a_damaged_message_can_be_sent_on_as_it_was(amqp, channel, queue, there_and_back):
-    message = there_and_back(with_raw_headers(amqp, nested_tables(21_000)))
+    message = there_and_back(with_raw_headers(amqp, NESTED))
     again = there_and_back(message)
     assert again._serialize_properties() == message._serialize_properties()
 
@@ -395,8 +402,12 @@ def test_keys_that_are_not_utf8_are_kept(amqp, odd_then_fine, there_and_back):
 
 
 def test_of_equal_keys_the_last_counts(amqp, odd_then_fine):
-    fields = (raw_field(b'key', b'b', b'\x01'), raw_field(b'key', b'b', b'\x02'))
-    assert odd_then_fine(with_raw_headers(amqp, *fields)).application_headers == {'key': 2}
+    fields = [raw_field(b'key', b'b', b'\x01'), raw_field(b'key', b'b', b'\x02')]
+    message = odd_then_fine(with_raw_headers(amqp, *fields))
+    # Since RabbitMQ 4 a broker hands on only the first of them.
+    arrived = [field for field in fields if field in message._serialize_properties()]
+    assert arrived in (fields, fields[:1])
+    assert message.application_headers == {'key': len(arrived)}
 
 
 def test_a_property_that_is_not_utf8_is_written_back_unchanged(amqp, odd_then_fine):

@@ -1,7 +1,7 @@
 """Queues: declaring, checking, binding, purging and deleting them."""
 
 import pytest
-from live_tools import await_ready, get, get_bodies, new_name, poll, ready_count
+from live_tools import await_ready, get, get_bodies, new_name, nothing_waits, poll, ready_count
 
 
 def fill(amqp, channel, queue, count):
@@ -9,16 +9,6 @@ def fill(amqp, channel, queue, count):
     for number in range(count):
         channel.basic_publish(amqp.Message(str(number)), '', queue)
     await_ready(channel, queue, count)
-
-
-def nothing_waits(amqp, channel):
-    """Whether no method has arrived that the next wait() would hand out."""
-    channel.basic_qos(0, 0, False)  # whatever was sent before its reply has arrived with it
-    try:
-        channel.wait(timeout=0)
-    except amqp.AMQPTimeout:
-        return True
-    return False
 
 
 # Declaring
@@ -43,9 +33,9 @@ def test_declaring_it_again_tells_how_many_messages_and_consumers_there_are(
     amqp, channel, shared_queue
 ):
     fill(amqp, channel, shared_queue, 3)
-    assert channel.queue_declare(shared_queue, auto_delete=False) == (shared_queue, 3, 0)
+    assert channel.queue_declare(shared_queue, durable=True, auto_delete=False)[1:] == (3, 0)
     channel.basic_consume(shared_queue)
-    assert channel.queue_declare(shared_queue, auto_delete=False) == (shared_queue, 0, 1)
+    assert channel.queue_declare(shared_queue, durable=True, auto_delete=False)[1:] == (0, 1)
 
 
 def test_declaring_passively_checks_that_it_exists(channel, queue):
@@ -59,11 +49,12 @@ def test_declaring_passively_what_does_not_exist_is_not_found(amqp, channel):
 
 
 @pytest.mark.parametrize(
-    'other', [{'durable': True}, {'auto_delete': True}, {'arguments': {'x-max-length': 5}}]
+    'other', [{'durable': False}, {'auto_delete': True}, {'arguments': {'x-max-length': 5}}]
 )
 def test_declaring_it_otherwise_fails(amqp, channel, shared_queue, other):
+    as_before = {'durable': True, 'auto_delete': False}
     with pytest.raises(amqp.PreconditionFailed, match='inequivalent'):
-        channel.queue_declare(shared_queue, **{'auto_delete': False, **other})
+        channel.queue_declare(shared_queue, **{**as_before, **other})
 
 
 def test_an_exclusive_queue_is_locked_to_other_connections(amqp, queue, other_channel):
@@ -79,7 +70,7 @@ def test_an_exclusive_queue_goes_with_its_connection(connect, exists):
 
 
 def test_by_default_a_queue_goes_with_its_last_consumer(channel, exists):
-    name, _, _ = channel.queue_declare()
+    name, _, _ = channel.queue_declare(durable=True)
     tag = channel.basic_consume(name)
     assert exists(queue=name)
     channel.basic_cancel(tag)
@@ -139,14 +130,15 @@ def test_unbinding_by_another_key_leaves_the_binding(amqp, channel, queue, excha
     assert get(channel, queue).body == 'bound'
 
 
-def test_a_binding_with_arguments_is_removed_by_these_arguments(amqp, channel, queue):
+def test_a_binding_with_arguments_is_removed_by_these_arguments(amqp, channel, queue, new_exchange):
+    exchange = new_exchange('headers')
     first, second = ({'x-match': 'any', 'to': f'{queue}-{end}'} for end in 'ab')
     for arguments in (first, second):
-        channel.queue_bind(queue, 'amq.headers', arguments=arguments)
-    channel.queue_unbind(queue, 'amq.headers', arguments=first)
+        channel.queue_bind(queue, exchange, arguments=arguments)
+    channel.queue_unbind(queue, exchange, arguments=first)
     for arguments in (first, second):
         message = amqp.Message(arguments['to'], application_headers={'to': arguments['to']})
-        channel.basic_publish(message, 'amq.headers')
+        channel.basic_publish(message, exchange)
     channel.tx_select()
     assert get_bodies(channel, queue, 1) == [second['to']]
     assert ready_count(channel, queue) == 0
@@ -281,12 +273,12 @@ def test_deleting_with_nowait_deletes_and_leaves_no_reply_behind(
     ('method', 'arguments', 'error'),
     [
         ('queue_declare', ('amq.reserved',), 'AccessRefused'),
-        ('queue_bind', ('QUEUE', 'no-such-exchange'), 'NotFound'),
-        ('queue_purge', ('no-such-queue',), 'NotFound'),
+        ('queue_bind', ('QUEUE', 'amqplib-test-no-such-exchange'), 'NotFound'),
+        ('queue_purge', ('amqplib-test-no-such-queue',), 'NotFound'),
         ('queue_delete', ('QUEUE', False, True), 'PreconditionFailed'),
         ('exchange_declare', ('amq.reserved', 'direct'), 'AccessRefused'),
         ('exchange_delete', ('amq.direct',), 'AccessRefused'),
-        ('basic_consume', ('no-such-queue',), 'NotFound'),
+        ('basic_consume', ('amqplib-test-no-such-queue',), 'NotFound'),
     ],
 )
 def test_what_fails_with_nowait_is_raised_by_the_next_call(

@@ -2,7 +2,6 @@
 
 import contextlib
 
-import broker as brokers
 import pytest
 from scripted.conftest import (  # noqa: F401
     _frozen,
@@ -32,16 +31,6 @@ def dial(amqp, nothing_left_behind, address):  # noqa: F811
 def close(connection):
     if connection.transport is not None:
         connection.close()
-
-
-@pytest.fixture(scope='session')
-def controlled(broker):
-    """A broker on which rabbitmqctl can be used: the one of the run if it is ours."""
-    if broker.can_control:
-        yield broker
-        return
-    with brokers.new_node() as node:
-        yield node
 
 
 @pytest.fixture

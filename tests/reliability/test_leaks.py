@@ -186,7 +186,7 @@ def fail_and_open_again(amqp, connection, times):
         channel = connection.channel()
         assert channel.channel_id == 1
         with pytest.raises(amqp.NotFound):
-            channel.queue_declare('no-such-queue', passive=True)
+            channel.queue_declare('amqplib-test-no-such-queue', passive=True)
         channel.close()
 
     repeat(times, fail)
@@ -210,7 +210,7 @@ def test_channel_errors_that_nobody_waits_for_leave_nothing(amqp, dial):
 
     def fail():
         channel = connection.channel()
-        channel.basic_publish(amqp.Message('x'), exchange='no-such-exchange')
+        channel.basic_publish(amqp.Message('x'), exchange='amqplib-test-no-such-exchange')
         with pytest.raises(amqp.NotFound):
             channel.close()
 
@@ -314,7 +314,7 @@ def test_lost_connections_need_no_collector(amqp, address, call):
             elif call == 'wait':
                 channel.wait()
             else:
-                channel.basic_publish(amqp.Message('x'), routing_key='nowhere')
+                channel.basic_publish(amqp.Message('x'), routing_key='amqplib-test-nowhere')
 
     def lose():
         connection = amqp.Connection(host=address, heartbeat=0)

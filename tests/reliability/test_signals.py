@@ -475,7 +475,8 @@ class Confirming(Interruptible):
         self.channel.wait_for_confirms(timeout=PATIENCE)
         number = self.publish()
         self.channel.wait_for_confirms(timeout=PATIENCE)
-        assert self.channel.basic_publish(self.amqp.Message(b''), 'amq.direct') == number + 1
+        nowhere = ('', 'amqplib-test-nowhere')
+        assert self.channel.basic_publish(self.amqp.Message(b''), *nowhere) == number + 1
 
 
 # --- Signals whose handlers return --------------------------------------------------------------

@@ -166,7 +166,7 @@ def test_channels_that_many_threads_open_and_close_have_numbers_of_their_own(
                 channel.close()
             else:
                 with pytest.raises(amqp.NotFound):
-                    channel.queue_declare('no-such-queue', passive=True)
+                    channel.queue_declare('amqplib-test-no-such-queue', passive=True)
 
     for worker in [Worker(open_and_close) for _ in range(THREADS)]:
         worker.result()

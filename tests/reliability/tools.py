@@ -78,11 +78,15 @@ class Worker(threading.Thread):
 # --- Peers --------------------------------------------------------------------------------------
 
 
-def keep_alive(peer, seconds, interval=0.3):
-    """As the script of a peer: send heartbeats for so long; return what the client sends."""
-    end = time.monotonic() + seconds
+def keep_alive(peer, until, interval=0.3):
+    """As the script of a peer: send heartbeats until a condition holds for what the client sends.
+
+    until: a function of these octets; they are returned.
+    """
+    end = time.monotonic() + PATIENCE
     octets, next_beat = b'', 0.0
-    while time.monotonic() < end:
+    while not until(octets):
+        assert time.monotonic() < end, 'what the client should send did not come'
         if time.monotonic() >= next_beat:
             peer.send_heartbeat()
             next_beat = time.monotonic() + interval

@@ -15,10 +15,21 @@ from scripted_broker import FRAME_METHOD, VERSION_0_9_1, delivery, frame, method
 import amqplib.client_0_8 as amqp_0_8
 import amqplib.client_0_9_1 as amqp
 from amqplib.core import confirms as confirms_module
+from amqplib.core import deadline as deadline_module
 from amqplib.core import reader_role
 from amqplib.core import session as session_module
+from amqplib.core.deadline import Deadline
 
-from .checks import Caller, check_closed, check_repeated, lasting, poll, refused, until_raised
+from .checks import (
+    PATIENCE,
+    Caller,
+    check_closed,
+    check_repeated,
+    lasting,
+    poll,
+    refused,
+    until_raised,
+)
 
 ADVICE = (
     '; for 0-9-1, which every RabbitMQ speaks, '
@@ -629,16 +640,44 @@ WAITS = {
 }
 
 
+#: The time of a publish, of which the peer lets all but two seconds pass while it waits.
+LIMIT = 60
+
+
+class Clock:
+    """Stands in for the clock of deadlines; the peer sets it on, while a publish waits."""
+
+    def __init__(self, monkeypatch):
+        self._ahead = 0.0
+        self._waits = threading.Event()
+        really_remaining = Deadline.remaining
+
+        def remaining(deadline):
+            seconds = really_remaining(deadline)
+            if deadline.seconds == LIMIT:
+                self._waits.set()
+            return seconds
+
+        monkeypatch.setattr(deadline_module, 'monotonic', lambda: time.monotonic() + self._ahead)
+        monkeypatch.setattr(Deadline, 'remaining', remaining)
+
+    def let_time_pass(self):
+        """Set it on, once a publish has asked how long it may wait."""
+        assert self._waits.wait(PATIENCE), 'no publish waits'
+        self._ahead = LIMIT - 2
+
+
 @pytest.mark.parametrize(
     ('first', 'then', 'text'),
     [
-        ('blocked', 'room', '1 message not confirmed within 1 s'),
-        ('blocked', 'flow', 'the broker has paused the channel for more than 1 s'),
-        ('room', 'flow', 'the broker has paused the channel for more than 1 s'),
+        ('blocked', 'room', f'1 message not confirmed within {LIMIT} s'),
+        ('blocked', 'flow', f'the broker has paused the channel for more than {LIMIT} s'),
+        ('room', 'flow', f'the broker has paused the channel for more than {LIMIT} s'),
     ],
 )
-def test_the_waits_of_one_publish_share_its_time(confirming, first, then, text):
+def test_the_waits_of_one_publish_share_its_time(confirming, monkeypatch, first, then, text):
     begin, answer, end = zip(WAITS[first], WAITS[then])
+    clocks = []
 
     def script(peer):
         expect_publish(peer)
@@ -648,7 +687,7 @@ def test_the_waits_of_one_publish_share_its_time(confirming, first, then, text):
             peer.expect_method(1, name)
         peer.mark()
         peer.await_cue()
-        time.sleep(0.7)
+        clocks[0].let_time_pass()
         peer.send_raw(end[0])
         peer.await_cue()
         peer.send_raw(end[1] + (b'' if 'room' in (first, then) else confirm(1)))
@@ -658,15 +697,16 @@ def test_the_waits_of_one_publish_share_its_time(confirming, first, then, text):
         peer.send_raw(confirm(2))
         peer.expect_close()
 
-    ours = confirming(script, 1 if 'room' in (first, then) else None, write_timeout=1)
+    ours = confirming(script, 1 if 'room' in (first, then) else None, write_timeout=LIMIT)
     publish(ours, 1)
     if 'blocked' in (first, then):
         await_blocked(ours)
     while 'flow' in (first, then) and ours.channel.active:
         ours.channel.wait(timeout=5)
     ours.broker.await_mark()
+    clocks.append(Clock(monkeypatch))
     ours.broker.cue()
-    with lasting(least=0.9, most=1.5), pytest.raises(amqp.AMQPTimeout) as raised:
+    with lasting(least=1.9), pytest.raises(amqp.AMQPTimeout) as raised:
         publish(ours, 1)
     assert text in str(raised.value)
     ours.broker.cue()
@@ -676,8 +716,9 @@ def test_the_waits_of_one_publish_share_its_time(confirming, first, then, text):
 
 
 @pytest.mark.parametrize('first', WAITS)
-def test_sending_shares_the_time_of_the_waits_before_it(play, connect, first):
+def test_sending_shares_the_time_of_the_waits_before_it(play, connect, monkeypatch, first):
     begin, answer, end = WAITS[first]
+    clocks = []
 
     def script(peer):
         peer.handshake()
@@ -689,12 +730,12 @@ def test_sending_shares_the_time_of_the_waits_before_it(play, connect, first):
         if answer:
             peer.expect_method(1, answer)
         peer.await_cue()
-        time.sleep(0.7)
+        clocks[0].let_time_pass()
         peer.send_raw(end)
         peer.stall()
 
     broker = play(script, version=VERSION_0_9_1, receive_buffer=4096)
-    connection = connect(broker, cls=amqp.Connection, write_timeout=1)
+    connection = connect(broker, cls=amqp.Connection, write_timeout=LIMIT)
     channel = connection.channel()
     channel.confirm_select(1 if first == 'room' else None)
     channel.basic_publish(amqp.Message(b'x'), '', 'q')
@@ -703,8 +744,9 @@ def test_sending_shares_the_time_of_the_waits_before_it(play, connect, first):
     while first == 'flow' and channel.active:
         channel.wait(timeout=5)
     large = amqp.Message(bytes(30_000_000))
+    clocks.append(Clock(monkeypatch))
     broker.cue()
-    with lasting(least=0.9, most=1.5), pytest.raises(amqp.WriteTimeout, match='within 1 s'):
+    with lasting(least=1.9), pytest.raises(amqp.WriteTimeout, match=f'within {LIMIT} s'):
         channel.basic_publish(large, '', 'q')
 
 

@@ -690,7 +690,7 @@ def test_close_that_does_not_wait(session, timeout):
 
 @pytest.mark.parametrize('of', ['connection', 'channel'])
 def test_close_with_thousands_of_unread_messages(session, of):
-    count = 10000
+    count = 2000
     number = 0 if of == 'connection' else 1
 
     def script(peer):
@@ -795,7 +795,7 @@ def test_reply_that_is_late_is_no_reply_to_the_close(session):
 def until_expecting(channel):
     """Wait until a call on the channel, made by another thread, waits for its reply."""
     with lasting(most=5):
-        while not channel._expected:
+        while not channel._calls:
             threading.Event().wait(0.001)
 
 

@@ -385,6 +385,51 @@ def test_drop_before_tune_reads_as_a_refused_login(play, end, challenged):
 
 
 @pytest.mark.parametrize(
+    ('arguments', 'cause'),
+    [
+        ({'password': 'p' * 4096}, 'password or login_response takes 41'),
+        ({'password': 'p' * 4096, 'connection_name': 'x' * 1000}, 'password'),
+        ({'login_response': b'p' * 4096}, 'password or login_response takes 4096'),
+        ({'connection_name': 'n' * 4096}, 'connection_name takes 4'),
+        ({'client_properties': {'x': 'y' * 4096}}, 'client_properties takes 4'),
+        # Each of them would fit.
+        ({'password': 'p' * 2100, 'connection_name': 'n' * 2000}, 'password or login_response'),
+    ],
+)
+def test_large_login_is_the_likely_cause_of_a_drop(play, amqp, arguments, cause):
+    def script(peer):
+        peer.expect_login()
+        peer.close()
+
+    error = refused(play(script), amqp.LoginRefused, **arguments)
+    assert error.amqp_reply_code == 403
+    assert cause in error.amqp_reply_text
+    assert '4096 is what every broker allows' in error.amqp_reply_text
+    assert 'may be wrong' not in error.amqp_reply_text
+    assert 'pppp' not in repr(error) + str(error)
+
+
+def test_login_of_the_largest_sure_frame_is_none_that_is_too_large(play, amqp):
+    """Also the size is right: one octet more, and it is named as the cause."""
+    sizes = []
+
+    def script(peer):
+        peer.expect_header()
+        numbers = peer.version.numbers
+        peer.send_method(0, 'connection.start', *numbers, {}, 'PLAIN', 'en_US')
+        sizes.append(len(peer.expect_frame()[2]) + 8)
+        peer.close()
+
+    refused(play(script), amqp.LoginRefused, password='')
+    fits = 4096 - sizes[0]
+    error = refused(play(script), amqp.LoginRefused, password='p' * fits)
+    assert 'user or password may be wrong' in error.amqp_reply_text
+    error = refused(play(script), amqp.LoginRefused, password='p' * (fits + 1))
+    assert sizes[1:] == [4096, 4097]
+    assert 'its frame of 4097 bytes' in error.amqp_reply_text
+
+
+@pytest.mark.parametrize(
     ('offered', 'arguments'),
     [
         ('GSSAPI SCRAM-SHA-256', {}),

@@ -6,7 +6,6 @@ import random
 import struct
 import sys
 import threading
-from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
@@ -863,7 +862,7 @@ def test_whole_conversation_ends_by_its_last_words(session):
 
 def read_in(*portions):
     """Return the methods that a Decoder finds, or the error, as something to compare."""
-    decoder = Decoder(PROTOCOL, amqp.Message, defaultdict(AnyInbox))
+    decoder = Decoder(PROTOCOL, amqp.Message, AnyInbox())
     try:
         for portion in portions:
             decoder.take(portion)

@@ -198,10 +198,83 @@ def test_server_side_is_a_value_error_before_there_is_a_socket():
         amqp.Connection(host=NOBODY_LISTENS, ssl={'server_side': True}, connect_timeout=10)
 
 
-def test_file_that_is_not_there():
-    options = {'ca_certs': '/no/such/file'}
-    with pytest.raises(FileNotFoundError):
+def test_no_options_are_those_by_default(play, connect, authority, monkeypatch):
+    monkeypatch.setenv('SSL_CERT_FILE', authority.file)
+    connection = connect(play(usual, tls=authority.server()), ssl={})
+    assert isinstance(connection.transport, transport.SSLTransport)
+    connection.close()
+    refused(play(refused_tls(authority.server('example.org'))), amqp.ConnectionLost, ssl={})
+
+
+@pytest.mark.parametrize(
+    ('options', 'kind', 'text'),
+    [
+        ('ca.pem', TypeError, "ssl: 'ca.pem' is not"),
+        ('', TypeError, "ssl: '' is not"),
+        (0, TypeError, 'ssl: 0 is not'),
+        ([], TypeError, 'ssl: list is not'),
+        (ssl, TypeError, 'ssl: module is not'),
+        ({'ca_certs': ''}, FileNotFoundError, "ssl: ca_certs: ''"),
+        ({'ca_certs': '/no/such/file'}, FileNotFoundError, "ssl: ca_certs: '/no/such/file': No "),
+        ({'ca_certs': '/'}, IsADirectoryError, "ssl: ca_certs: '/'"),
+        ({'ca_certs': __file__}, ssl.SSLError, f'ssl: ca_certs: {__file__!r}'),
+        ({'ca_certs': False}, TypeError, 'ssl: ca_certs: False'),
+        ({'ca_certs': 'a\0'}, ValueError, 'ssl: ca_certs'),
+        ({'certfile': '/no/such/file'}, FileNotFoundError, "ssl: certfile: '/no/such/file'"),
+        ({'certfile': ''}, FileNotFoundError, "ssl: certfile: ''"),
+        ({'certfile': __file__}, ssl.SSLError, f'ssl: certfile: {__file__!r}'),
+        ({'certfile': __file__, 'keyfile': '/no'}, FileNotFoundError, "ssl: keyfile: '/no'"),
+        ({'certfile': __file__, 'keyfile': ''}, FileNotFoundError, "ssl: keyfile: ''"),
+        ({'certfile': __file__, 'keyfile': __file__}, ssl.SSLError, f', keyfile: {__file__!r}'),
+        ({'certfile': __file__, 'password': 5}, TypeError, 'ssl: certfile'),
+        ({'keyfile': 'key.pem'}, ValueError, 'ssl: keyfile: it needs a certfile'),
+        ({'password': 'secret'}, ValueError, 'ssl: password: it needs a certfile'),
+        ({'cert_reqs': 3}, ValueError, 'ssl: cert_reqs: 3'),
+        ({'cert_reqs': -1}, ValueError, 'ssl: cert_reqs: -1'),
+        ({'cert_reqs': 'CERT_NONE'}, ValueError, "ssl: cert_reqs: 'CERT_NONE'"),
+        ({'cert_reqs': False}, ValueError, 'ssl: cert_reqs: False'),
+        ({'check_hostname': 'no'}, TypeError, "ssl: check_hostname: 'no'"),
+        ({'check_hostname': ''}, TypeError, "ssl: check_hostname: ''"),
+        ({'ciphers': 'no-such-cipher'}, ssl.SSLError, "ssl: ciphers: 'no-such-cipher'"),
+        ({'ciphers': ''}, ValueError, 'ssl: ciphers'),
+        ({'server_hostname': 5}, TypeError, 'ssl: server_hostname: 5'),
+        ({'server_hostname': ''}, ValueError, 'ssl: server_hostname'),
+        ({'server_hostname': '.example.org'}, ValueError, "server_hostname '.example.org'"),
+        ({'server_hostname': 'a' * 64}, ValueError, "server_hostname 'aaaa"),
+        (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ValueError, 'ssl: '),
+    ],
+)
+def test_wrong_options_are_errors_that_name_them_before_there_is_a_socket(options, kind, text):
+    with pytest.raises(kind) as caught:
         amqp.Connection(host=NOBODY_LISTENS, ssl=options, connect_timeout=10)
+    assert not isinstance(caught.value, amqp.ConnectionLost)
+    assert text in str(caught.value)
+    assert 'secret' not in str(caught.value)
+
+
+def test_options_that_are_none_are_those_by_default(authority):
+    from amqplib.core import tls
+
+    context, name = tls.make_context(dict.fromkeys(tls._KNOWN), 'example.org')
+    assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
+    assert name == 'example.org'
+
+
+@pytest.mark.parametrize(
+    ('host', 'name'),
+    [('::1%1', '::1'), ('fe80::1%eth0', 'fe80::1'), ('a%b', 'a%b'), ('::1', '::1')],
+)
+def test_zone_is_no_part_of_the_name_to_be_verified(host, name):
+    from amqplib.core import tls
+
+    assert tls.make_context(True, host)[1] == name
+    assert tls.make_context({'server_hostname': 'example.org'}, host)[1] == 'example.org'
+
+
+def test_address_with_a_zone(play, authority):
+    broker = play(usual, tls=authority.server('::1'), host='::1')
+    options = {'ca_certs': authority.file}
+    amqp.Connection(host=f'[::1%1]:{broker.port}', ssl=options, connect_timeout=10).close()
 
 
 def test_context_is_used_as_it_is(play, connect, authority):
@@ -253,7 +326,7 @@ def test_client_certificate_that_is_missing(play, authority, version):
 
 @pytest.mark.parametrize(
     ('arguments', 'port'),
-    [({}, 5672), ({'ssl': True}, 5671), ({'ssl': {}}, 5672), ({'ssl': {'ca_certs': None}}, 5671)],
+    [({}, 5672), ({'ssl': True}, 5671), ({'ssl': {}}, 5671), ({'ssl': None}, 5672)],
 )
 def test_default_port(monkeypatch, arguments, port):
     asked = []
@@ -663,36 +736,27 @@ def test_publish_for_which_there_was_no_room_counts_as_begun(secure_session):
 
 
 @contextlib.contextmanager
-def running_node(authority, client_certificates):
+def running_node(make_node, authority, client_certificates):
     certificate, key = authority.files('127.0.0.1', 'localhost')
     tls = brokers.TLS(certificate, key, authority.file, client_certificates=client_certificates)
-    node = brokers.new_node(tls=tls)
-    try:
-        node.start()
+    with make_node(tls=tls) as node:
         yield node
-    finally:
-        node.close()
 
 
 @pytest.fixture(scope='module')
-def tls_node(authority):
+def tls_node(make_node, authority):
     """A real broker that speaks TLS."""
-    with running_node(authority, False) as node:
+    with running_node(make_node, authority, False) as node:
         yield node
 
 
 @pytest.fixture(scope='module')
-def strict_node(authority):
+def strict_node(make_node, authority):
     """A real broker that speaks TLS with those who show a certificate."""
-    with running_node(authority, True) as node:
+    with running_node(make_node, authority, True) as node:
         yield node
 
 
-# By its name, a broker is got ready before the tests.
-live = pytest.mark.usefixtures('new_node')
-
-
-@live
 def test_publish_and_get_with_a_real_broker(tls_node, authority):
     options = {'ca_certs': authority.file}
     body = bytes(range(256)) * 12000
@@ -712,7 +776,6 @@ def test_publish_and_get_with_a_real_broker(tls_node, authority):
             channel.wait(timeout=10)
 
 
-@live
 def test_refusals_by_a_real_broker_over_tls(tls_node, authority):
     options = {'ca_certs': authority.file}
     with lasting(most=2), pytest.raises(amqp.LoginRefused) as caught:
@@ -723,7 +786,6 @@ def test_refusals_by_a_real_broker_over_tls(tls_node, authority):
     assert caught.value.amqp_reply_code == 530
 
 
-@live
 def test_wrong_port_of_a_real_broker(tls_node, authority):
     with lasting(most=2), pytest.raises(amqp.ProtocolVersionRefused, match='ssl=True'):
         amqp.Connection(host=tls_node.tls_address, connect_timeout=5)
@@ -731,13 +793,11 @@ def test_wrong_port_of_a_real_broker(tls_node, authority):
         amqp.Connection(host=tls_node.address, ssl={'ca_certs': authority.file}, connect_timeout=5)
 
 
-@live
 def test_real_broker_of_an_unknown_authority(tls_node, other_authority):
     with lasting(most=2), pytest.raises(amqp.ConnectionLost, match='verify failed'):
         amqp.Connection(host=tls_node.tls_address, ssl={'ca_certs': other_authority.file})
 
 
-@live
 def test_external_login_by_certificate_with_a_real_broker(strict_node, authority):
     certificate, key = authority.files('guest@example.org', common_name='guest')
     options = {'ca_certs': authority.file, 'certfile': certificate, 'keyfile': key}
@@ -752,7 +812,6 @@ def test_external_login_by_certificate_with_a_real_broker(strict_node, authority
         assert connection.channel().queue_declare(exclusive=True)[1:] == (0, 0)
 
 
-@live
 def test_certificate_of_no_user_is_a_refused_login(strict_node, authority):
     certificate, key = authority.files('nobody@example.org', common_name='nobody')
     options = {'ca_certs': authority.file, 'certfile': certificate, 'keyfile': key}
@@ -766,7 +825,6 @@ def test_certificate_of_no_user_is_a_refused_login(strict_node, authority):
         )
 
 
-@live
 def test_real_broker_that_wants_a_certificate(strict_node, authority):
     with lasting(most=5), pytest.raises(amqp.ConnectionLost):
         amqp.Connection(host=strict_node.tls_address, ssl={'ca_certs': authority.file})

@@ -1,0 +1,184 @@
+"""A program whose threads are made cooperative: python cooperative_program.py JSON
+
+The JSON object has: library ('gevent' or 'eventlet'), patched ('before', 'after' the import of the
+client, or 'after a fork' of a process that has used it), package, host, tls_host, ca_file.
+
+It is run by test_cooperative_threads.py, and prints 'done' when all of it has worked.
+"""
+
+import contextlib
+import faulthandler
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+
+#: Greenlets that work at the same time, and messages for each.
+GREENLETS = 60
+MESSAGES = 10
+
+
+def patch(library):
+    if library == 'gevent':
+        from gevent import monkey
+
+        monkey.patch_all()
+    else:
+        import eventlet
+
+        eventlet.monkey_patch()
+
+
+def in_greenlets(work):
+    """Do the work in as many greenlets; raise what the first one of them raised."""
+    import threading
+
+    errors, done = [], []
+
+    def run(number):
+        try:
+            work(number)
+            done.append(number)
+        except BaseException as error:  # noqa: BLE001  (it is raised again)
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(GREENLETS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for error in errors:
+        raise error
+    assert len(done) == GREENLETS
+
+
+@contextlib.contextmanager
+def ticking():
+    """Check that other threads run while the block waits, by what they count."""
+    import threading
+
+    ticks, stop = [], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks.append(None)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    assert len(ticks) > 10, ticks
+
+
+def exchange_messages(amqp, channel):
+    """Publish to a queue, consume what came, and get what is there."""
+    queue = channel.queue_declare(exclusive=True, auto_delete=False)[0]
+    got = []
+    channel.basic_consume(queue, callback=got.append)
+    for number in range(MESSAGES):
+        channel.basic_publish(amqp.Message(f'{queue} {number}'), routing_key=queue)
+    while len(got) < MESSAGES:
+        channel.wait(timeout=60)
+    assert [msg.body for msg in got] == [f'{queue} {number}' for number in range(MESSAGES)]
+    channel.basic_ack(0, multiple=True)
+    channel.basic_publish(amqp.Message(bytes(300_000)), routing_key=queue)
+    channel.wait(timeout=60)
+    assert len(got[-1].body) == 300_000
+
+
+def share_a_connection(amqp, dial):
+    with dial() as connection:
+
+        def work(number):
+            with connection.channel() as channel:
+                exchange_messages(amqp, channel)
+
+        in_greenlets(work)
+
+
+def have_connections(amqp, dial):
+    def work(number):
+        with dial() as connection, connection.channel() as channel:
+            exchange_messages(amqp, channel)
+
+    in_greenlets(work)
+
+
+def be_idle(amqp, dial):
+    """Wait for nothing, in the meantime of which only heartbeats keep the connection."""
+    with dial(heartbeat=1) as connection, connection.channel() as channel, ticking():
+        sent = connection.transport.sent
+        try:
+            channel.wait(timeout=4)
+        except amqp.AMQPTimeout:
+            pass
+        else:
+            raise AssertionError('nothing should have come')
+        assert connection.transport.sent > sent
+        channel.queue_declare(exclusive=True)
+
+
+def be_closed_by_another(amqp, dial):
+    """Wait in one greenlet, and close the connection in another."""
+    import threading
+
+    errors = []
+    connection = dial()
+    channel = connection.channel()
+
+    def wait():
+        try:
+            channel.wait()
+        except amqp.AMQPConnectionException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.1)
+    connection.close()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert len(errors) == 1
+
+
+def open_descriptors():
+    return set(os.listdir('/proc/self/fd'))
+
+
+def main(library, patched, package, host, tls_host, ca_file):
+    if patched == 'before':
+        patch(library)
+    amqp = importlib.import_module(package)
+    if patched == 'after':
+        importlib.import_module('amqplib.core.tls')
+        patch(library)
+    elif patched == 'after a fork':
+        amqp.Connection(host=host, heartbeat=60).close()
+        child = os.fork()
+        if child:
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        patch(library)
+    faulthandler.dump_traceback_later(100, exit=True)
+    for where, options in (host, {}), (tls_host, {'ssl': {'ca_certs': ca_file}}):
+
+        def dial(where=where, options=options, **arguments):
+            return amqp.Connection(host=where, **options, **arguments)
+
+        dial().close()  # so that what is opened once, is
+        before = open_descriptors()
+        for work in share_a_connection, have_connections, be_idle, be_closed_by_another:
+            work(amqp, dial)
+            print(work.__name__, where, file=sys.stderr)
+        gc.collect()
+        assert len(open_descriptors()) <= len(before), (before, open_descriptors())
+    print('done')
+
+
+if __name__ == '__main__':
+    main(**json.loads(sys.argv[1]))

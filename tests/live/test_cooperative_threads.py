@@ -1,0 +1,29 @@
+"""Threads made cooperative by gevent and eventlet, whenever that is done, are threads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name('cooperative_program.py')
+
+
+@pytest.mark.skipif(
+    sys.implementation.name != 'cpython', reason='gevent and eventlet are installed for CPython'
+)
+@pytest.mark.parametrize('patched', ['before', 'after', 'after a fork'])
+@pytest.mark.parametrize('library', ['gevent', 'eventlet'])
+def test_program_in_greenlets(amqp, own_node, tls_files, library, patched):
+    what = {
+        'library': library,
+        'patched': patched,
+        'package': amqp.__name__,
+        'host': own_node.address,
+        'tls_host': f'localhost:{own_node.tls_port}',
+        'ca_file': tls_files['ca.pem'],
+    }
+    command = [sys.executable, '-W', 'error::ResourceWarning', PROGRAM, json.dumps(what)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert (done.returncode, done.stdout) == (0, 'done\n'), done.stderr
