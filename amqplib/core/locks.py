@@ -57,16 +57,19 @@ class Mutex:
         if self.is_mine():
             return False
         try:
-            if not self._lock.acquire(timeout=timeout):
-                return False
             try:
+                if not self._lock.acquire(timeout=timeout):
+                    return False
                 work(*args)
-                return True
-            finally:
+                # Before the return, which is outside of what is caught.
                 self._lock.release()
+            except BaseException:
+                self._release_if_mine()
+                raise
         except BaseException:
-            self._release_if_mine()
+            self._release_if_mine()  # if the other one was interrupted
             raise
+        return True
 
     def _release_if_mine(self) -> None:
         if self.is_mine():
