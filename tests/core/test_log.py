@@ -66,7 +66,7 @@ def test_nothing_is_escaped_for_a_level_that_is_not_heard(caplog):
 def test_a_logger_that_is_there_from_the_beginning_can_be_set_up():
     """As `disable_existing_loggers`, which is the default, silences those that are there."""
     program = (
-        'import logging.config; from amqplib.client_0_8 import log\n'
+        'import logging.config; from amqplib.core import log\n'
         'handler = {"class": "logging.StreamHandler", "level": "DEBUG"}\n'
         'logging.config.dictConfig({"version": 1, "handlers": {"all": handler},'
         ' "root": {"handlers": ["all"], "level": "DEBUG"}})\n'
