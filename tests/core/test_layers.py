@@ -13,7 +13,7 @@ import amqplib
 from amqplib import client_0_8, client_0_9_1, exceptions
 from amqplib.client_0_8.spec import PROTOCOL as PROTOCOL_0_8
 from amqplib.client_0_9_1.spec import PROTOCOL as PROTOCOL_0_9_1
-from amqplib.core.spec import SHARED_ROWS, Method
+from amqplib.core.spec import Method
 
 ROOT = Path(amqplib.__file__).parent
 
@@ -178,13 +178,6 @@ def test_what_a_module_knows_of_methods_is_true_of_every_version(module):
     for row in rows:
         for protocol in (PROTOCOL_0_8, PROTOCOL_0_9_1):
             assert protocol.methods[row.name] is row
-
-
-def test_a_signature_of_the_shared_rows_means_the_same_in_every_version():
-    for row in SHARED_ROWS:
-        for protocol in (PROTOCOL_0_8, PROTOCOL_0_9_1):
-            own = protocol.by_signature.get(row.signature)
-            assert own is None or own.name == row.name
 
 
 def test_errors_of_the_clients_are_one_tree():
