@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional
 
 from amqplib.client_0_9_1.spec import DECODERS, ENCODERS, METHODS, PROTOCOL
 from amqplib.core import channel, spec
-from amqplib.core.abstract_channel import handlers_by_signature
+from amqplib.core.abstract_channel import empty_reply, handlers_by_signature
 from amqplib.core.arguments import compile_encoder, decode_acknowledgement
 from amqplib.core.channel import Table, begin
 from amqplib.core.confirms import Confirms
@@ -383,9 +383,9 @@ class Channel(channel.Channel):
         PROTOCOL,
         {
             **channel.Channel._HANDLERS,
-            'exchange.bind_ok': channel.Channel._take_empty_reply,
-            'exchange.unbind_ok': channel.Channel._take_empty_reply,
-            'confirm.select_ok': channel.Channel._take_empty_reply,
+            'exchange.bind_ok': empty_reply('exchange.bind_ok'),
+            'exchange.unbind_ok': empty_reply('exchange.unbind_ok'),
+            'confirm.select_ok': empty_reply('confirm.select_ok'),
             'basic.ack': _basic_ack,
             'basic.nack': _basic_nack,
         },
