@@ -459,11 +459,12 @@ class AbstractChannel:
     def _ask_to_close(self, frame: bytes, deadline: Deadline) -> None:
         """Send the frame of a close, and wait until the end has come; raise AMQPTimeout."""
         closed = self._closed
-        try:
-            self._session.send(frame, closed, deadline, closed.ask)
-        except AMQPTimeout:
-            closed.take_back()  # nothing was sent, or it has ended
-            raise
+        if not closed.shut:  # else it was sent from the middle of another call
+            try:
+                self._session.send(frame, closed, deadline, closed.ask)
+            except AMQPTimeout:
+                closed.take_back()  # nothing was sent, or it has ended
+                raise
         if not self._wait_until(lambda: closed.cause is not None, deadline):
             raise AMQPTimeout(0, f'no reply within {deadline}', *self._named(self._CLOSE))
 

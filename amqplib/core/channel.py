@@ -170,7 +170,7 @@ class Channel(AbstractChannel):
         self._x_flow_ok(self.active)
 
     def _x_flow_ok(self, active: bool) -> None:
-        self._answer('channel.flow_ok', active)
+        self._answer(self.channel_id, 'channel.flow_ok', active)
 
     def _alert(self, args: AMQPReader) -> None:
         reply_code, reply_text, details = self._decode('channel.alert', args)
@@ -198,7 +198,8 @@ class Channel(AbstractChannel):
                 self._raise_cause()
             return
         # Wrong values are found before anything is changed.
-        frame = self._frame('channel.close', reply_code, reply_text, *method_sig)
+        payload = self._encode(self._CLOSE, reply_code, reply_text, *method_sig)
+        frame = method_frame(self._open()[1], payload)
         if self._calls or not self._session.may_wait():
             self._give_up(
                 AMQPChannelException(0, 'the channel was closed by this program'),
@@ -245,7 +246,7 @@ class Channel(AbstractChannel):
         if asked:
             # The two closes crossed: the broker still confirms the one of this side.
             self._numbers.linger(number, self, open_pending=False)
-        self._answer('channel.close_ok')
+        self._answer(number, 'channel.close_ok')
         self._numbers.free(number, self)
         if self.connection is not None:
             self.connection.note_closed(self._closed)
@@ -270,7 +271,9 @@ class Channel(AbstractChannel):
             return
         self._numbers.linger(number, self, open_pending)
         if not (asked or open_pending):
-            self._session.send_urgent(frame or self._frame('channel.close', *_GAVE_UP))
+            if frame is None:
+                frame = method_frame(number, self._encode(self._CLOSE, *_GAVE_UP))
+            self._session.send_urgent(frame)
         if reported:
             self._do_close()
 
@@ -295,15 +298,10 @@ class Channel(AbstractChannel):
 
     # Sending what answers the broker, or does not wait
 
-    def _frame(self, name: str, *values: Any) -> bytes:
-        """Return the frame of a method, which has to be a small one."""
-        assert self.channel_id is not None
-        return method_frame(self.channel_id, self._encode(name, *values))
-
-    def _answer(self, name: str, *values: Any) -> None:
+    def _answer(self, number: Optional[int], name: str, *values: Any) -> None:
         """Send a method from within the read loop, which must not wait for other writers."""
-        if self.channel_id is not None:
-            self._session.send_urgent(self._frame(name, *values))
+        if number is not None:
+            self._session.send_urgent(method_frame(number, self._encode(name, *values)))
 
     # The access class (specification, class 30)
 
@@ -684,13 +682,13 @@ class Channel(AbstractChannel):
                 bool(multiple), FRAME_END,
             )  # fmt: skip
         except (StructError, TypeError, ValueError):
-            frame = self._frame('basic.ack', delivery_tag, multiple)  # which says what is wrong
+            self._encode('basic.ack', delivery_tag, multiple)  # which says what is wrong
+            raise
         self._session.send(frame, self._closed)
 
     def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
         """Reject a message: put it back (requeue) or let the broker drop or dead-letter it."""
-        self._open()
-        self._session.send(self._frame('basic.reject', delivery_tag, requeue), self._closed)
+        self._cast('basic.reject', delivery_tag, requeue)
 
     def basic_recover_sync(self, requeue: bool = False) -> None:
         """Have all unacknowledged messages delivered again; waits until the broker has done it.
