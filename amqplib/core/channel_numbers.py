@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from amqplib.core.arguments import compile_encoder
 from amqplib.core.encoding import method_frame
 from amqplib.core.fast_decoding import ArrivedMethod, Inbox, not_open
+from amqplib.core.locks import Mutex
 from amqplib.core.spec import (
     CHANNEL_CLOSE,
     CHANNEL_CLOSE_OK,
@@ -21,6 +22,9 @@ from amqplib.exceptions import NO_METHOD, AMQPException
 if TYPE_CHECKING:
     from amqplib.core.session import Session
     from amqplib.core.spec import Protocol
+
+#: Seconds after which another thread, which needs microseconds, is not waited for.
+_LONG_ENOUGH = 1.0
 
 _encode_close = compile_encoder(CHANNEL_CLOSE, {})
 
@@ -46,8 +50,9 @@ class ChannelNumbers:
 
     lingering: number -> what is left of a channel that was given up.
 
-    There is no lock: a number belongs to the channel that is in the dict by it, and each step that
-    changes that is one operation.
+    A number belongs to the channel that is in the dict by it. It is taken by one operation. Two
+    threads may let go of the same channel at once, and one of them could let go of its successor:
+    for that, there is a lock.
     """
 
     def __init__(self, session: Session, channels: dict[int, Any], protocol: Protocol) -> None:
@@ -55,7 +60,12 @@ class ChannelNumbers:
         self._protocol = protocol
         self._inboxes = session.inboxes
         self._channels = channels
+<<<<<<< HEAD
         self.lingering: dict[int, Lingering] = {}
+=======
+        self._lingering: dict[int, Lingering] = {}
+        self._letting_go = Mutex()
+>>>>>>> unittests
         # No number below this one has been freed.
         self._first_free = 1
 
@@ -99,6 +109,14 @@ class ChannelNumbers:
 
     def free(self, number: int, channel: Inbox) -> None:
         """Let a number be taken again, if this channel has it."""
+        self._let_go(self._free, number, channel)
+
+    def _let_go(self, work: Callable[..., object], *args: Any) -> None:
+        # It is not had in a forked child of a thread that holds it, nor again by a finalizer.
+        if not self._letting_go.try_run(work, *args, timeout=_LONG_ENOUGH):
+            work(*args)
+
+    def _free(self, number: int, channel: Inbox) -> None:
         if self._inboxes.get(number) is channel:
             self._inboxes.pop(number, None)
         if self._channels.get(number) is channel:
@@ -110,10 +128,18 @@ class ChannelNumbers:
 
         open_pending: whether the broker has not said yet that it opened the channel.
         """
+        self._let_go(self._linger, number, channel, open_pending)
+
+    def _linger(self, number: int, channel: Inbox, open_pending: bool) -> None:
         if self._inboxes.get(number) is channel:
             lingering = Lingering(self._session, self, number, open_pending)
+<<<<<<< HEAD
             self._inboxes[number] = self.lingering[number] = lingering
         self.free(number, channel)
+=======
+            self._inboxes[number] = self._lingering[number] = lingering
+        self._free(number, channel)
+>>>>>>> unittests
 
     def end_lingering(self, number: int) -> None:
         """Let the number of a channel that was given up be taken again."""

@@ -46,6 +46,8 @@ class Closed:
         """Note that the program could not say that it closes it."""
         if self.cause is None:
             self.shut = False
+            if self.cause is not None:  # it has ended at this moment
+                self.shut = True
 
     def end(self, cause: AMQPException, reported: bool = False) -> bool:
         """Note the end; return False if it had ended before, as the first cause counts."""
@@ -65,7 +67,9 @@ class Closed:
     def _end(self, cause: AMQPException, reported: bool) -> bool:
         self.shut = True
         # In one step, as two threads may come here at once.
-        if vars(self).setdefault('cause', cause) is not cause:
+        first = vars(self).setdefault('cause', cause)
+        self.shut = True  # also if it was taken back meanwhile
+        if first is not cause:
             return False
         self.reported = self.reported or reported
         return True

@@ -217,7 +217,8 @@ class Decoder:
         partial.body.fill(count)
         partial.missing -= count
         missing -= count
-        size = self._size_of_next(after, channel, partial.missing)
+        # Behind a room that was not for all of the frame, more of its payload comes.
+        size = 0 if missing else self._size_of_next(after, channel, partial.missing)
         self.open_frame = channel, size or missing
         if after and not size:
             self.take(after)

@@ -90,6 +90,7 @@ class MethodReader:
 
     source: a transport.
     queue: the methods that are complete.
+    running: whether nothing wrong was received.
     """
 
     _protocol: ClassVar[Protocol]
@@ -128,6 +129,9 @@ class MethodReader:
                 arrived: list[bytes] = []
                 receive(self.source, arrived)
                 decoder.take(arrived[0])
+        except ProtocolError:
+            self.running = False
+            raise
         finally:
             decoder.fast_paths = paths
         channel, method = decoder.queue.popleft()

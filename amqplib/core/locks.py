@@ -70,7 +70,7 @@ class Mutex:
                 if self.is_mine():
                     self._lock.release()
         except BaseException:
-            self._release_if_mine()
+            self._release_if_mine()  # if the other one was interrupted
             raise
         return taken
 

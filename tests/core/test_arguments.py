@@ -1,7 +1,9 @@
 """Encoders and decoders that are compiled from rows."""
 
 import gc
+import re
 import weakref
+from decimal import Decimal
 
 import pytest
 
@@ -20,6 +22,8 @@ from amqplib.core.arguments import (
 from amqplib.core.spec import Method
 from amqplib.core.streams import AMQPReader, AMQPWriter
 from amqplib.exceptions import ProtocolError
+
+from .codec_tools import same, table_of, unhex
 
 PROTOCOLS = [PROTOCOL_0_8, PROTOCOL_0_9_1]
 ROWS = [(protocol, row) for protocol in PROTOCOLS for row in protocol.methods.values()]
@@ -95,6 +99,10 @@ def test_strings_may_be_bytes(types):
         ('queue.purge', (0, 'ä' * 128, False), ValueError, 'queue.purge queue: String too long'),
         ('queue.purge', (0, '\udcff', False), ValueError, "queue.purge queue: 'utf-8' codec can't"),
         ('queue.purge', (0, b'\xff', False), ValueError, "queue.purge queue: 'utf-8' codec can't"),
+        ('basic.qos', (-1, 0, False), ValueError, 'basic.qos prefetch_size: -1'),
+        ('basic.ack', ('5', False), TypeError, 'basic.ack delivery_tag: '),
+        ('basic.cancel', (None, False), TypeError, 'basic.cancel consumer_tag: '),
+        ('queue.bind', (0, '', '', '', 0, {'x': {5: 1}}), TypeError, r"arguments\['x'\]\[5\]: "),
         ('basic.qos', (0, 70_000, False), ValueError, 'basic.qos prefetch_count: 70000 is not'),
         (
             'queue.bind',
@@ -198,3 +206,104 @@ def test_secrets_are_not_kept(name, values):
     del secret
     gc.collect()
     assert kept() is None
+
+
+# --- Byte by byte ---
+
+
+def encode(row, *values):
+    return compile_encoder(row, PROTOCOL_0_8.field_types)(*values)
+
+
+def decode(row, args):
+    return compile_decoder(row)(args)
+
+
+
+ARGUMENTS = [
+    (
+        'queue.declare',
+        (0, 'q', False, True, False, True, False, {'a': 1}),
+        '0000 0171 0a 00000007 0161 49 00000001',
+    ),
+    ('queue.declare_ok', ('amq.gen', 3, 1), '07 616d712e67656e 00000003 00000001'),
+    (
+        'exchange.declare',
+        (7, 'e', 'fanout', True, True, True, True, True, {}),
+        '0007 0165 06 66616e6f7574 1f 00000000',
+    ),
+    ('access.request', ('/data', False, False, True, True, True), '05 2f64617461 1c'),
+    ('basic.publish', (0, '', 'é', True, False), '0000 00 02c3a9 01'),
+    ('basic.deliver', ('t', 2**64 - 1, True, '', 'k'), '0174 ffffffffffffffff 01 00 016b'),
+    ('basic.ack', (5, False), '0000000000000005 00'),
+    ('basic.qos', (0, 65535, True), '00000000 ffff 01'),
+    ('connection.tune_ok', (2047, 131072, 60), '07ff 00020000 003c'),
+    (
+        'connection.start_ok',
+        ({}, 'PLAIN', '\0a\0b', 'en_US'),
+        '00000000 05 504c41494e 00000004 00610062 05 656e5f5553',
+    ),
+    ('connection.start', (8, 0, {}, 'PLAIN', ''), '08 00 00000000 00000005 504c41494e 00000000'),
+    ('channel.close', (404, 'no', 50, 10), '0194 02 6e6f 0032 000a'),
+    ('tx.select', (), ''),
+]
+
+
+@pytest.mark.parametrize(('name', 'values', 'expected'), ARGUMENTS)
+def test_arguments_both_ways(name, values, expected):
+    method = PROTOCOL_0_8.methods[name]
+    for _ in range(2):
+        assert encode(method, *values) == method.prefix + unhex(expected)
+    assert same(decode(method, AMQPReader(unhex(expected))), values)
+
+
+def test_arguments_with_a_broken_table_are_the_broker_s_fault():
+    data = unhex('07d0 00') + table_of(b'U')
+    with pytest.raises(ProtocolError, match='Unknown table item type: 85') as caught:
+        decode(PROTOCOL_0_8.methods['channel.alert'], AMQPReader(data))
+    assert caught.value.amqp_reply_code == 502
+
+
+def test_equal_arguments_of_other_types_are_each_encoded_as_their_own():
+    method = PROTOCOL_0_8.methods['basic.ack']
+    assert encode(method, 1, True)[4:] == unhex('0000000000000001 01')
+    assert encode(method, 1, 2)[4:] == unhex('0000000000000001 01')
+    with pytest.raises(TypeError, match='delivery_tag'):
+        encode(method, 1.0, True)
+    with pytest.raises(TypeError, match='delivery_tag'):
+        encode(method, Decimal(1), True)
+
+
+def test_a_table_that_has_changed_is_encoded_as_it_is_now():
+    method = PROTOCOL_0_8.methods['queue.bind']
+    table = {'a': 1}
+    before = encode(method, 0, 'q', 'e', 'k', False, table)
+    table['a'] = 2
+    assert encode(method, 0, 'q', 'e', 'k', False, table) == before[:-1] + b'\x02'
+
+
+SOURCES = [
+    b'\x00\x01e\x01k',
+    b'\x01\x00\x00',
+    b'\xfe\x02\xc3\xa9\x01\xff',
+    b'\x00\x05e\x01k',  # goes beyond its end
+    b'\x00\x01e\x01kk',  # ends too late
+    b'\x00\x01e',
+    b'',
+]
+
+
+@pytest.mark.parametrize('source', SOURCES)
+@pytest.mark.parametrize(
+    'around', [(b'\xff' * 8, b'\x00\x00\x00\x05'), (bytes(8), b''), (b'', b'')]
+)
+def test_arguments_of_get_ok_are_those_of_the_general_way(source, around):
+    data = around[0] + source + around[1]
+    method = PROTOCOL_0_8.methods['basic.get_ok']
+    try:
+        expected = decode(method, AMQPReader(data))
+    except ProtocolError as error:
+        with pytest.raises(ProtocolError, match=re.escape(error.amqp_reply_text)):
+            decode_get_ok(AMQPReader(data))
+    else:
+        assert decode_get_ok(AMQPReader(data)) == expected

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from amqplib.client_0_8.remembering import lru_cache
+from amqplib.core.memoize import lru_cache
 
 
 def test_what_is_remembered_is_not_asked_for_again():

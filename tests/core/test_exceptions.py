@@ -258,15 +258,15 @@ def test_copy_keeps_the_errno():
     assert (lost.copy().errno, lost.copy().strerror) == (errno.ECONNRESET, 'reset')
 
 
-def test_again_needs_no_import_which_the_end_of_the_interpreter_has_not():
+def test_copy_needs_no_import_which_the_end_of_the_interpreter_has_not():
     program = (
         'import sys\n'
-        'from amqplib.client_0_8.exceptions import ConnectionLost\n'
+        'from amqplib.exceptions import ConnectionLost\n'
         'lost = ConnectionLost.from_error(ConnectionResetError(104, "reset"), "it broke")\n'
         'for name in list(sys.modules):\n'
         '    if not name.startswith("amqplib"): del sys.modules[name]\n'
         'sys.meta_path = None\n'
-        'print(repr(lost.again()), repr(lost.again().__cause__))\n'
+        'print(repr(lost.copy()), repr(lost.copy().__cause__))\n'
     )
     done = subprocess.run(
         [sys.executable, '-c', program], capture_output=True, text=True, timeout=60, check=True

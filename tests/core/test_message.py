@@ -22,9 +22,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amqplib.client_0_8.basic_message import CONTENT_ENCODING_FLAG, Message
-from amqplib.client_0_8.method_framing import MethodWriter
 from amqplib.core import properties
+from amqplib.core.encoding import Encoder
+from amqplib.core.message import CONTENT_ENCODING_FLAG, Message
 from amqplib.core.text_encodings import is_text_encoding
 
 NAMES = [
@@ -618,9 +618,9 @@ def test_encodings_that_senders_make_up_are_not_remembered():
     ('body', 'shown'),
     [
         ('é', '1 characters'),
-        (b'ab', '2 octets'),
-        (bytearray(3), '3 octets'),
-        (memoryview(bytes(8)).cast('I'), '8 octets'),
+        (b'ab', '2 bytes'),
+        (bytearray(3), '3 bytes'),
+        (memoryview(bytes(8)).cast('I'), '8 bytes'),
         (None, "'NoneType', which cannot be sent"),
         (5, "'int', which cannot be sent"),
         (Decimal('1.5'), "'Decimal', which cannot be sent"),
@@ -1031,7 +1031,7 @@ def test_class_may_encode_its_properties_in_its_own_way(body):
             return super()._serialize_properties()
 
     own, other = Own(body, priority=5), Message(body, priority=6)
-    frames = [MethodWriter(None, 4096).frames(1, b'args', message) for message in (own, other)]
+    frames = [Encoder(4096).frames(1, b'args', message) for message in (own, other)]
     assert frames[0] == frames[1]
 
 
@@ -1043,8 +1043,8 @@ def test_class_that_encodes_in_its_own_way_is_asked_for_what_it_loaded():
 
     message = Own(b'x')
     message._load_properties(bytes.fromhex('0800 05'))
-    frames = MethodWriter(None, 4096).frames(1, b'args', message)
-    assert frames == MethodWriter(None, 4096).frames(1, b'args', Message(b'x', priority=6))
+    frames = Encoder(4096).frames(1, b'args', message)
+    assert frames == Encoder(4096).frames(1, b'args', Message(b'x', priority=6))
 
 
 def test_value_without_a_hash_is_named():

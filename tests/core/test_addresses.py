@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from amqplib.client_0_8.addresses import look_up, parse_address, with_port
-from amqplib.client_0_8.deadline import NEVER, Deadline
-from amqplib.client_0_8.exceptions import AMQPTimeout, ConnectionLost
+from amqplib.core.addresses import look_up, parse_address, with_port
+from amqplib.core.deadline import NO_DEADLINE, Deadline
+from amqplib.exceptions import AMQPTimeout, ConnectionLost
 
 # --- Parsing ---
 
@@ -162,7 +162,7 @@ def test_an_address_needs_no_name_service(monkeypatch):
 
 
 def test_an_ipv6_address():
-    (address,) = look_up('::1', 5672, NEVER)
+    (address,) = look_up('::1', 5672, NO_DEADLINE)
     assert address[0] == socket.AF_INET6
     assert address[4][:2] == ('::1', 5672)
 
@@ -183,7 +183,7 @@ def test_a_name_that_is_not_known(names):
     failure = socket.gaierror(socket.EAI_NONAME, 'Name or service not known')
     names['rabbit'] = failure
     with pytest.raises(ConnectionLost, match='address of rabbit: Name or service') as caught:
-        look_up('rabbit', 5672, NEVER)
+        look_up('rabbit', 5672, NO_DEADLINE)
     assert caught.value.errno == socket.EAI_NONAME
     assert caught.value.__cause__ is failure
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import amqplib.client_0_8 as amqp
-from amqplib.client_0_8.deadline import NEVER, Deadline
+from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core import deadline
 
 
@@ -55,7 +55,7 @@ def test_zero_has_passed_at_once(clock):
     assert limit.remaining() == 0
 
 
-@pytest.mark.parametrize('limit', [NEVER, Deadline(None)])
+@pytest.mark.parametrize('limit', [NO_DEADLINE, Deadline(None)])
 def test_no_limit(limit, clock):
     clock.now += 1e9
     assert limit.remaining() is None

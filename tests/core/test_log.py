@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import amqplib
-from amqplib.client_0_8 import log
-from amqplib.client_0_8.exceptions import AMQPException
+from amqplib.core import log
+from amqplib.exceptions import AMQPException
 
 
 @pytest.mark.parametrize('level', ['debug', 'warning'])
@@ -66,7 +66,7 @@ def test_nothing_is_escaped_for_a_level_that_is_not_heard(caplog):
 def test_a_logger_that_is_there_from_the_beginning_can_be_set_up():
     """As `disable_existing_loggers`, which is the default, silences those that are there."""
     program = (
-        'import logging.config; from amqplib.client_0_8 import log\n'
+        'import logging.config; from amqplib.core import log\n'
         'handler = {"class": "logging.StreamHandler", "level": "DEBUG"}\n'
         'logging.config.dictConfig({"version": 1, "handlers": {"all": handler},'
         ' "root": {"handlers": ["all"], "level": "DEBUG"}})\n'
@@ -78,7 +78,7 @@ def test_a_logger_that_is_there_from_the_beginning_can_be_set_up():
 @pytest.mark.parametrize('unready', ['None', 'type(sys)("logging")'])
 def test_logging_that_is_not_imported_to_its_end_is_left_alone(unready):
     program = (
-        f'import sys; from amqplib.client_0_8 import log; sys.modules["logging"] = {unready}\n'
+        f'import sys; from amqplib.core import log; sys.modules["logging"] = {unready}\n'
         'log.debug("not heard"); log.warning("not heard")'
     )
     assert in_new_interpreter(program) == ('', '')
@@ -102,20 +102,20 @@ def in_new_interpreter(program):
 
 def test_nothing_is_imported_for_a_program_that_does_not_log():
     program = (
-        'import sys; from amqplib.client_0_8 import log; log.warning("not heard")\n'
+        'import sys; from amqplib.core import log; log.warning("not heard")\n'
         'print("logging" in sys.modules)'
     )
     assert in_new_interpreter(program) == ('False\n', '')
 
 
 def test_nothing_is_printed_for_a_program_that_configures_nothing():
-    program = 'from amqplib.client_0_8 import log; import logging; log.warning("not heard")'
+    program = 'from amqplib.core import log; import logging; log.warning("not heard")'
     assert in_new_interpreter(program) == ('', '')
 
 
 def test_a_program_that_configures_it_later_hears_it():
     program = (
-        'from amqplib.client_0_8 import log; import logging; log.warning("not heard")\n'
+        'from amqplib.core import log; import logging; log.warning("not heard")\n'
         'logging.basicConfig(); log.warning("heard")'
     )
     assert in_new_interpreter(program) == ('', 'WARNING:amqplib:heard\n')

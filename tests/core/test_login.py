@@ -2,8 +2,8 @@
 
 import pytest
 
-from amqplib.client_0_8.exceptions import AMQPConnectionException, LoginRefused
 from amqplib.core.login import Login
+from amqplib.exceptions import AMQPConnectionException, LoginRefused
 
 # RFC 4616.
 PLAIN = b'\x00joe\x00s3cret'

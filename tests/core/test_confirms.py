@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amqplib.client_0_9_1.confirms import Confirms
+from amqplib.core.confirms import Confirms
 
 
 def with_messages(count):

@@ -1,0 +1,33 @@
+"""Threads of the library's own, and where there can be none."""
+
+import threading
+
+import pytest
+
+from amqplib.core import threads
+
+
+def test_thread_is_a_daemon_with_a_name():
+    ran = []
+    thread = threads.start('a name', lambda *args: ran.append((args, threading.current_thread())), 1)
+    thread.join(30)
+    assert ran == [((1,), thread)]
+    assert thread.name == 'a name'
+    assert thread.daemon
+
+
+def test_threads_can_be_started():
+    before = threading.active_count()
+    assert threads.can_be_started()
+    assert threading.active_count() == before
+
+
+def test_where_there_can_be_none_nothing_is_started(monkeypatch, caplog):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, 'start', refuse)
+    with caplog.at_level('DEBUG', logger='amqplib'):
+        assert threads.start('a name', pytest.fail) is None
+    assert caplog.messages == ["no thread for a name: can't start new thread"]
+    assert not threads.can_be_started()
