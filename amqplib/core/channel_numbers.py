@@ -60,12 +60,8 @@ class ChannelNumbers:
         self._protocol = protocol
         self._inboxes = session.inboxes
         self._channels = channels
-<<<<<<< HEAD
         self.lingering: dict[int, Lingering] = {}
-=======
-        self._lingering: dict[int, Lingering] = {}
         self._letting_go = Mutex()
->>>>>>> unittests
         # No number below this one has been freed.
         self._first_free = 1
 
@@ -133,13 +129,8 @@ class ChannelNumbers:
     def _linger(self, number: int, channel: Inbox, open_pending: bool) -> None:
         if self._inboxes.get(number) is channel:
             lingering = Lingering(self._session, self, number, open_pending)
-<<<<<<< HEAD
             self._inboxes[number] = self.lingering[number] = lingering
-        self.free(number, channel)
-=======
-            self._inboxes[number] = self._lingering[number] = lingering
         self._free(number, channel)
->>>>>>> unittests
 
     def end_lingering(self, number: int) -> None:
         """Let the number of a channel that was given up be taken again."""
