@@ -80,7 +80,7 @@ class Connection(connection.Connection):
     _METHOD_MAP = handlers_by_signature(
         PROTOCOL, {**connection.Connection._HANDLERS, 'connection.redirect': _redirect}
     )
-    _TURNING_POINTS = handlers_by_signature(PROTOCOL, connection.Connection._ENDS)
+    _EFFECTS = handlers_by_signature(PROTOCOL, connection.Connection._ENDS)
     #: Kept for programs that look at it.
     _IMMEDIATE_METHODS: ClassVar[Any] = ()
 

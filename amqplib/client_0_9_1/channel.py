@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional
 
 from amqplib.client_0_9_1.spec import DECODERS, ENCODERS, METHODS, PROTOCOL
 from amqplib.core import channel, spec
-from amqplib.core.abstract_channel import handlers_by_signature
+from amqplib.core.abstract_channel import empty_reply, handlers_by_signature
 from amqplib.core.arguments import compile_encoder, decode_acknowledgement
 from amqplib.core.channel import Table, begin
 from amqplib.core.confirms import Confirms
@@ -65,6 +65,8 @@ class Channel(channel.Channel):
         self.on_confirm: Optional[OnConfirm] = None
         # While on_confirm is being called, the deadline of the call that does it.
         self._reporting: Optional[Deadline] = None
+        # Whether a message is about to get its number and to be sent.
+        self._is_numbering = False
         super().__init__(connection, channel_id, auto_decode)
 
     def access_request(
@@ -190,7 +192,37 @@ class Channel(channel.Channel):
 
         Returns None; after confirm_select, the message's sequence number (1, 2, ...).
         """
-        confirms, deadline = self._confirms, NO_DEADLINE
+        confirms, session, deadline = self._confirms, self._session, NO_DEADLINE
+        if (
+            session.blocked is not None
+            or not self.active
+            or self._reporting is not None
+            or (confirms is not None and confirms.given >= confirms.free)
+        ):
+            deadline = self._wait_for_turn(connection, confirms)
+        if confirms is None:
+            session.send(frames, self._closed, deadline)
+            return None
+        if self._is_numbering:
+            # It could not be told which of the two messages the broker gets first.
+            raise ReentrancyError.of_call(*self._named('basic.publish'))
+        sent = session.transport.sent
+        taken: list[int] = []
+        try:
+            self._is_numbering = True
+            session.send(frames, self._closed, deadline, partial(confirms.give, taken))
+        except BaseException as error:
+            if taken and (self._may_have_sent(sent, error) or not confirms.take_back(taken[0])):
+                # Perhaps it was sent: the broker would count it, and the numbers be wrong.
+                self._give_up(AMQPChannelException(0, 'interrupted while publishing'))
+            raise
+        finally:
+            self._is_numbering = False
+        return taken[0]
+
+    def _wait_for_turn(self, connection: Any, confirms: Optional[Confirms]) -> Deadline:
+        """Wait until one more message may be sent; return the deadline of the publish."""
+        deadline = NO_DEADLINE
         if self._reporting is not None:
             deadline = self._reporting.earlier(Deadline(connection.write_timeout))
         if self._session.blocked is not None:
@@ -199,19 +231,7 @@ class Channel(channel.Channel):
             deadline = self._make_room(connection, confirms, deadline)
         if not self.active:
             deadline = self._wait_for_flow(connection, deadline)
-        if confirms is None:
-            self._session.send(frames, self._closed, deadline)
-            return None
-        sent = self._session.transport.sent
-        taken: list[int] = []
-        try:
-            self._session.send(frames, self._closed, deadline, partial(confirms.give, taken))
-        except BaseException as error:
-            if taken and (self._may_have_sent(sent, error) or not confirms.take_back(taken[0])):
-                # Perhaps it was sent: the broker would count it, and the numbers be wrong.
-                self._give_up(AMQPChannelException(0, 'interrupted while publishing'))
-            raise
-        return taken[0]
+        return deadline
 
     # Each of these returns the deadline of the publish, which the first one that waits begins.
 
@@ -383,9 +403,9 @@ class Channel(channel.Channel):
         PROTOCOL,
         {
             **channel.Channel._HANDLERS,
-            'exchange.bind_ok': channel.Channel._take_empty_reply,
-            'exchange.unbind_ok': channel.Channel._take_empty_reply,
-            'confirm.select_ok': channel.Channel._take_empty_reply,
+            'exchange.bind_ok': empty_reply('exchange.bind_ok'),
+            'exchange.unbind_ok': empty_reply('exchange.unbind_ok'),
+            'confirm.select_ok': empty_reply('confirm.select_ok'),
             'basic.ack': _basic_ack,
             'basic.nack': _basic_nack,
         },

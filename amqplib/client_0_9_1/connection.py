@@ -10,7 +10,7 @@ from amqplib.client_0_9_1.channel import Channel
 from amqplib.client_0_9_1.method_framing import MethodReader
 from amqplib.client_0_9_1.spec import DECODERS, ENCODERS, PROTOCOL
 from amqplib.core import connection
-from amqplib.core.abstract_channel import handlers_by_signature, printable
+from amqplib.core.abstract_channel import empty_reply, handlers_by_signature, printable
 from amqplib.core.fast_decoding import ConfirmFrames
 from amqplib.core.streams import AMQPReader
 
@@ -77,6 +77,7 @@ class Connection(connection.Connection):
             self.on_blocked(self._session.blocked)
 
     def _unblocked(self, args: AMQPReader) -> None:
+        self._decode('connection.unblocked', args)
         self._session.blocked = None
         if self.on_unblocked is not None:
             self.on_unblocked()
@@ -87,10 +88,10 @@ class Connection(connection.Connection):
             **connection.Connection._HANDLERS,
             'connection.blocked': _blocked,
             'connection.unblocked': _unblocked,
-            'connection.update_secret_ok': connection.Connection._take_empty_reply,
+            'connection.update_secret_ok': empty_reply('connection.update_secret_ok'),
         },
     )
-    _TURNING_POINTS = handlers_by_signature(PROTOCOL, connection.Connection._ENDS)
+    _EFFECTS = handlers_by_signature(PROTOCOL, connection.Connection._ENDS)
     _IMMEDIATE_METHODS: ClassVar[Any] = frozenset(
         PROTOCOL.methods[name].signature for name in ('connection.blocked', 'connection.unblocked')
     )

@@ -58,6 +58,15 @@ def handlers_by_signature(
     }
 
 
+def empty_reply(name: str) -> Callable[[Any, AMQPReader], None]:
+    """Return the handler of a reply that says nothing but that it was done."""
+
+    def take(channel: AbstractChannel, args: AMQPReader) -> None:
+        channel._decode(name, args)
+
+    return take
+
+
 class AbstractChannel:
     """One of the numbered streams of methods that share a connection.
 
@@ -75,8 +84,11 @@ class AbstractChannel:
     _METHOD_MAP: ClassVar[Handlers] = {}
     #: Methods that are handled when they arrive, whatever is being waited for.
     _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
-    #: What ends the channel, by signature; it takes effect when it arrives.
-    _TURNING_POINTS: ClassVar[Handlers] = {}
+    #: What opens or ends the channel, and so takes effect when it arrives: signature ->
+    #: function(self, args) that returns whether the method answers a call besides.
+    _EFFECTS: ClassVar[Handlers] = {}
+    #: Whether it belongs to one thread, so that there is one call at a time.
+    _ONE_CALL: ClassVar[bool] = True
     #: Whether methods that nothing waits for are queued.
     _IS_QUEUE: ClassVar[bool] = True
     #: What is not dropped while it is being closed.
@@ -108,9 +120,8 @@ class AbstractChannel:
         self.auto_decode = False
         self._session = session
         self._closed = closed
-        # The replies that the call in progress waits for, and the one that has come.
-        self._expected: Collection[Signature] = ()
-        self._replies: list[ArrivedMethod] = []
+        # The calls in progress: the replies that one waits for, and a list for the one that comes.
+        self._calls: list[tuple[Collection[Signature], list[ArrivedMethod]]] = []
         # Replies to methods that were sent with _send_method, for wait() to hand out.
         self._unclaimed: set[Signature] = set()
         # The methods that took effect while a wait() was waiting.
@@ -256,26 +267,34 @@ class AbstractChannel:
     # Receiving, in the thread that reads
 
     def arrive(self, method: ArrivedMethod) -> None:
-        """Take a method: it answers a call, takes effect, or is queued (for the session).
+        """Take a method: it takes effect, answers a call, or is queued (for the session).
 
         Raises ProtocolError if it should not have come.
         """
         method_sig = method[0]
-        turn = self._TURNING_POINTS.get(method_sig)
-        if turn is not None and method_sig not in self._unclaimed:
-            turn(self, method[1])
-        elif (self._closed.shut or self._session.closed.shut) and (
+        effect = self._EFFECTS.get(method_sig)
+        if (
+            effect is not None
+            and method_sig not in self._unclaimed
+            and not effect(self, method[1])
+        ):
+            return
+        if (self._closed.shut or self._session.closed.shut) and (
             method_sig not in self._WANTED_TO_THE_END
         ):
             log.debug('dropped, as the channel is being closed: %s', method_sig)
-        elif method_sig in self._expected:
-            self._expected = ()
-            self._replies.append(method)
-        elif method_sig in self._IMMEDIATE_METHODS:
+            return
+        for call in self._calls:
+            expected, replies = call
+            if method_sig in expected:
+                self._calls.remove(call)
+                replies.append(method)
+                return
+        if method_sig in self._IMMEDIATE_METHODS:
             self._session.call_handler(self.dispatch_method, *method)
             self._handled |= {method_sig}
         elif method_sig in self._unclaimed or (
-            # A method that the broker may send unasked.
+            # The broker may send it unasked.
             self._IS_QUEUE
             and method_sig in self._METHOD_MAP
             and method_sig not in self._protocol.replies
@@ -288,6 +307,16 @@ class AbstractChannel:
     def session_ended(self) -> None:
         """Learn that the connection has ended (for the session)."""
         raise NotImplementedError
+
+    def _answer_call(self, method: ArrivedMethod) -> bool:
+        """Give a reply to the call that waits for it; return whether there is one."""
+        for call in self._calls:
+            expected, replies = call
+            if method[0] in expected:
+                self._calls.remove(call)
+                replies.append(method)
+                return True
+        return False
 
     def _why_refused(self, method_sig: Signature) -> ProtocolError:
         name = self._name_of(method_sig)
@@ -362,24 +391,25 @@ class AbstractChannel:
         connection, channel_id, session = self.connection, self.channel_id, self._session
         if self._closed.shut or connection is None or channel_id is None:
             self._raise_cause()
-        if self._expected or not session.may_wait():
+        if (self._calls and self._ONE_CALL) or not session.may_wait():
             raise ReentrancyError.of_call(method.signature, method.python_name)
         if deadline is None:
             timeout = connection.rpc_timeout
             deadline = NO_DEADLINE if timeout is None else Deadline(timeout)
         frame = connection.encoder.method_frame(channel_id, payload)
-        self._replies.clear()
+        replies: list[ArrivedMethod] = []
+        call = (method.replies, replies)
         sent, no_reply = session.transport.sent, None
         try:
-            self._expected = method.replies
+            self._calls.append(call)
             session.send(frame, self._closed, deadline, on_turn)
-            if not session.wait_until(self._closed, self._replies.__len__, deadline):
+            if not session.wait_until(self._closed, replies.__len__, deadline):
                 text = f'no reply within {deadline}'
                 no_reply = AMQPTimeout(0, text, method.signature, method.python_name)
                 raise no_reply
-            reply = self._replies.pop()
+            reply = replies.pop()
         except BaseException as error:
-            self._expected = ()
+            self._calls = [one for one in self._calls if one is not call]
             if error is no_reply:
                 self._give_up(no_reply, reported=True)
             elif self._may_have_sent(sent, error):
@@ -398,9 +428,6 @@ class AbstractChannel:
         """
         # Of the errors, only a timeout says that nothing was sent.
         return self._session.transport.sent != sent and not isinstance(error, AMQPTimeout)
-
-    def _take_empty_reply(self, args: AMQPReader) -> None:
-        """Take a reply that says nothing but that it was done."""
 
     def _decode(self, name: str, args: AMQPReader) -> tuple[Any, ...]:
         """Return the values of the fields of the named method.
@@ -432,11 +459,12 @@ class AbstractChannel:
     def _ask_to_close(self, frame: bytes, deadline: Deadline) -> None:
         """Send the frame of a close, and wait until the end has come; raise AMQPTimeout."""
         closed = self._closed
-        try:
-            self._session.send(frame, closed, deadline, closed.ask)
-        except AMQPTimeout:
-            closed.take_back()  # nothing was sent, or it has ended
-            raise
+        if not closed.shut:  # else it was sent from the middle of another call
+            try:
+                self._session.send(frame, closed, deadline, closed.ask)
+            except AMQPTimeout:
+                closed.take_back()  # nothing was sent, or it has ended
+                raise
         if not self._wait_until(lambda: closed.cause is not None, deadline):
             raise AMQPTimeout(0, f'no reply within {deadline}', *self._named(self._CLOSE))
 

@@ -12,7 +12,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 
 from amqplib.core import log, spec
-from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, printable
+from amqplib.core.abstract_channel import (
+    CLOSE_TIMEOUT,
+    AbstractChannel,
+    empty_reply,
+    printable,
+)
 from amqplib.core.arguments import decode_get_ok, encode_get, encode_publish
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from queue import Queue
 
     from amqplib.core.confirms import Confirms
+    from amqplib.core.decoding import ArrivedMethod
     from amqplib.core.encoding import Frames
     from amqplib.core.spec import Method, Signature
 
@@ -108,8 +114,6 @@ class Channel(AbstractChannel):
         self.auto_decode = auto_decode
         self.callbacks: dict[str, Optional[Callable[[Message], Any]]] = {}
         self._on_cancel: dict[str, Callable[[str], Any]] = {}
-        # Consumer tag -> how many deliveries came after the end of the consumer.
-        self._dropped: dict[str, int] = {}
         try:
             connection.register(self, channel_id)
             log.debug('using channel %s', self.channel_id)
@@ -138,9 +142,16 @@ class Channel(AbstractChannel):
         self._call('channel.open', '')
 
     def _open_ok(self, args: AMQPReader) -> None:
-        # It may have been closed by what came right after this.
-        self.is_open = self._closed.cause is None
+        self._decode('channel.open_ok', args)
         log.debug('channel open')
+
+    def _on_open_ok(self, args: AMQPReader) -> bool:
+        self.is_open = self._closed.cause is None
+        return True
+
+    def is_usable(self) -> bool:
+        """Return whether it was opened, if perhaps closed again (for its connection)."""
+        return self.is_open or self._closed.cause is not None
 
     def flow(self, active: bool) -> bool:
         """Ask the broker to pause (False) or to go on with (True) sending messages.
@@ -159,7 +170,7 @@ class Channel(AbstractChannel):
         self._x_flow_ok(self.active)
 
     def _x_flow_ok(self, active: bool) -> None:
-        self._answer('channel.flow_ok', active)
+        self._answer(self.channel_id, 'channel.flow_ok', active)
 
     def _alert(self, args: AMQPReader) -> None:
         reply_code, reply_text, details = self._decode('channel.alert', args)
@@ -187,8 +198,9 @@ class Channel(AbstractChannel):
                 self._raise_cause()
             return
         # Wrong values are found before anything is changed.
-        frame = self._frame('channel.close', reply_code, reply_text, *method_sig)
-        if self._expected or not self._session.may_wait():
+        payload = self._encode(self._CLOSE, reply_code, reply_text, *method_sig)
+        frame = method_frame(self._open()[1], payload)
+        if self._calls or not self._session.may_wait():
             self._give_up(
                 AMQPChannelException(0, 'the channel was closed by this program'),
                 reported=True,
@@ -234,7 +246,7 @@ class Channel(AbstractChannel):
         if asked:
             # The two closes crossed: the broker still confirms the one of this side.
             self._numbers.linger(number, self, open_pending=False)
-        self._answer('channel.close_ok')
+        self._answer(number, 'channel.close_ok')
         self._numbers.free(number, self)
         if self.connection is not None:
             self.connection.note_closed(self._closed)
@@ -259,7 +271,9 @@ class Channel(AbstractChannel):
             return
         self._numbers.linger(number, self, open_pending)
         if not (asked or open_pending):
-            self._session.send_urgent(frame or self._frame('channel.close', *_GAVE_UP))
+            if frame is None:
+                frame = method_frame(number, self._encode(self._CLOSE, *_GAVE_UP))
+            self._session.send_urgent(frame)
         if reported:
             self._do_close()
 
@@ -284,15 +298,10 @@ class Channel(AbstractChannel):
 
     # Sending what answers the broker, or does not wait
 
-    def _frame(self, name: str, *values: Any) -> bytes:
-        """Return the frame of a method, which has to be a small one."""
-        assert self.channel_id is not None
-        return method_frame(self.channel_id, self._encode(name, *values))
-
-    def _answer(self, name: str, *values: Any) -> None:
+    def _answer(self, number: Optional[int], name: str, *values: Any) -> None:
         """Send a method from within the read loop, which must not wait for other writers."""
-        if self.channel_id is not None:
-            self._session.send_urgent(self._frame(name, *values))
+        if number is not None:
+            self._session.send_urgent(method_frame(number, self._encode(name, *values)))
 
     # The access class (specification, class 30)
 
@@ -496,11 +505,48 @@ class Channel(AbstractChannel):
     def basic_cancel(self, consumer_tag: str, nowait: bool = False) -> None:
         """End a consumer.
 
-        Its callback goes with it: messages that the broker had sent before are not handed out
-        any more; they stay unacknowledged, and come back when the channel is closed.
+        Its callback goes with it: messages that the broker had sent before are not handed out any
+        more, and the log says how many. They stay unacknowledged, and come back when the channel
+        is closed; those of a consumer with no_ack are lost.
         """
         self._call('basic.cancel', consumer_tag, nowait, nowait=nowait)
         self._drop_consumer(consumer_tag)
+        count = self._drop_deliveries(consumer_tag)
+        if count:
+            log.warning(
+                "%s messages dropped that were sent before the consumer '%s' was cancelled",
+                count,
+                consumer_tag,
+            )
+
+    def _drop_deliveries(self, consumer_tag: str) -> int:
+        """Take what is queued for a consumer off the queue; return how many deliveries it was."""
+        queue, count = self.method_queue, 0
+        kept: list[ArrivedMethod] = []
+        try:
+            # Only what is there now: another thread may be putting in more at the other end.
+            for _ in range(len(queue)):
+                method = queue.popleft()
+                if not self._is_for(consumer_tag, method):
+                    kept.append(method)
+                elif method[0] == spec.DELIVER.signature:
+                    count += 1
+        finally:
+            queue.extendleft(reversed(kept))
+        return count
+
+    def _is_for(self, consumer_tag: str, method: ArrivedMethod) -> bool:
+        """Return whether a method that is queued is for a consumer."""
+        method_sig, args, msg = method
+        if method_sig == spec.DELIVER.signature and msg is not None:
+            if msg.raw_delivery is None:
+                msg.raw_delivery = self._decode('basic.deliver', args)
+            return bool(msg.raw_delivery[0] == consumer_tag)
+        if method_sig != spec.CANCEL.signature:
+            return False
+        # By a reader of its own, as it may still be handed out.
+        tag, _ = self._decode('basic.cancel', AMQPReader(args.input))
+        return bool(tag == consumer_tag)
 
     def _drop_consumer(self, consumer_tag: str) -> Optional[Callable[[str], Any]]:
         self.callbacks.pop(consumer_tag, None)
@@ -508,6 +554,9 @@ class Channel(AbstractChannel):
 
     def _basic_cancel(self, args: AMQPReader) -> None:
         consumer_tag, _ = self._decode('basic.cancel', args)
+        if consumer_tag not in self.callbacks:
+            log.debug("the broker cancelled '%s', which this program had cancelled", consumer_tag)
+            return
         on_cancel = self._drop_consumer(consumer_tag)
         if on_cancel is not None:
             on_cancel(consumer_tag)
@@ -633,13 +682,13 @@ class Channel(AbstractChannel):
                 bool(multiple), FRAME_END,
             )  # fmt: skip
         except (StructError, TypeError, ValueError):
-            frame = self._frame('basic.ack', delivery_tag, multiple)  # which says what is wrong
+            self._encode('basic.ack', delivery_tag, multiple)  # which says what is wrong
+            raise
         self._session.send(frame, self._closed)
 
     def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
         """Reject a message: put it back (requeue) or let the broker drop or dead-letter it."""
-        self._open()
-        self._session.send(self._frame('basic.reject', delivery_tag, requeue), self._closed)
+        self._cast('basic.reject', delivery_tag, requeue)
 
     def basic_recover_sync(self, requeue: bool = False) -> None:
         """Have all unacknowledged messages delivered again; waits until the broker has done it.
@@ -665,14 +714,17 @@ class Channel(AbstractChannel):
         """Undo what was published and acknowledged since the last commit."""
         self._call('tx.rollback')
 
-    # Subclasses may call them by the names that they had in amqplib 1.0.2. The first line is for
-    # this class body, which does not see what is inherited.
-    _take_empty_reply = AbstractChannel._take_empty_reply
-    _basic_cancel_ok = _basic_get_empty = _basic_qos_ok = _take_empty_reply
-    _exchange_declare_ok = _exchange_delete_ok = _queue_bind_ok = _queue_unbind_ok = (
-        _take_empty_reply
-    )
-    _tx_select_ok = _tx_commit_ok = _tx_rollback_ok = _take_empty_reply
+    # Subclasses may call them by the names that they had in amqplib 1.0.2.
+    _basic_cancel_ok = empty_reply('basic.cancel_ok')
+    _basic_get_empty = empty_reply('basic.get_empty')
+    _basic_qos_ok = empty_reply('basic.qos_ok')
+    _exchange_declare_ok = empty_reply('exchange.declare_ok')
+    _exchange_delete_ok = empty_reply('exchange.delete_ok')
+    _queue_bind_ok = empty_reply('queue.bind_ok')
+    _queue_unbind_ok = empty_reply('queue.unbind_ok')
+    _tx_select_ok = empty_reply('tx.select_ok')
+    _tx_commit_ok = empty_reply('tx.commit_ok')
+    _tx_rollback_ok = empty_reply('tx.rollback_ok')
 
     #: What handles which method, for a client to choose those of its version.
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
@@ -683,30 +735,31 @@ class Channel(AbstractChannel):
         'channel.close': _close,
         'channel.close_ok': _close_ok,
         'access.request_ok': _access_request_ok,
-        'exchange.declare_ok': _take_empty_reply,
-        'exchange.delete_ok': _take_empty_reply,
+        'exchange.declare_ok': _exchange_declare_ok,
+        'exchange.delete_ok': _exchange_delete_ok,
         'queue.declare_ok': _queue_declare_ok,
-        'queue.bind_ok': _take_empty_reply,
+        'queue.bind_ok': _queue_bind_ok,
         'queue.purge_ok': _queue_purge_ok,
         'queue.delete_ok': _queue_delete_ok,
-        'queue.unbind_ok': _take_empty_reply,
-        'basic.qos_ok': _take_empty_reply,
+        'queue.unbind_ok': _queue_unbind_ok,
+        'basic.qos_ok': _basic_qos_ok,
         'basic.consume_ok': _basic_consume_ok,
         'basic.cancel': _basic_cancel,
-        'basic.cancel_ok': _take_empty_reply,
+        'basic.cancel_ok': _basic_cancel_ok,
         'basic.return': _basic_return,
         'basic.deliver': _basic_deliver,
         'basic.get_ok': _basic_get_ok,
-        'basic.get_empty': _take_empty_reply,
-        'basic.recover_ok': _take_empty_reply,
-        'tx.select_ok': _take_empty_reply,
-        'tx.commit_ok': _take_empty_reply,
-        'tx.rollback_ok': _take_empty_reply,
+        'basic.get_empty': _basic_get_empty,
+        'basic.recover_ok': empty_reply('basic.recover_ok'),
+        'tx.select_ok': _tx_select_ok,
+        'tx.commit_ok': _tx_commit_ok,
+        'tx.rollback_ok': _tx_rollback_ok,
     }
     _IMMEDIATE: ClassVar[tuple[str, ...]] = ('channel.flow', 'channel.alert', 'basic.return')
     _CLOSE = 'channel.close'
     _WANTED_TO_THE_END = (spec.RETURN.signature,)
-    _TURNING_POINTS: ClassVar[dict[Signature, Callable[..., Any]]] = {
+    _EFFECTS: ClassVar[dict[Signature, Callable[..., Any]]] = {
+        spec.CHANNEL_OPEN_OK: _on_open_ok,
         spec.CHANNEL_CLOSE.signature: _on_close,
         spec.CHANNEL_CLOSE_OK.signature: _on_close_ok,
     }

@@ -21,11 +21,23 @@ from amqplib.exceptions import NO_METHOD, AMQPException
 
 if TYPE_CHECKING:
     from amqplib.core.session import Session
+    from amqplib.core.spec import Protocol
 
 #: Seconds after which another thread, which needs microseconds, is not waited for.
 _LONG_ENOUGH = 1.0
 
 _encode_close = compile_encoder(CHANNEL_CLOSE, {})
+
+
+class NumberTaken(ValueError):
+    """A number is that of a channel.
+
+    channel: the one that has it.
+    """
+
+    def __init__(self, number: int, channel: Any) -> None:
+        super().__init__(f'channel_id: {number} is open already')
+        self.channel = channel
 
 
 class ChannelNumbers:
@@ -34,24 +46,28 @@ class ChannelNumbers:
     session: where what arrives is put in the inboxes.
     channels: number -> channel, the connection itself as 0; programs look at it, and may take
         channels out.
+    protocol: names the methods in errors.
+
+    lingering: number -> what is left of a channel that was given up.
 
     A number belongs to the channel that is in the dict by it. It is taken by one operation. Two
     threads may let go of the same channel at once, and one of them could let go of its successor:
     for that, there is a lock.
     """
 
-    def __init__(self, session: Session, channels: dict[int, Any]) -> None:
+    def __init__(self, session: Session, channels: dict[int, Any], protocol: Protocol) -> None:
         self._session = session
+        self._protocol = protocol
         self._inboxes = session.inboxes
         self._channels = channels
-        self._lingering: dict[int, Lingering] = {}
+        self.lingering: dict[int, Lingering] = {}
         self._letting_go = Mutex()
         # No number below this one has been freed.
         self._first_free = 1
 
     def check_room(self, maximum: int) -> None:
         """Raise AMQPException if there are as many channels as there may be."""
-        if len(self._channels) + len(self._lingering) > maximum:  # channel 0 is among them
+        if len(self._channels) + len(self.lingering) > maximum:  # channel 0 is among them
             raise AMQPException(NOT_ALLOWED, f'all of the {maximum} channels are open')
 
     def check(self, wanted: int) -> None:
@@ -66,7 +82,7 @@ class ChannelNumbers:
         # Programs may have taken channels out of the dict, so that lower ones are free.
         for first in (self._first_free, 1):
             for number in range(first, maximum + 1):
-                if number not in self._channels and number not in self._lingering:
+                if number not in self._channels and number not in self.lingering:
                     self._first_free = number
                     return number
         raise AMQPException(NOT_ALLOWED, 'no channel number is free')
@@ -75,7 +91,7 @@ class ChannelNumbers:
         """Give a number to a channel; return whether it was free."""
         if self._channels.setdefault(number, channel) is not channel:
             return False
-        if number in self._lingering:
+        if number in self.lingering:
             del self._channels[number]
             return False
         self._inboxes[number] = channel
@@ -83,9 +99,9 @@ class ChannelNumbers:
 
     def why_taken(self, number: int) -> ValueError:
         """Return the error for a number that is not free."""
-        if number in self._lingering:
+        if number in self.lingering:
             return ValueError(f'channel_id: the broker has not closed {number} yet')
-        return ValueError(f'channel_id: {number} is open already')
+        return NumberTaken(number, self._channels.get(number))
 
     def free(self, number: int, channel: Inbox) -> None:
         """Let a number be taken again, if this channel has it."""
@@ -113,19 +129,19 @@ class ChannelNumbers:
     def _linger(self, number: int, channel: Inbox, open_pending: bool) -> None:
         if self._inboxes.get(number) is channel:
             lingering = Lingering(self._session, self, number, open_pending)
-            self._inboxes[number] = self._lingering[number] = lingering
+            self._inboxes[number] = self.lingering[number] = lingering
         self._free(number, channel)
 
     def end_lingering(self, number: int) -> None:
         """Let the number of a channel that was given up be taken again."""
         self._inboxes.pop(number, None)
-        self._lingering.pop(number, None)
+        self.lingering.pop(number, None)
         self._first_free = min(self._first_free, number)
 
     def clear(self) -> None:
         """Let go of the channels, at the end of the connection."""
         self._channels.clear()
-        self._lingering.clear()
+        self.lingering.clear()
 
     def arrive_unopened(self, number: int, method: ArrivedMethod) -> None:
         """Deal with a method for a channel that is not open; raise ProtocolError for most."""
@@ -134,7 +150,7 @@ class ChannelNumbers:
             # Sent again before the close-ok to the first one had arrived.
             self._session.send_urgent(method_frame(number, CHANNEL_CLOSE_OK.prefix))
         elif signature != CHANNEL_CLOSE_OK.signature:
-            raise not_open(number, signature)
+            raise not_open(number, signature, self._protocol.name_of(signature))
 
 
 class Lingering:

@@ -55,9 +55,8 @@ class Closed:
 
     def end_as_asked(self) -> None:
         """Note that the end has come as the program has asked for."""
-        what = 'connection' if self._whole is None else 'channel'
-        error = AMQPConnectionException if self._whole is None else AMQPChannelException
-        self.by_program = self._end(error(0, f'the {what} was closed by this program'), True)
+        error = _connection_closed() if self._whole is None else _channel_closed()
+        self.by_program = self._end(error, True)
 
     def end_with_connection(self) -> None:
         """Note that the connection has ended, and the channel with it."""
@@ -89,5 +88,13 @@ class Closed:
     def _being_closed(self) -> AMQPException:
         whole = self._whole
         if whole is None or (whole.shut and not self.shut):
-            return AMQPConnectionException(0, 'the connection is being closed by this program')
-        return AMQPChannelException(0, 'the channel is being closed by this program')
+            return _connection_closed()
+        return _channel_closed()
+
+
+def _connection_closed() -> AMQPException:
+    return AMQPConnectionException(0, 'the connection was closed by this program')
+
+
+def _channel_closed() -> AMQPException:
+    return AMQPChannelException(0, 'the channel was closed by this program')

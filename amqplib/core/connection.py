@@ -12,7 +12,7 @@ from amqplib.core import heartbeat as heartbeats
 from amqplib.core import log, spec
 from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, printable
 from amqplib.core.addresses import join_address, with_port
-from amqplib.core.channel_numbers import ChannelNumbers
+from amqplib.core.channel_numbers import ChannelNumbers, NumberTaken
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.decoding import Decoder
@@ -32,7 +32,6 @@ from amqplib.exceptions import (
     ConnectionLost,
     LoginRefused,
     ProtocolError,
-    ReentrancyError,
     connection_exception,
 )
 
@@ -51,6 +50,9 @@ LIBRARY_PROPERTIES: dict[str, Any] = {
 
 #: How many security challenges one connection puts up with.
 MAX_CHALLENGES = 8
+
+
+_consumer_tags = count(1)
 
 
 class _Late:
@@ -109,6 +111,7 @@ class Connection(AbstractChannel):
 
     _CLOSE = 'connection.close'
     _IS_QUEUE = False
+    _ONE_CALL = False  # as it belongs to no thread
     _channel_class: ClassVar[type[Channel]]
     _message_class: ClassVar[type[Message]] = Message
     _reader_class: ClassVar[type[MethodReader]]
@@ -236,17 +239,16 @@ class Connection(AbstractChannel):
         self.heartbeat = 0
         self.known_hosts = ''
         self.encoder = Encoder(self.frame_max)
-        self.numbers = ChannelNumbers(session, channels)
+        self.numbers = ChannelNumbers(session, channels, self._protocol)
         session.on_unopened = self.numbers.arrive_unopened
         session.complaint = self._complaint
         session.last_method = self._named(self._CLOSE)[0]
         # Subclasses may have a class attribute of that name.
         session.outbox.write_timeout = Deadline(self.write_timeout, 'write_timeout').seconds
-        # Held for a call on channel 0 that waits for a reply, and to open a channel by its number.
-        self._one_at_a_time = Mutex()
+        # Held by the thread that closes; the others have nothing left to do.
+        self._closer = Mutex()
         # A channel that the broker closed: if no call has raised why, close() does.
         self._unreported: Optional[Closed] = None
-        self._consumer_tags = count(1)
 
     def _create_transport(
         self, host: str, connect_timeout: Optional[float], ssl: Any
@@ -306,10 +308,11 @@ class Connection(AbstractChannel):
 
     def _await_method(self, deadline: Deadline, *names: str) -> Any:
         """Wait for one of the named methods; return what its handler returns."""
-        self._expected = [self._protocol.methods[name].signature for name in names]
-        if not self._wait_until(self._replies.__len__, deadline):
+        replies: list[ArrivedMethod] = []
+        self._calls = [([self._protocol.methods[name].signature for name in names], replies)]
+        if not self._wait_until(replies.__len__, deadline):
             raise AMQPTimeout(0, f'nothing arrived within {deadline}')
-        return self.dispatch_method(*self._replies.pop())
+        return self.dispatch_method(*replies.pop())
 
     def _start(self, args: AMQPReader) -> None:
         (
@@ -407,24 +410,25 @@ class Connection(AbstractChannel):
         self._open()
         if channel_id is None:
             return self._channel_class(self)
-        found: list[Channel] = []
+        channel: Any = (self.channels or {}).get(channel_id)
+        if channel is None:
+            try:
+                return self._channel_class(self, channel_id)
+            except NumberTaken as taken:  # by another thread, just now
+                channel = taken.channel
+        return self._when_open(channel)
 
-        def find_or_open() -> None:
-            channel = (self.channels or {}).get(channel_id)
-            found.append(channel or self._channel_class(self, channel_id))
-
-        self._alone(find_or_open, self._rpc_deadline())
-        return found[0]
+    def _when_open(self, channel: Any) -> Channel:
+        """Return a channel when it is open, as another thread may be opening it."""
+        deadline = self._rpc_deadline()
+        if not self._wait_until(lambda: channel is self or channel.is_usable(), deadline):
+            raise AMQPTimeout(0, f'another thread did not open it within {deadline}')
+        opened: Channel = channel
+        return opened
 
     def _rpc_deadline(self) -> Deadline:
         return NO_DEADLINE if self.rpc_timeout is None else Deadline(self.rpc_timeout)
 
-    def _alone(self, work: Callable[[], object], deadline: Deadline) -> None:
-        """Do work that no two threads may do at once."""
-        if self._one_at_a_time.is_mine():
-            raise ReentrancyError.of_call()
-        if not self._one_at_a_time.run_in_time(deadline, work):
-            raise AMQPTimeout(0, f'another thread did not end its call within {deadline}')
 
     def open_session(self) -> Session:
         """Return the session (for a channel); raise why the connection is closed."""
@@ -465,7 +469,7 @@ class Connection(AbstractChannel):
 
     def new_consumer_tag(self) -> str:
         """Return a name for a consumer that no other one of this connection has."""
-        return f'amqplib-{next(self._consumer_tags)}'
+        return f'amqplib-{next(_consumer_tags)}'
 
     # Receiving
 
@@ -486,23 +490,6 @@ class Connection(AbstractChannel):
             raise AMQPConnectionException(0, f'channel {channel_id} is closed')
         method: Optional[ArrivedMethod] = channel.wait_for_method(allowed_methods, timeout)
         return method
-
-    def _request(
-        self,
-        method: Method,
-        payload: bytes,
-        deadline: Optional[Deadline] = None,
-        on_turn: Optional[Callable[[], object]] = None,
-    ) -> Any:
-        # A connection belongs to no thread: several may call.
-        results: list[Any] = []
-        deadline = self._rpc_deadline() if deadline is None else deadline
-
-        def request() -> None:
-            results.append(super(Connection, self)._request(method, payload, deadline, on_turn))
-
-        self._alone(request, deadline)
-        return results[0]
 
     def _why_refused(self, method_sig: Signature) -> ProtocolError:
         name = self._name_of(method_sig)
@@ -561,7 +548,9 @@ class Connection(AbstractChannel):
                 self._ask_to_close(frame, deadline)
 
         try:
-            self._alone(close, deadline)
+            if not self._closer.run_in_time(deadline, close):
+                text = f'another thread did not end its close() within {deadline}'
+                raise AMQPTimeout(0, text)
         except AMQPTimeout as error:
             # Perhaps it could not even be sent.
             session.end(error, reported=True)
@@ -636,7 +625,7 @@ class Connection(AbstractChannel):
         'connection.close': _close,
         'connection.close_ok': _close_ok,
     }
-    #: The same for what ends the connection when it arrives.
+    #: The same for what ends the connection, which takes effect when it arrives.
     _ENDS: ClassVar[dict[str, Callable[..., Any]]] = {
         'connection.close': _on_close,
         'connection.close_ok': _on_close_ok,

@@ -203,7 +203,7 @@ class Decoder:
         if self.open_frame is None:
             return None
         channel, missing = self.open_frame
-        partial = self.partial_messages[channel]
+        partial = self._partial(channel)
         if partial.missing < MIN_DIRECT or not missing or partial.body is None:
             return None
         return partial.body.room(missing)
@@ -350,7 +350,7 @@ class Decoder:
         channel, missing = self.open_frame
         taken = min(missing, len(data) - start)
         following = start + taken
-        partial = self.partial_messages[channel]
+        partial = self._partial(channel)
         partial.add_body(memoryview(data)[start:following])
         if following == len(data):  # the end byte is still to come
             self.open_frame = channel, missing - taken
@@ -392,7 +392,7 @@ class Decoder:
             raise ProtocolError(CHANNEL_ERROR, 'a content on channel 0', signature, '')
         inbox = self._inboxes.get(channel)
         if inbox is None:
-            raise not_open(channel, signature)
+            raise not_open(channel, signature, self._protocol.name_of(signature))
         body = None
         if inbox.keeps_content:
             body, self._spare_body = self._spare_body or _Body(), None
@@ -407,11 +407,21 @@ class Decoder:
 
     def _partial_for_body(self, channel: int, size: int) -> PartialMessage:
         """Return what a body frame of this size belongs to."""
-        partial = self.partial_messages.get(channel)
-        if partial is None or partial.properties is None:
+        if channel not in self.partial_messages:
+            raise _unexpected('a content body without a header', channel)
+        partial = self._partial(channel)
+        if partial.properties is None:
             raise _unexpected('a content body without a header', channel)
         if size > partial.missing:
             raise _unexpected('more content than was announced', channel)
+        return partial
+
+    def _partial(self, channel: int) -> PartialMessage:
+        """Return what is here of a message; of one that nobody wants any more, nothing is kept."""
+        partial = self.partial_messages[channel]
+        inbox = self._inboxes.get(channel)
+        if inbox is None or not inbox.keeps_content:
+            partial.body = None
         return partial
 
     def _complete(self, channel: int, partial: PartialMessage) -> None:

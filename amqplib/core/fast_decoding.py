@@ -96,10 +96,13 @@ class FastPath(Protocol):
         """
 
 
-def not_open(channel: int, signature: Signature) -> ProtocolError:
-    """Return the error for a method on a channel that is not open."""
+def not_open(channel: int, signature: Signature, name: str) -> ProtocolError:
+    """Return the error for a method on a channel that is not open.
+
+    name: how errors name the method.
+    """
     text = f'a method {signature} on channel {channel}, which is not open'
-    return ProtocolError(CHANNEL_ERROR, text, signature, '')
+    return ProtocolError(CHANNEL_ERROR, text, signature, name)
 
 
 class DeliveryArguments(AMQPReader):

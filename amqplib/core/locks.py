@@ -2,8 +2,11 @@
 
 A signal handler may raise, such as KeyboardInterrupt, between any two bytecodes: also right after
 a lock was taken, and right before it is released. ``with lock:`` does not always cover these two
-moments. A `Mutex` does: what the inner statement misses, the outer one sees, as the lock itself
-knows which thread holds it.
+moments. So a `Mutex` looks in two places, of which one exception can skip only one, whether the
+calling thread still holds the lock. That is known, as nobody takes it twice.
+
+No function here returns from within a ``try``: right before that, neither place would see the
+exception.
 """
 
 from __future__ import annotations
@@ -37,10 +40,11 @@ class Mutex:
             raise ReentrancyError.of_call()
         try:
             with self._lock:
-                return work(*args)
+                result = work(*args)
         except BaseException:
             self._release_if_mine()
             raise
+        return result
 
     def run_in_time(self, deadline: Deadline, work: Callable[..., object], *args: Any) -> bool:
         """Do the work if the lock can be had before the deadline; return whether it could."""
@@ -56,20 +60,19 @@ class Mutex:
         """
         if self.is_mine():
             return False
+        taken = False
         try:
             try:
-                if not self._lock.acquire(timeout=timeout):
-                    return False
-                work(*args)
-                # Before the return, which is outside of what is caught.
-                self._lock.release()
-            except BaseException:
-                self._release_if_mine()
-                raise
+                taken = bool(self._lock.acquire(timeout=timeout))
+                if taken:
+                    work(*args)
+            finally:
+                if self.is_mine():
+                    self._lock.release()
         except BaseException:
             self._release_if_mine()  # if the other one was interrupted
             raise
-        return True
+        return taken
 
     def _release_if_mine(self) -> None:
         if self.is_mine():

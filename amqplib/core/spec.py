@@ -224,6 +224,7 @@ ACCESS_REQUEST = _BY_NAME['access.request']
 CHANNEL_OPEN_OK = _BY_NAME['channel.open_ok'].signature
 # These are the same in every version, fields and all.
 ACK = _BY_NAME['basic.ack']
+CANCEL = _BY_NAME['basic.cancel']
 CHANNEL_CLOSE = _BY_NAME['channel.close']
 CHANNEL_CLOSE_OK = _BY_NAME['channel.close_ok']
 DELIVER = _BY_NAME['basic.deliver']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 from typing import Any, Callable, Optional
 
@@ -13,14 +14,31 @@ def start(name: str, target: Callable[..., Any], *args: Any) -> Optional[threadi
 
     That is while the interpreter exits, in a subinterpreter without daemon threads, and where the
     system has no more of them.
+
+    Another thread starts it, as no signal handler raises there: threading has locks of its own,
+    which an exception could leave taken.
     """
+    started = _thread.allocate_lock()
+    started.acquire()
+    threads: list[threading.Thread] = []
+
+    def start_it() -> None:
+        try:
+            thread = threading.Thread(target=target, args=args, name=name, daemon=True)
+            thread.start()
+            threads.append(thread)
+        except RuntimeError as error:
+            log.debug('no thread for %s: %s', name, error)
+        finally:
+            started.release()
+
     try:
-        thread = threading.Thread(target=target, args=args, name=name, daemon=True)
-        thread.start()
+        _thread.start_new_thread(start_it, ())
     except RuntimeError as error:
         log.debug('no thread for %s: %s', name, error)
         return None
-    return thread
+    started.acquire()
+    return threads[0] if threads else None
 
 
 def can_be_started() -> bool:

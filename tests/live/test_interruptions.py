@@ -85,7 +85,7 @@ def interrupt_opening(amqp, connect, by):
             other = connection.channel()
     assert line > 100
     # Those that were opened are closed, and their numbers free.
-    poll(lambda: not connection._numbers.retired)
+    poll(lambda: not connection.numbers.lingering)
 
 
 @pytest.mark.parametrize('by', KINDS)
@@ -110,4 +110,4 @@ def interrupt_closing_a_channel(amqp, connect, queue, by):
             other = connection.channel()
     assert line > 100
     # The message came back each time; the numbers are free.
-    poll(lambda: other.queue_declare(queue, passive=True) and not connection._numbers.retired)
+    poll(lambda: other.queue_declare(queue, passive=True) and not connection.numbers.lingering)

@@ -368,7 +368,7 @@ def handle_while_waiting(amqp, address):
         # Its number is free when the close-ok has been read.
         with contextlib.suppress(amqp.AMQPTimeout):
             other.wait(timeout=0.01)
-        if 3 not in connection._numbers.retired:
+        if 3 not in connection.numbers.lingering:
             channel_3 = connection.channel()
     assert channel_3.channel_id == 3
     connection.close()

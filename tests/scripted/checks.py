@@ -225,6 +225,7 @@ class HeldLock:
 
     def __init__(self, lock):
         self._lock = lock
+        self._is_owned = lock._is_owned
         self._held = None
         self._asked, self._let_go = threading.Event(), threading.Event()
 
@@ -262,8 +263,8 @@ class HeldLock:
 @contextlib.contextmanager
 def held_before_writing(connection, call):
     """Hold a call, made in a thread, from before it takes the lock of the writer until the end."""
-    writer = connection.method_writer
-    lock = writer.lock = HeldLock(writer.lock)
+    mutex = connection._session.outbox._mutex
+    lock = mutex._lock = HeldLock(mutex._lock)
     try:
         yield lock.hold(call)
     finally:

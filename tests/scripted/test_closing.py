@@ -795,7 +795,7 @@ def test_reply_that_is_late_is_no_reply_to_the_close(session):
 def until_expecting(channel):
     """Wait until a call on the channel, made by another thread, waits for its reply."""
     with lasting(most=5):
-        while not channel._calls:
+        while not channel._expected:
             threading.Event().wait(0.001)
 
 
