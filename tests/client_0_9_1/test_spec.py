@@ -188,8 +188,8 @@ def test_classes_know_only_numbers_of_their_own_table(cls):
     for numbers in (
         cls._METHOD_MAP,
         cls._IMMEDIATE_METHODS,
-        cls._TURNING_POINTS,
+        cls._EFFECTS,
         cls._WANTED_TO_THE_END,
     ):
         assert known.issuperset(numbers)
-    assert spec.METHODS['connection.close_ok'].signature in Connection._TURNING_POINTS
+    assert spec.METHODS['connection.close_ok'].signature in Connection._EFFECTS

@@ -83,7 +83,7 @@ class ConnectionLike:
     def __init__(self):
         self.session = SessionLike()
         self.encoder = Encoder(4096)
-        self.numbers = ChannelNumbers(self.session, {})
+        self.numbers = ChannelNumbers(self.session, {}, PROTOCOL)
         self.closed_channels = []
 
     def open_session(self):
@@ -108,5 +108,3 @@ def open_channel(cls=Channel):
     assert channel.is_open
     connection.session.sent.clear()
     return connection, channel
-
-

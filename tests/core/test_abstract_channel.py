@@ -63,7 +63,7 @@ def test_map_of_a_subclass_is_laid_over_that_of_its_base():
     class Own(Channel):
         _METHOD_MAP = {SELECT_OK: own}  # noqa: RUF012
 
-    assert Own._METHOD_MAP == {**Channel._METHOD_MAP, SELECT_OK: own}
+    assert {**Channel._METHOD_MAP, SELECT_OK: own} == Own._METHOD_MAP
     _, channel = open_channel(Own)
     assert channel.dispatch_method(SELECT_OK, AMQPReader(b'')) == 'own'
 
@@ -98,7 +98,11 @@ def test_reply_goes_to_the_call_that_waits(channel, session):
 @pytest.mark.parametrize(
     ('late', 'text', 'code'),
     [
-        (arrived('tx.select_ok'), 'a reply that nothing was waiting for: Channel.tx_select_ok', 503),
+        (
+            arrived('tx.select_ok'),
+            'a reply that nothing was waiting for: Channel.tx_select_ok',
+            503,
+        ),
         (arrived('tx.select'), 'brokers do not send here: Channel.tx_select', 503),
         (((99, 1), AMQPReader(b''), None), r'brokers do not send here: \(99, 1\)', 540),
     ],
@@ -230,5 +234,3 @@ def test_error_of_a_with_block_is_the_one_to_be_seen(channel, session, caplog):
 def test_text_of_a_broker_can_be_printed():
     assert printable('caf\udce9') == 'caf\ufffd'
     assert printable('café') == 'café'
-
-

@@ -37,7 +37,9 @@ def session(connection):
 
 @pytest.mark.parametrize('tag', [0, 5, 2**64 - 1])
 @pytest.mark.parametrize(('bit', 'octet'), [(False, 0), (True, 1), ('yes', 1), (2, 1), (None, 0)])
-@pytest.mark.parametrize(('name', 'signature'), [('basic_ack', (60, 80)), ('basic_reject', (60, 90))])
+@pytest.mark.parametrize(
+    ('name', 'signature'), [('basic_ack', (60, 80)), ('basic_reject', (60, 90))]
+)
 def test_acknowledgement(channel, session, name, signature, tag, bit, octet):
     getattr(channel, name)(tag, bit)
     assert session.sent == [method(1, signature, struct.pack('>QB', tag, octet))]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core import deadline
+from amqplib.core.deadline import NO_DEADLINE, Deadline
 
 
 class Clock:

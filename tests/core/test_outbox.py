@@ -476,8 +476,8 @@ def test_timeout_while_another_thread_writes(wire, outbox, closed, write_timeout
     errors = []
 
     def send():
-        with pytest.raises(AMQPTimeout, match='other threads were sending for 0.01 s') as caught:
-            deadline = NO_DEADLINE if write_timeout else Deadline(0.01)
+        deadline = NO_DEADLINE if write_timeout else Deadline(0.01)
+        with pytest.raises(AMQPTimeout, match=r'other threads were sending for 0\.01 s') as caught:
             outbox.send(TWO, closed, deadline)
         errors.append(type(caught.value))
 

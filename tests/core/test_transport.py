@@ -189,7 +189,7 @@ def test_large_write_goes_on_as_the_peer_reads(transport, peer):
 
 def test_timeout_before_the_first_byte(transport, peer):
     fill(transport)
-    with pytest.raises(AMQPTimeout, match='nothing could be sent within 0.01 s'):
+    with pytest.raises(AMQPTimeout, match=r'nothing could be sent within 0\.01 s'):
         transport.send(b'next', Deadline(0.01))
     assert not transport.unfinished
 
@@ -227,9 +227,9 @@ def test_who_uses_it_may_wait_in_a_way_of_its_own(transport, peer):
 def test_send_to_a_peer_that_is_gone(transport, peer):
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
     peer.close()
+    has_arrived(transport)
     with pytest.raises(ConnectionLost, match='the connection broke'):
-        for _ in range(1000):
-            transport.send(b'x' * 1000)
+        transport.send(b'some')
 
 
 # --- Ending ---
