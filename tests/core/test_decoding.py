@@ -21,6 +21,7 @@ from .codec_tools import (
     HEARTBEAT,
     METHOD,
     AllOpen,
+    InboxLike,
     body,
     content,
     feed,
@@ -399,6 +400,24 @@ def test_content_that_a_channel_does_not_keep_takes_no_memory():
         for _ in range(1 << 6):
             decoder.take(portion)
         assert traced_memory()[0] < 1 << 17
+    assert not decoder.incomplete
+
+
+@pytest.mark.parametrize('gone', [False, True], ids=['not kept', 'closed'])
+@pytest.mark.parametrize('into', [False, True])
+def test_content_that_is_not_wanted_any_more_is_read_and_dropped(gone, into):
+    """From the middle on, as the channel is closed there."""
+    inboxes = {1: InboxLike()}
+    decoder = new_decoder(131072, inboxes)
+    frames = b''.join([*content(1, DELIVER, bytes(200_000), size=100_000), method(1, (90, 11))])
+    feed(decoder, FIRST + frames[:60_000], into)
+    if gone:
+        del inboxes[1]
+    else:
+        inboxes[1].keeps_content = False
+    for portion in split(frames[60_000:], 50_000):
+        feed(decoder, portion, into)
+    assert [signature for _, (signature, _, _) in decoder.queue] == [START, (90, 11)]
     assert not decoder.incomplete
 
 
