@@ -179,10 +179,12 @@ class Channel(channel.Channel):
             self._confirms = confirms
             self.settle_confirm = self._settle
 
+        sent = self._session.transport.sent
         try:
             self._call('confirm.select', nowait, nowait=nowait, on_turn=begin_to_count)
-        except AMQPTimeout:
-            self._confirms = before  # nothing was sent, or the channel is closed
+        except BaseException as error:
+            if not self._may_have_sent(sent, error):
+                self._confirms = before
             raise
         confirms.free = 0
         confirms.limit = outstanding_limit
