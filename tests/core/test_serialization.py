@@ -463,7 +463,7 @@ def test_key_that_is_no_string_is_refused(key):
         write('table', {key: 1})
 
 
-def test_key_of_255_unhex():
+def test_key_of_255_bytes():
     table = {'é' * 127 + 'a': 1}
     assert read('table', write('table', table)) == table
 
