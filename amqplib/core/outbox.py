@@ -70,8 +70,8 @@ class Outbox:
         closed: of the channel; once that is shut, nothing is sent.
         on_turn: called when these frames are the next to be sent.
 
-        In the middle of a write of the same thread, as a finalizer may call it, the frames are queued
-        behind that; but with on_turn and for the same channel, it raises ReentrancyError.
+        In the middle of a write of the same thread, where a finalizer may call it, the frames are
+        queued behind that; but with on_turn and for the same channel, it raises ReentrancyError.
 
         Returns False if the channel is shut. Raises AMQPTimeout if nothing was sent in time, or
         ConnectionLost, of which a WriteTimeout is one; the stream is spoiled then.
