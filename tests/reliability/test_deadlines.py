@@ -675,9 +675,8 @@ def test_steps_of_connecting_share_one_deadline(amqp, play, monkeypatch):
         nonlocal ahead
         ahead += 25
         peer.expect_login()
-        ahead += 25
+        ahead += 34
         peer.tune()
-        ahead += 9
         peer.stall()
 
     monkeypatch.setattr(deadline, 'monotonic', lambda: time.monotonic() + ahead)
