@@ -157,7 +157,8 @@ class OwnNames:
 
     def __init__(self):
         self.beginning = f'amqplib-test-{uuid.uuid4()}-'
-        self.declared = set()
+        self.queues = set()
+        self.exchanges = {self.beginning + name for name in SHARED_EXCHANGES}
 
     def put_into(self, text, names=(*NAMES, *SHARED_EXCHANGES)):
         any_name = '|'.join(map(re.escape, names))
@@ -165,16 +166,17 @@ class OwnNames:
         name = re.compile(rf"(?<=')(?:{any_name})(?=')|(?<= in )(?:{any_name})$", re.MULTILINE)
         return name.sub(lambda found: self.beginning + found[0], text)
 
-    def watch(self, monkeypatch, channel_class, method):
-        """Let a method declare nothing of another name, but what the broker has named."""
+    def watch(self, monkeypatch, channel_class, method, names):
+        """Let a method declare nothing of another name, and add to a set what it declares."""
         declare = getattr(channel_class, method)
 
         def declare_own(channel, *args, **kwargs):
             name = args[0] if args else kwargs.get('queue', '')
             if name and not name.startswith('amq.gen-'):
                 assert name.startswith(self.beginning), f'{name} is not among the NAMES'
-                self.declared.add(name)
-            return declare(channel, *args, **kwargs)
+            declared = declare(channel, *args, **kwargs)
+            names.add(declared[0] if declared else name)  # the broker may have named it
+            return declared
 
         monkeypatch.setattr(channel_class, method, declare_own)
 
@@ -188,12 +190,13 @@ def own_names(address, monkeypatch):
             ch.exchange_declare(names.beginning + name, kind, auto_delete=False)
     with monkeypatch.context() as patch:
         for client in (amqp, client_0_9_1):
-            names.watch(patch, client.Channel, 'queue_declare')
-            names.watch(patch, client.Channel, 'exchange_declare')
+            names.watch(patch, client.Channel, 'queue_declare', names.queues)
+            names.watch(patch, client.Channel, 'exchange_declare', names.exchanges)
         yield names
     with client_0_9_1.Connection(address) as conn, conn.channel() as ch:
-        for name in names.declared | {names.beginning + name for name in SHARED_EXCHANGES}:
+        for name in names.queues:
             ch.queue_delete(name)
+        for name in names.exchanges:
             ch.exchange_delete(name)
 
 

@@ -5,7 +5,9 @@ from live_tools import get, get_bodies, new_name, poll, ready_count
 
 
 def test_declaring_returns_none(channel):
-    assert channel.exchange_declare(new_name(), 'direct', durable=False, auto_delete=True) is None
+    name = new_name()
+    assert channel.exchange_declare(name, 'direct', durable=False, auto_delete=True) is None
+    channel.exchange_delete(name)
 
 
 def test_deleting_returns_none(channel, exists):
