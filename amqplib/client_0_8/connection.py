@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import warnings
 import weakref
 from collections.abc import Collection, Mapping, Sequence
@@ -819,7 +818,7 @@ class Connection(AbstractChannel):
             raise AMQPTimeout(0, f'nothing could be sent within {deadline.seconds} s')
         step = deadline.earlier(Deadline(_BLOCKED_WRITE_STEP)).remaining()
         if not self._lead(self._read_ahead, step, False):
-            time.sleep(_OTHERS_READ)
+            threading.Event().wait(_OTHERS_READ)
 
     def _read_ahead(self, seconds: float, or_writable: bool = True) -> None:
         """Wait for a step until there is something to be received, and receive it.
