@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from itertools import islice
+from contextlib import suppress
+from itertools import takewhile
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, TypeVar, Union
 
@@ -67,6 +68,20 @@ def empty_reply(name: str) -> Callable[[Any, AMQPReader], None]:
     return take
 
 
+class Call:
+    """A call in progress.
+
+    expected: the replies that it waits for.
+    replies: where the one that comes is put.
+    """
+
+    __slots__ = ('expected', 'replies')
+
+    def __init__(self, expected: Collection[Signature]) -> None:
+        self.expected = expected
+        self.replies: list[ArrivedMethod] = []
+
+
 class AbstractChannel:
     """One of the numbered streams of methods that share a connection.
 
@@ -120,8 +135,8 @@ class AbstractChannel:
         self.auto_decode = False
         self._session = session
         self._closed = closed
-        # The calls in progress: the replies that one waits for, and a list for the one that comes.
-        self._calls: list[tuple[Collection[Signature], list[ArrivedMethod]]] = []
+        # The calls in progress.
+        self._calls: list[Call] = []
         # Replies to methods that were sent with _send_method, for wait() to hand out.
         self._unclaimed: set[Signature] = set()
         # The methods that took effect while a wait() was waiting.
@@ -213,20 +228,21 @@ class AbstractChannel:
 
         Each call looks at the methods that came since the one before: a queue may be long.
         """
-        queue, seen = self.method_queue, 0
+        queue = self.method_queue
+        newest: Optional[ArrivedMethod] = None
 
         def has_arrived() -> bool:
-            nonlocal seen
+            nonlocal newest
             if not self._handled.isdisjoint(allowed_methods):
                 return True
-            try:
-                size = len(queue)
-                newest = islice(reversed(queue), size - seen)
-                if any(method[0] in allowed_methods for method in newest):
-                    return True
-                seen = size
-            except RuntimeError:
-                seen = 0  # the queue changed meanwhile
+            # If the queue changes meanwhile, whoever changes it asks again.
+            with suppress(IndexError, RuntimeError):
+                last = queue[-1]
+                # Not told by the length, as others may have emptied the queue.
+                for method in takewhile(lambda method: method is not newest, reversed(queue)):
+                    if method[0] in allowed_methods:
+                        return True
+                newest = last
             return False
 
         return has_arrived
@@ -284,12 +300,8 @@ class AbstractChannel:
         ):
             log.debug('dropped, as the channel is being closed: %s', method_sig)
             return
-        for call in self._calls:
-            expected, replies = call
-            if method_sig in expected:
-                self._calls.remove(call)
-                replies.append(method)
-                return
+        if self._answer_call(method):
+            return
         if method_sig in self._IMMEDIATE_METHODS:
             self._session.call_handler(self.dispatch_method, *method)
             self._handled |= {method_sig}
@@ -310,13 +322,17 @@ class AbstractChannel:
 
     def _answer_call(self, method: ArrivedMethod) -> bool:
         """Give a reply to the call that waits for it; return whether there is one."""
-        for call in self._calls:
-            expected, replies = call
-            if method[0] in expected:
-                self._calls.remove(call)
-                replies.append(method)
+        for call in list(self._calls):
+            if method[0] in call.expected:
+                call.replies.append(method)
+                self._end_call(call)
                 return True
         return False
+
+    def _end_call(self, call: Call) -> None:
+        """Take a call off the list; the thread that made it and the one that reads may both try."""
+        with suppress(ValueError):
+            self._calls.remove(call)
 
     def _why_refused(self, method_sig: Signature) -> ProtocolError:
         name = self._name_of(method_sig)
@@ -397,24 +413,24 @@ class AbstractChannel:
             timeout = connection.rpc_timeout
             deadline = NO_DEADLINE if timeout is None else Deadline(timeout)
         frame = connection.encoder.method_frame(channel_id, payload)
-        replies: list[ArrivedMethod] = []
-        call = (method.replies, replies)
+        call = Call(method.replies)
         sent, no_reply = session.transport.sent, None
         try:
             self._calls.append(call)
             session.send(frame, self._closed, deadline, on_turn)
-            if not session.wait_until(self._closed, replies.__len__, deadline):
+            if not session.wait_until(self._closed, call.replies.__len__, deadline):
                 text = f'no reply within {deadline}'
                 no_reply = AMQPTimeout(0, text, method.signature, method.python_name)
                 raise no_reply
-            reply = replies.pop()
+            reply = call.replies.pop()
         except BaseException as error:
-            self._calls = [one for one in self._calls if one is not call]
             if error is no_reply:
                 self._give_up(no_reply, reported=True)
             elif self._may_have_sent(sent, error):
                 # Perhaps the reply will come when nobody waits for it any more.
                 self._give_up(self._interrupted('waiting for the reply', method))
+            # Not before, as a reply that nothing waits for ends the connection.
+            self._end_call(call)
             raise
         finally:
             # Its traceback refers to this frame.

@@ -197,7 +197,7 @@ class Session:
         except AMQPConnectionException as error:
             self.end(error)
         except BaseException:
-            if self._digesting:
+            if self._digesting or self.outbox.state is SPOILED:
                 self.end(ConnectionLost(0, 'reading was interrupted'))
             raise
         finally:

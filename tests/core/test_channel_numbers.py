@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amqplib.client_0_8.spec import PROTOCOL
 from amqplib.core import channel_numbers
-from amqplib.core.channel_numbers import ChannelNumbers
+from amqplib.core.channel_numbers import ChannelNumbers, NumberTaken
 from amqplib.core.encoding import method_frame
 from amqplib.core.streams import AMQPReader
 from amqplib.exceptions import AMQPException, ProtocolError
@@ -36,7 +37,7 @@ class Numbers:
 
     def __init__(self, *taken):
         self.session, self.channels = SessionLike(), {}
-        self.all = ChannelNumbers(self.session, self.channels)
+        self.all = ChannelNumbers(self.session, self.channels, PROTOCOL)
         for number in (0, *taken):
             assert self.all.take(number, InboxLike())
 
@@ -109,7 +110,10 @@ def test_a_number_that_is_taken_is_the_channel_s():
     assert numbers.all.take(1, channel) is True
     assert numbers.all.take(1, another) is False
     assert numbers.channels[1] is numbers.session.inboxes[1] is channel
-    assert str(numbers.all.why_taken(1)) == 'channel_id: 1 is open already'
+    why = numbers.all.why_taken(1)
+    assert type(why) is NumberTaken
+    assert str(why) == 'channel_id: 1 is open already'
+    assert why.channel is channel
 
 
 def test_a_number_that_is_freed_can_be_taken_again():
@@ -230,7 +234,7 @@ def test_anything_else_on_a_channel_that_is_not_open_is_an_error(signature):
     with pytest.raises(ProtocolError, match='channel 7, which is not open') as caught:
         Numbers().all.arrive_unopened(7, (signature, AMQPReader(b''), None))
     assert caught.value.amqp_reply_code == 504
-    assert caught.value.amqp_method_sig == signature
+    assert caught.value.args[2:] == (signature, PROTOCOL.name_of(signature))
 
 
 # --- In any order ---

@@ -1,0 +1,307 @@
+"""What comes into a call at the one moment that hurts: another thread, or a signal handler."""
+
+import os
+import signal
+import threading
+
+import pytest
+from packages import CLIENT_0_8, CLIENT_0_9_1
+from scripted_broker import delivery
+
+from amqplib.core import spec
+from amqplib.core.abstract_channel import Call
+from amqplib.core.encoding import method_frame
+
+from .checks import Caller, poll
+
+PATIENCE = 10
+
+signals_only = pytest.mark.skipif(os.name != 'posix', reason='there are no such signals')
+both = pytest.mark.parametrize('amqp', [CLIENT_0_8, CLIENT_0_9_1], ids=['0-8', '0-9-1'])
+
+
+@pytest.fixture
+def on_signal():
+    """A function that has SIGUSR1 handled by a function without arguments."""
+    before = signal.getsignal(signal.SIGUSR1)
+    yield lambda handler: signal.signal(signal.SIGUSR1, lambda *_: handler())
+    signal.signal(signal.SIGUSR1, before)
+
+
+def interrupt_main_thread():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+
+# --- A queue that is looked at by two ------------------------------------------------------------
+
+
+@both
+def test_wait_for_a_method_outlives_the_emptying_of_its_queue(amqp, session):
+    """What was looked at already may go, and as many others come."""
+
+    def script(peer):
+        peer.send_raw(delivery(1, 'tag', 1) + delivery(1, 'tag', 2))
+        peer.expect_close()
+
+    ours = session(script)
+    has_arrived = ours.channel._watch_for([spec.CANCEL.signature])
+    with pytest.raises(amqp.AMQPTimeout):
+        while True:
+            ours.channel.wait([spec.CANCEL.signature], timeout=0.1)
+    queue = ours.channel.method_queue
+    assert len(queue) == 2
+    assert not has_arrived()
+    queue.clear()
+    assert not has_arrived()
+    queue.append((spec.CANCEL.signature, None, None))
+    queue.append((spec.DELIVER.signature, None, None))
+    assert has_arrived()
+    queue.clear()
+    ours.connection.close()
+
+
+# --- Closes within a close ----------------------------------------------------------------------
+
+
+@signals_only
+@both
+def test_handler_that_closes_what_is_being_closed_leaves_that_alone(amqp, session, on_signal):
+    """Whichever of the threads reads: here it is another one."""
+
+    def script(peer):
+        peer.expect_method(0, 'connection.close')
+        peer.mark()
+        peer.await_cue()
+        peer.send_method(0, 'connection.close_ok')
+        peer.expect_end()
+
+    ours = session(script)
+    reader = Caller(ours.channel.wait)
+    role = ours.connection._session.role
+    poll(role.is_taken, 'a thread that reads')
+    handled = []
+
+    def close_again():
+        try:
+            ours.connection.close()
+        except amqp.AMQPException as error:
+            handled.append(error)
+        else:
+            handled.append(None)
+
+    on_signal(close_again)
+
+    def answer():
+        ours.broker.await_mark()
+        poll(lambda: role.waiters, 'the thread that waits')
+        interrupt_main_thread()
+        poll(lambda: handled, 'the call of the handler')
+        ours.broker.cue()
+
+    answering = Caller(answer)
+    ours.connection.close()
+    assert handled == [None]
+    answering.outcome()
+    assert isinstance(reader.error, amqp.AMQPConnectionException)
+
+
+@signals_only
+@both
+def test_handler_that_closes_the_channel_that_is_being_closed_leaves_that_alone(
+    amqp, session, on_signal
+):
+    def script(peer):
+        peer.open_channel(2)
+        peer.expect_method(1, 'channel.close')
+        peer.mark()
+        peer.await_cue()
+        peer.send_method(1, 'channel.close_ok')
+        peer.expect_method(0, 'connection.close')
+        peer.send_method(0, 'connection.close_ok')
+        peer.expect_end()
+
+    ours = session(script)
+    reader = Caller(ours.connection.channel().wait)
+    role = ours.connection._session.role
+    poll(role.is_taken, 'a thread that reads')
+    handled = []
+
+    def close_again():
+        try:
+            ours.channel.close(timeout=0)
+        except amqp.AMQPTimeout:
+            handled.append('waited')
+        except amqp.AMQPException as error:
+            handled.append(error)
+        else:
+            handled.append(None)
+
+    on_signal(close_again)
+
+    def answer():
+        ours.broker.await_mark()
+        poll(lambda: role.waiters, 'the thread that waits')
+        interrupt_main_thread()
+        poll(lambda: handled, 'the call of the handler')
+        ours.broker.cue()
+
+    answering = Caller(answer)
+    ours.channel.close()
+    answering.outcome()
+    assert handled == [None]
+    ours.connection.close()
+    reader.outcome()
+
+
+# --- Calls that end while their replies arrive ---------------------------------------------------
+
+
+@both
+def test_reply_that_comes_as_its_call_gives_up_harms_nobody(amqp, session, monkeypatch):
+    def script(peer):
+        peer.open_channel(2)
+        peer.expect_method(1, 'queue.declare')
+        peer.expect_method(1, 'channel.close')
+        peer.send_method(1, 'channel.close_ok')
+        peer.expect_close()
+
+    ours = session(script)
+    other = ours.connection.channel()
+    give_up, arrived = ours.channel._give_up, []
+
+    def reply_comes(*args, **kwargs):
+        signature = ours.channel._protocol.methods['queue.declare_ok'].signature
+        ours.channel.arrive((signature, amqp.serialization.AMQPReader(b''), None))
+        arrived.append(signature)
+        give_up(*args, **kwargs)
+
+    monkeypatch.setattr(ours.channel, '_give_up', reply_comes)
+    ours.connection.rpc_timeout = 0.05
+    with pytest.raises(amqp.AMQPTimeout):
+        ours.channel.queue_declare('q')
+    assert arrived
+    assert other.is_open
+    ours.connection.rpc_timeout = None
+    ours.connection.close()
+
+
+@both
+def test_call_that_gives_up_as_its_reply_is_looked_at_harms_nobody(amqp, session):
+    """It may be gone from the list of calls when the reply is to be given to it."""
+
+    def script(peer):
+        peer.expect_close()
+
+    ours = session(script)
+    channel = ours.channel
+    reply = channel._protocol.methods['queue.declare_ok'].signature
+
+    class Expected:
+        def __contains__(self, signature):
+            channel._calls.clear()  # as the thread that made it would
+            channel._closed.end(amqp.AMQPChannelException(0, 'gave up'), True)
+            return signature == reply
+
+    channel._calls.append(Call(Expected()))
+    channel.arrive((reply, amqp.serialization.AMQPReader(b''), None))
+    ours.connection.close()
+
+
+# --- Numbers ------------------------------------------------------------------------------------
+
+
+@both
+def test_number_that_is_freed_as_it_is_asked_for_is_given(amqp, session, monkeypatch):
+    def script(peer):
+        peer.open_channel(2)
+        peer.expect_close()
+
+    ours = session(script)
+    numbers, refusals = ours.connection.numbers, []
+
+    def take(*args):
+        # The first time, it is that of a channel which another thread then closes.
+        if not refusals:
+            refusals.append(args)
+            return False
+        return take_now(*args)
+
+    take_now = numbers.take
+    monkeypatch.setattr(numbers, 'take', take)
+    assert ours.connection.channel(2).channel_id == 2
+    assert refusals
+    ours.connection.close()
+
+
+# --- Reading ahead, in the middle of a write ------------------------------------------------------
+
+
+@both
+def test_interrupt_of_what_is_read_ahead_ends_the_connection(amqp, session, monkeypatch):
+    """Else it would be decoded again, and messages come twice."""
+
+    def script(peer):
+        peer.send_heartbeat()
+        peer.stall()
+
+    ours = session(script)
+    sessions = ours.connection._session
+    take = sessions.decoder.take
+
+    def interrupted(octets):
+        take(octets)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sessions.decoder, 'take', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sessions.role.try_read(sessions._read_ahead, PATIENCE, False)
+    with pytest.raises(amqp.ConnectionLost, match='interrupted'):
+        ours.channel.queue_declare('q')
+
+
+@both
+def test_messages_before_an_error_are_not_decoded_again(amqp, session):
+    """More may be read after it, to find out why a write failed."""
+
+    def script(peer):
+        peer.stall()
+
+    ours = session(script)
+    decoder = ours.connection._session.decoder
+    ours.channel.callbacks['tag'] = None
+    junk = method_frame(1, b'') + b'\0'
+    with pytest.raises(amqp.ProtocolError):
+        decoder.take(delivery(1, 'tag', 1, b'body') + junk)
+    count = len(decoder.queue) + len(ours.channel.method_queue)
+    assert count == 1
+    with pytest.raises(amqp.ProtocolError):
+        decoder.take(b'more')
+    assert len(decoder.queue) + len(ours.channel.method_queue) == count
+
+
+# --- The descriptor -----------------------------------------------------------------------------
+
+
+@both
+def test_descriptor_is_freed_by_whoever_leaves_last(amqp, session, monkeypatch):
+    """Two threads may each find that the other one still uses it."""
+
+    def script(peer):
+        peer.expect_end()
+
+    ours = session(script)
+    sessions = ours.connection._session
+    outbox, run_idle, found = sessions.outbox, sessions.outbox.run_idle, []
+
+    def as_the_writer_leaves(work):
+        if found:
+            return run_idle(work)
+        found.append(work)
+        # The other thread holds the lock, so it is not idle; then it leaves, and finds this one.
+        Caller(sessions._free_descriptor).outcome()
+        return False
+
+    monkeypatch.setattr(outbox, 'run_idle', as_the_writer_leaves)
+    sessions.end(amqp.ConnectionLost(0, 'lost'), reported=True)
+    assert found
+    assert ours.sock.fileno() == -1
