@@ -6,11 +6,11 @@ outstanding messages. Each message costs constant time in its life, whatever the
 broker that repeats the same confirm costs no more than the reading of it.
 
 The thread that publishes and the thread that reads may differ. Each counter has one writer:
-`last_sequence_number` the publisher, `confirmed` the reader. The reader counts a number as confirmed
-after it has recorded everything else about it. Therefore a thread that sees nothing outstanding also
-sees every refusal and every event. Only `window_end` has two writers: the reader resets it after it
-has recorded an event, and the publisher sets it and then checks for events again. If one overwrites
-the other, there is one check too many, but never one too few.
+`last_sequence_number` the publisher, `confirmed` the reader. The reader counts a number as
+confirmed after it has recorded everything else about it. Therefore a thread that sees nothing
+outstanding also sees every refusal and every event. Only `window_end` has two writers: the reader
+resets it after it has recorded an event, and the publisher sets it and then checks for events
+again. If one overwrites the other, there is one check too many, but never one too few.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ class Confirms:
         self.window_end = self.confirmed + (_UNLIMITED if self.limit is None else self.limit)
 
     def assign_number(self, taken: list[int]) -> None:
-        """Assign the next number to the message that is about to be sent; append it to the list."""
+        """Assign the next number to the message that is about to be sent, and append it."""
         # Appended first, so that it can be taken back after an interrupt.
         taken.append(self.last_sequence_number + 1)
         self.last_sequence_number += 1
 
     def take_back(self, number: int) -> bool:
-        """Take back the number of a message that was not sent; return False if it is not the last."""
+        """Take back the number of a message that was not sent; return False if later ones exist."""
         if self.last_sequence_number > number:
             return False
         self.last_sequence_number = number - 1
@@ -150,7 +150,9 @@ class Confirms:
         late: set[int] = set()
         if last > self._floor:
             if self._skipped:
-                late = self._skipped.intersection(range(self._floor + 1, min(last + 1, self._first)))
+                late = self._skipped.intersection(
+                    range(self._floor + 1, min(last + 1, self._first))
+                )
                 self._skipped -= late
             self._floor = last
         return late
