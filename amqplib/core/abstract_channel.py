@@ -236,8 +236,8 @@ class AbstractChannel:
             if not self._handled.isdisjoint(allowed_methods):
                 return True
             # If the queue changes meanwhile, whoever changes it asks again.
-            with suppress(IndexError, RuntimeError):
-                last = queue[-1]
+            with suppress(StopIteration, RuntimeError):
+                last = next(reversed(queue))
                 # Not told by the length, as others may have emptied the queue.
                 for method in takewhile(lambda method: method is not newest, reversed(queue)):
                     if method[0] in allowed_methods:

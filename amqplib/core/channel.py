@@ -239,17 +239,19 @@ class Channel(AbstractChannel):
         signature = (class_id, method_id)
         cause = channel_exception(code, printable(text), signature, self._name_of(signature))
         log.debug('channel %s closed by the broker: %s', self.channel_id, cause)
-        number, asked = self.channel_id, self._closed.asked
+        number, closed = self.channel_id, self._closed
         self.is_open = False
-        if number is None or not self._closed.end(cause):
+        if number is None:
             return
-        if asked:
-            # The two closes crossed: the broker still confirms the one of this side.
-            self._numbers.linger(number, self, open_pending=False)
+        # First, as other threads see the end at once: the number is not free before the answer.
+        self._numbers.linger(number, self, open_pending=False)
+        ended = closed.end(cause)
         self._answer(number, 'channel.close_ok')
-        self._numbers.free(number, self)
+        if closed.asked or not ended:
+            return  # the closes crossed, and the broker still confirms the one of this side
+        self._numbers.end_lingering(number)
         if self.connection is not None:
-            self.connection.note_closed(self._closed)
+            self.connection.note_closed(closed)
 
     def session_ended(self) -> None:
         self.is_open = False

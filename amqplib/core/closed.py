@@ -19,6 +19,7 @@ class Closed:
     whole: for a channel, that of its connection.
 
     cause: the first error that ended it; None until then. Every later call raises it again.
+    asked: whether the program closes it, or has closed it, and said so.
     shut: whether nothing more may be sent for it: it has ended, or the program closes it. It is
         looked at under the lock under which frames go out.
     by_program: whether it ended as the program has asked for.
@@ -26,6 +27,7 @@ class Closed:
     """
 
     cause: Optional[AMQPException] = None
+    asked = False
     shut = False
     by_program = False
     reported = False
@@ -33,17 +35,14 @@ class Closed:
     def __init__(self, whole: Optional[Closed] = None) -> None:
         self._whole = whole
 
-    @property
-    def asked(self) -> bool:
-        """Whether the program closes it, and the end has not come."""
-        return self.shut and self.cause is None
-
     def ask(self) -> None:
         """Note that the program closes it: the frame that says so is the last one."""
+        self.asked = True
         self.shut = True
 
     def take_back(self) -> None:
         """Note that the program could not say that it closes it."""
+        self.asked = False
         if self.cause is None:
             self.shut = False
         if self.cause is not None:  # it may have ended at this moment

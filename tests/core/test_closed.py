@@ -95,13 +95,13 @@ def test_cause_may_be_reported_from_the_beginning(whole):
 # --- Asked for by the program ---
 
 
-def test_asked_until_the_end_has_come(whole):
+def test_end_as_asked(whole):
     whole.ask()
     assert whole.asked
     assert whole.shut
     assert whole.cause is None
     whole.end_as_asked()
-    assert not whole.asked
+    assert whole.asked  # it was said, which the peer may still answer
     assert whole.shut
     assert whole.by_program
     assert whole.reported

@@ -73,7 +73,7 @@ ARGUMENTS = {
 #: Closing twice is fine; handing out what has arrived needs no broker; there may be no confirms.
 OTHERWISE = {'close', 'dispatch_method', 'wait_for_confirms'}
 #: What the session calls.
-OF_THE_SESSION = {'arrive', 'session_ended', 'wait_for_method'}
+OF_THE_SESSION = {'arrive', 'is_usable', 'session_ended', 'wait_for_method'}
 
 
 def calls_of(channel):
@@ -795,7 +795,7 @@ def test_reply_that_is_late_is_no_reply_to_the_close(session):
 def until_expecting(channel):
     """Wait until a call on the channel, made by another thread, waits for its reply."""
     with lasting(most=5):
-        while not channel._expected:
+        while not channel._calls:
             threading.Event().wait(0.001)
 
 
