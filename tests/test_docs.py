@@ -211,7 +211,7 @@ def namespace(client):
         names['ch'] = names['conn'].channel()
         yield names
         for value in names.values():
-            if isinstance(value, amqp.Connection):
+            if isinstance(value, (amqp.Connection, client_0_9_1.Connection)):
                 stack.callback(value.close)
 
 

@@ -38,12 +38,12 @@ OnConfirm = Callable[[int, bool, bool], Any]
 
 
 class Channel(channel.Channel):
-    """A channel as that of client_0_8, with publisher confirms and more.
+    """A channel as in client_0_8, with publisher confirms and more.
 
-    on_confirm: None, or a function(sequence_number, multiple, ok) that is told of each
-        confirmation (ok) or refusal of the broker, with `multiple` of all messages up to this
-        one. It is called from wait(), wait_for_confirms() and basic_publish(), and may publish;
-        what it publishes has no more time than the call that it is called from.
+    on_confirm: None, or a function(sequence_number, multiple, ok) that is called when the broker
+        confirms (ok) or refuses a message; with `multiple`, all messages up to this one. wait(),
+        wait_for_confirms() and basic_publish() call it. It may publish; what it publishes shares
+        the time limit of the call.
     """
 
     _protocol = PROTOCOL
@@ -51,7 +51,7 @@ class Channel(channel.Channel):
     _decoders = DECODERS
 
     if TYPE_CHECKING:
-        # The same, of the messages of this version.
+        # Typed with the messages of this version.
         callbacks: dict[str, Optional[Callable[[Message], Any]]]  # type: ignore[assignment]
         returned_messages: Queue[ReturnedMessage]  # type: ignore[assignment]
 
@@ -63,7 +63,7 @@ class Channel(channel.Channel):
         self, connection: Any, channel_id: Optional[int] = None, auto_decode: bool = True
     ) -> None:
         self.on_confirm: Optional[OnConfirm] = None
-        # While on_confirm is being called, the deadline of the call that does it.
+        # While on_confirm runs, the deadline of the call that called it.
         self._reporting: Optional[Deadline] = None
         super().__init__(connection, channel_id, auto_decode)
 
@@ -77,7 +77,7 @@ class Channel(channel.Channel):
         read: bool = False,
     ) -> int:
         """Return the ticket 0, without asking the broker: 0-9-1 has no tickets."""
-        # What is wrong in client_0_8 is wrong here.
+        # Wrong arguments are errors, as in client_0_8.
         _encode_access_request(realm, exclusive, passive, active, write, read)
         self._open()
         self.default_ticket = 0
@@ -94,7 +94,7 @@ class Channel(channel.Channel):
         arguments: Optional[Table] = None,
         ticket: Optional[int] = None,
     ) -> None:
-        """Bind an exchange to another one: what reaches the source goes to the destination too.
+        """Bind an exchange to another one: messages from the source go to the destination too.
 
         Raises NotFound if one of them does not exist.
         """
@@ -112,7 +112,7 @@ class Channel(channel.Channel):
         arguments: Optional[Table] = None,
         ticket: Optional[int] = None,
     ) -> None:
-        """Remove a binding of exchanges, as it was made."""
+        """Remove a binding between exchanges, given the arguments of exchange_bind."""
         self._call(
             'exchange.unbind', self._ticket(ticket), destination, source, routing_key, nowait,
             arguments, nowait=nowait,
@@ -133,7 +133,7 @@ class Channel(channel.Channel):
         on_cancel: Optional[Callable[[str], Any]] = None,
         arguments: Optional[Table] = None,
     ) -> str:
-        """Ask for the messages of a queue, as in client_0_8.
+        """Consume the messages of a queue, as in client_0_8.
 
         arguments: dict for the broker, such as {'x-priority': 10} or {'x-stream-offset': 'first'}.
         """
@@ -141,27 +141,27 @@ class Channel(channel.Channel):
         return self._consume(options, callback, ticket, on_cancel, arguments)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
-        """Refuse a message; with `multiple`, all up to this one (0: all there are).
+        """Reject a message; with `multiple`, all up to this one (0: all of them).
 
-        requeue: put them back, rather than let the broker drop or dead-letter them.
+        requeue: put them back into the queue; else the broker drops or dead-letters them.
         """
         self._cast('basic.nack', delivery_tag, multiple, requeue)
 
     def basic_recover(self, requeue: bool = False) -> None:
-        """Have all unacknowledged messages delivered again; waits until the broker has done it.
+        """Redeliver all unacknowledged messages of the channel; wait until the broker has done it.
 
-        requeue: to anyone; RabbitMQ closes the connection (540) on False.
+        requeue: to any consumer; RabbitMQ closes the connection (540) on False.
         """
         self.basic_recover_sync(requeue)
 
     # Publishing and confirms (RabbitMQ's confirm class, 85)
 
     def confirm_select(self, outstanding_limit: Optional[int] = None, nowait: bool = False) -> None:
-        """Have the broker confirm what is published on this channel from now on.
+        """Ask the broker to confirm what is published on this channel from now on.
 
-        outstanding_limit: how many messages may be unconfirmed; publishing waits (within the
-            connection's write_timeout) where there would be more. None for no limit. It may be
-            called again to change that.
+        outstanding_limit: how many messages may be unconfirmed; if there would be more, publishing
+            waits (within the connection's write_timeout). None for no limit. Call it again to
+            change the limit.
 
         Raises PreconditionFailed on a channel with transactions.
         """
@@ -175,7 +175,7 @@ class Channel(channel.Channel):
 
         def begin_to_count() -> None:
             self._confirms = confirms
-            self.settle_confirm = self._settle
+            self.take_confirm = self._take_confirm
 
         sent = self._session.transport.sent
         try:
@@ -184,11 +184,11 @@ class Channel(channel.Channel):
             if not self._may_have_sent(sent, error):
                 self._confirms = before
             raise
-        confirms.free = 0
+        confirms.window_end = 0
         confirms.limit = outstanding_limit
 
     def _publish_in_turn(self, connection: Any, frames: Frames) -> Optional[int]:
-        """Publish what may have to wait, or is to be confirmed.
+        """Publish a message that may have to wait, or that the broker is to confirm.
 
         Returns None; after confirm_select, the message's sequence number (1, 2, ...).
         """
@@ -197,7 +197,7 @@ class Channel(channel.Channel):
             session.blocked is not None
             or not self.active
             or self._reporting is not None
-            or (confirms is not None and confirms.given >= confirms.free)
+            or (confirms is not None and confirms.last_sequence_number >= confirms.window_end)
         ):
             deadline = self._wait_for_turn(connection, confirms)
         if confirms is None:
@@ -206,10 +206,10 @@ class Channel(channel.Channel):
         sent = session.transport.sent
         taken: list[int] = []
         try:
-            session.send(frames, self._closed, deadline, partial(confirms.give, taken))
+            session.send(frames, self._closed, deadline, partial(confirms.assign_number, taken))
         except BaseException as error:
             if taken and (self._may_have_sent(sent, error) or not confirms.take_back(taken[0])):
-                # Perhaps it was sent: the broker would count it, and the numbers be wrong.
+                # It may have been sent: if the broker counts it, later numbers are wrong.
                 self._give_up(AMQPChannelException(0, 'interrupted while publishing'))
             raise
         return taken[0]
@@ -221,13 +221,13 @@ class Channel(channel.Channel):
             deadline = self._reporting.earlier(Deadline(connection.write_timeout))
         if self._session.blocked is not None:
             deadline = self._wait_until_unblocked(connection, deadline)
-        if confirms is not None and confirms.given >= confirms.free:
-            deadline = self._make_room(connection, confirms, deadline)
+        if confirms is not None and confirms.last_sequence_number >= confirms.window_end:
+            deadline = self._wait_for_window(connection, confirms, deadline)
         if not self.active:
             deadline = self._wait_for_flow(connection, deadline)
         return deadline
 
-    # Each of these returns the deadline of the publish, which the first one that waits begins.
+    # Each of these returns the deadline of the publish; the first one that waits starts it.
 
     def _wait_until_unblocked(self, connection: Any, deadline: Deadline) -> Deadline:
         what = 'the broker takes no messages'
@@ -235,36 +235,36 @@ class Channel(channel.Channel):
             connection, lambda: self._session.blocked is None, deadline, what
         )
 
-    def _make_room(self, connection: Any, confirms: Confirms, deadline: Deadline) -> Deadline:
-        """Report what has arrived, and wait until one more message may be outstanding."""
-        # Twice: on_confirm may publish too, and so take the room. What the second wait brings is
-        # for the next call, as it might go on like this for ever.
+    def _wait_for_window(self, connection: Any, confirms: Confirms, deadline: Deadline) -> Deadline:
+        """Report the confirms that have arrived, and wait until the window has room."""
+        # Twice, because on_confirm may publish and so fill the window again. Events that arrive in
+        # the second wait are left to the next call, else this might go on forever.
         for _ in range(2):
-            if self._has_news():
+            if self._has_pending_events():
                 deadline = begin(deadline, connection.write_timeout)
                 self._call_on_confirm_until(deadline)
             self._drop_refused(confirms)
             if not confirms.full:
                 break
             deadline = begin(deadline, connection.write_timeout)
-            self._wait_for_room(confirms, deadline)
-        confirms.let_go()
-        if confirms.refuses_too_many or self._has_news():
-            # What came before that has asked in vain for another look.
-            confirms.free = 0
+            self._wait_for_half_window(confirms, deadline)
+        confirms.reopen_window()
+        if confirms.too_many_refused or self._has_pending_events():
+            # An event that came before reopen_window() has reset window_end in vain.
+            confirms.window_end = 0
         return deadline
 
-    def _wait_for_room(self, confirms: Confirms, deadline: Deadline) -> None:
+    def _wait_for_half_window(self, confirms: Confirms, deadline: Deadline) -> None:
         if not self._session.may_wait():
             raise ReentrancyError.of_call(*self._named('basic.publish'))
         assert confirms.limit is not None
-        # Until there is room for several: a wait for each message would cost more.
+        # Until there is room for several messages: a wait for each would cost more.
         in_time = self._wait_for_outstanding(confirms, confirms.limit // 2, deadline)
         if not in_time and confirms.full:
             raise self._not_confirmed(confirms, deadline)
 
     def _wait_for_outstanding(self, confirms: Confirms, most: int, deadline: Deadline) -> bool:
-        """Wait until no more than so many are outstanding; return False at the deadline."""
+        """Wait until at most this many messages are outstanding; return False at the deadline."""
         return self._wait_until(lambda: confirms.outstanding <= most, deadline)
 
     def _not_confirmed(self, confirms: Confirms, deadline: Deadline) -> AMQPTimeout:
@@ -276,17 +276,17 @@ class Channel(channel.Channel):
 
         timeout: seconds; None for no limit.
 
-        Raises MessageNacked if messages were refused since the last call; AMQPTimeout, which
-        changes nothing; what closed the channel or the connection; AMQPException if
-        confirm_select was not called.
+        Raises MessageNacked if the broker has refused messages since the last call; AMQPTimeout,
+        which changes nothing; the error that closed the channel or the connection; AMQPException
+        if confirm_select was not called.
         """
         deadline = Deadline(timeout)
         confirms = self._confirms
         if confirms is None:
             raise AMQPException(0, 'confirm_select was not called on this channel')
         self._call_on_confirm(deadline)
-        # The last ones may have been settled by another thread after that, and are to be reported.
-        while confirms.outstanding or self._has_news():
+        # Another thread may have read the last confirms after that; they are to be reported too.
+        while confirms.outstanding or self._has_pending_events():
             try:
                 if confirms.outstanding:
                     self._open()
@@ -304,31 +304,31 @@ class Channel(channel.Channel):
         raise MessageNacked(0, text, *self._named('basic.publish'), sequence_numbers=numbers)
 
     def _drop_refused(self, confirms: Confirms) -> None:
-        """Bound what is kept of the numbers that nobody asks for."""
-        while confirms.refuses_too_many:
+        """Limit the refused numbers that are kept for a wait_for_confirms() that may never come."""
+        while confirms.too_many_refused:
             if self.on_confirm is None:
                 self._raise_refused(confirms)
-            confirms.refused.popleft()  # on_confirm was told of it
+            confirms.refused.popleft()  # on_confirm has seen it
 
-    def _has_news(self) -> bool:
-        """Return whether on_confirm is to be told of something, and can be."""
+    def _has_pending_events(self) -> bool:
+        """Return whether there are events for on_confirm, and it is not running already."""
         confirms = self._confirms
-        return confirms is not None and bool(confirms.news) and self._reporting is None
+        return confirms is not None and bool(confirms.pending_events) and self._reporting is None
 
     def _call_on_confirm(self, deadline: Deadline) -> None:
-        """Call on_confirm for what has arrived by now; not again from within it.
+        """Call on_confirm for the events that have arrived by now, unless it is running already.
 
-        deadline: that of the call which does this, for what on_confirm publishes.
+        deadline: the deadline of this call, which also limits what on_confirm publishes.
         """
         if self._confirms is not None and self._reporting is None:
-            for _ in range(len(self._confirms.news)):
+            for _ in range(len(self._confirms.pending_events)):
                 self._report(self._confirms, deadline)
 
     def _call_on_confirm_until(self, deadline: Deadline) -> None:
-        """Do the same, but leave to the next call what there is no time for."""
+        """Do the same until the deadline; leave the rest to the next call."""
         confirms = self._confirms
         if confirms is not None and self._reporting is None:
-            for _ in range(len(confirms.news)):
+            for _ in range(len(confirms.pending_events)):
                 self._report(confirms, deadline)
                 if deadline.expired():
                     return
@@ -337,13 +337,13 @@ class Channel(channel.Channel):
         on_confirm = self.on_confirm or _ignore
         self._reporting = deadline
         try:
-            on_confirm(*confirms.news[0])
+            on_confirm(*confirms.pending_events[0])
         finally:
-            # Not before, so that Ctrl-C does not come in between; and each once.
-            confirms.news.popleft()
+            # Removed only now, so that Ctrl-C before the call loses no event.
+            confirms.pending_events.popleft()
             self._reporting = None
-            if confirms.news:  # after an error: the next publish goes on
-                confirms.free = 0
+            if confirms.pending_events:  # after an error: the next publish goes on
+                confirms.window_end = 0
 
     def wait(
         self,
@@ -354,8 +354,8 @@ class Channel(channel.Channel):
         if confirms is None:
             return super().wait(allowed_methods, timeout)
         deadline = NO_DEADLINE if timeout is None else Deadline(timeout)
-        if self._has_news():
-            # What another channel's wait has read is there already.
+        if self._has_pending_events():
+            # The wait of another channel may have read them.
             self._call_on_confirm(deadline)
             if allowed_methods is None or not _CONFIRMATIONS.isdisjoint(allowed_methods):
                 return None
@@ -368,8 +368,8 @@ class Channel(channel.Channel):
     wait.__doc__ = channel.Channel.wait.__doc__
 
     def _has_arrived(self) -> bool:
-        # Another thread may read a confirm when wait() has looked at the news, but has not begun.
-        return super()._has_arrived() or self._has_news()
+        # Another thread may read a confirm after wait() has checked for events and before it waits.
+        return super()._has_arrived() or self._has_pending_events()
 
     def _basic_ack(self, args: AMQPReader) -> None:
         self._confirmed(spec.ACK, args, True)
@@ -380,13 +380,13 @@ class Channel(channel.Channel):
     def _confirmed(self, method: Method, args: AMQPReader, ok: bool) -> None:
         try:
             number, multiple = decode_acknowledgement(method, args)
-            self._settle(number, multiple, ok)
+            self._take_confirm(number, multiple, ok)
         except ProtocolError as error:
             self._break(error)
 
-    def _settle(self, number: int, multiple: bool, ok: bool = True) -> None:
+    def _take_confirm(self, number: int, multiple: bool, ok: bool = True) -> None:
         confirms = self._confirms
-        if confirms is None or not confirms.settle(
+        if confirms is None or not confirms.confirm(
             number, multiple, ok, self.on_confirm is not None
         ):
             text = f'a confirm of {number}, which was not to be confirmed'
@@ -417,7 +417,7 @@ _CONFIRMATIONS = {spec.ACK.signature, _NACK.signature}
 
 
 def _ignore(number: int, multiple: bool, ok: bool) -> None:
-    """Stand in for on_confirm, if it was taken away before it was told."""
+    """Stand in for on_confirm, if it was removed before all events were reported."""
 
 
 def _messages(count: int) -> str:

@@ -116,7 +116,7 @@ class AbstractChannel:
     #: For the decoder: where deliveries go at once; None for the general way.
     delivery_queue: Optional[deque[ArrivedMethod]] = None
     #: For the decoder: function(sequence number, multiple) that takes a confirm; None likewise.
-    settle_confirm: Optional[Callable[[int, bool], Any]] = None
+    take_confirm: Optional[Callable[[int, bool], Any]] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -162,7 +162,7 @@ class Lingering:
 
     keeps_content = False
     delivery_queue: Optional[deque[ArrivedMethod]] = None
-    settle_confirm: Optional[Callable[[int, bool], Any]] = None
+    take_confirm: Optional[Callable[[int, bool], Any]] = None
 
     def __init__(
         self, session: Session, numbers: ChannelNumbers, number: int, open_pending: bool

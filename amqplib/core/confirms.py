@@ -1,17 +1,16 @@
-"""Which of the messages that were published the broker has confirmed.
+"""The published messages that the broker has not confirmed yet.
 
-Messages are numbered from 1 in the order of publishing. The broker confirms or refuses numbers
-one by one or all up to one, in any order, and each once. What is kept grows with the messages
-that are outstanding, and with nothing else. Each message is looked at a fixed number of times in
-its life, however many confirms there are: a broker that sends the same one over and over costs no
-more than the reading of it.
+Messages are numbered from 1 in the order of publishing. The broker confirms or refuses each number
+once, in any order: a single number, or all numbers up to one. Memory grows only with the number of
+outstanding messages. Each message costs constant time in its life, whatever the broker confirms: a
+broker that repeats the same confirm costs no more than the reading of it.
 
-One thread publishes; the one that reads may be another. Each of them writes what the other one
-only looks at: `given` is the publisher's, `settled` the reader's. A reader counts a number as
-settled after everything else about it is noted, so that who waits for that finds the rest. Only
-`free` is written by both: the reader sets it back after it has noted something to be looked at,
-the publisher sets it and looks again behind that. So if one overwrites the other, it is looked at
-once too often, and never not at all.
+The thread that publishes and the thread that reads may differ. Each counter has one writer:
+`last_sequence_number` the publisher, `confirmed` the reader. The reader counts a number as
+confirmed after it has recorded everything else about it. Therefore a thread that sees nothing
+outstanding also sees every refusal and every event. Only `window_end` has two writers: the reader
+resets it after it has recorded an event, and the publisher sets it and then checks for events
+again. If one overwrites the other, there is one check too many, but never one too few.
 """
 
 from __future__ import annotations
@@ -24,43 +23,43 @@ Confirmation = tuple[int, bool, bool]
 
 _UNLIMITED = 1 << 63
 
-#: More refused numbers than this are not kept for a wait_for_confirms() that does not come.
+#: How many refused numbers are kept for a later wait_for_confirms().
 MAX_REFUSED = 65536
 
 
 class Confirms:
-    """The messages of one channel that are to be confirmed.
+    """The confirms of one channel.
 
-    limit: how many may be outstanding; None for no limit.
-    given: how many numbers were given, which is also the last one; for the publisher to count.
-    settled: how many of them were confirmed or refused.
-    refused: the numbers that were refused and not taken yet.
-    news: confirmations as they came, for those who want to be told of each.
-    free: up to this number, messages may be published without looking at the others again.
+    limit: how many messages may be outstanding; None for no limit.
+    last_sequence_number: the number of the last message, and so how many there were.
+    confirmed: how many of them the broker has confirmed or refused.
+    refused: the numbers that were refused and not reported yet.
+    pending_events: the confirms that on_confirm has not seen yet.
+    window_end: up to this number, messages may be published without any check.
     """
 
     def __init__(self) -> None:
         self.limit: Optional[int] = None
-        self.given = 0
-        self.settled = 0
-        self.free = 0
+        self.last_sequence_number = 0
+        self.confirmed = 0
+        self.window_end = 0
         self.refused: deque[int] = deque()
-        self.news: deque[Confirmation] = deque()
-        # From this number on, all are open.
+        self.pending_events: deque[Confirmation] = deque()
+        # This number and all after it are open.
         self._first = 1
-        # Those below it that were passed over when a later one was settled, and are open yet.
-        self._passed: set[int] = set()
-        # Up to this number, all are settled: `multiple` goes through the ones above it only.
+        # The numbers below it that are still open: a later one was confirmed first.
+        self._skipped: set[int] = set()
+        # Up to this number, none is open: `multiple` looks only at the numbers above it.
         self._floor = 0
 
     @property
     def outstanding(self) -> int:
-        """How many messages are neither confirmed nor refused."""
-        return self.given - self.settled
+        """How many messages the broker has neither confirmed nor refused."""
+        return self.last_sequence_number - self.confirmed
 
     @property
-    def refuses_too_many(self) -> bool:
-        """Whether more were refused than are kept for who does not ask."""
+    def too_many_refused(self) -> bool:
+        """Whether there are more refused numbers than may be kept."""
         return len(self.refused) > MAX_REFUSED
 
     @property
@@ -68,72 +67,72 @@ class Confirms:
         """Whether as many messages are outstanding as may be."""
         return self.limit is not None and self.outstanding >= self.limit
 
-    def let_go(self) -> None:
-        """Let numbers be given without another look, as far as the limit allows it."""
-        self.free = self.settled + (_UNLIMITED if self.limit is None else self.limit)
+    def reopen_window(self) -> None:
+        """Allow publishing without checks, up to the limit."""
+        self.window_end = self.confirmed + (_UNLIMITED if self.limit is None else self.limit)
 
-    def give(self, taken: list[int]) -> None:
-        """Give the next number, and append it to the list, when its message is to be sent."""
-        # Noted first, so that after an interrupt it can be taken back.
-        taken.append(self.given + 1)
-        self.given += 1
+    def assign_number(self, taken: list[int]) -> None:
+        """Assign the next number to the message that is about to be sent, and append it."""
+        # Appended first, so that it can be taken back after an interrupt.
+        taken.append(self.last_sequence_number + 1)
+        self.last_sequence_number += 1
 
     def take_back(self, number: int) -> bool:
-        """Take back a number whose message was not sent; return False if others came after it."""
-        if self.given > number:
+        """Take back the number of a message that was not sent; return False if later ones exist."""
+        if self.last_sequence_number > number:
             return False
-        self.given = number - 1
+        self.last_sequence_number = number - 1
         return True
 
-    def settle(self, number: int, multiple: bool, ok: bool, tell: bool = False) -> bool:
-        """Note that a message, or all up to it, was confirmed or refused.
+    def confirm(self, number: int, multiple: bool, ok: bool, report: bool = False) -> bool:
+        """Record that the broker has confirmed or refused a message, or all up to it.
 
-        number: 0 with `multiple` stands for all there are.
-        tell: whether to put it among the news.
+        number: 0 with `multiple` stands for all messages.
+        report: whether to add it to the pending events.
 
-        Returns False if there is no such open message: the broker must not do that.
+        Returns False if there is no such open message, which is an error of the broker.
         """
         first = self._first
-        # In order, which is how most come, there is nothing more to it.
+        # Most confirms come in order, and need nothing more.
         if (
             ok
-            and not tell
-            and first <= number <= self.given
+            and not report
+            and first <= number <= self.last_sequence_number
             and (multiple or number == first)
-            and not self._passed
+            and not self._skipped
         ):
             self._first = number + 1
-            self.settled += number + 1 - first
+            self.confirmed += number + 1 - first
             return True
         if multiple:
-            found = self._settle_up_to(number or self.given, ok, tell)
+            found = self._confirm_up_to(number or self.last_sequence_number, ok, report)
         else:
-            found = self._settle_one(number, ok, tell)
-        # There may be something to look at.
-        self.free = 0
+            found = self._confirm_one(number, ok, report)
+        # The next publish has to check.
+        self.window_end = 0
         return found
 
-    def _settle_one(self, number: int, ok: bool, tell: bool) -> bool:
+    def _confirm_one(self, number: int, ok: bool, report: bool) -> bool:
         if number < self._first:
-            if number not in self._passed:
+            if number not in self._skipped:
                 return False
-            self._passed.discard(number)
-        elif number <= self.given:
-            self._passed.update(range(self._first, number))
+            self._skipped.discard(number)
+        elif number <= self.last_sequence_number:
+            self._skipped.update(range(self._first, number))
             self._first = number + 1
         else:
             return False
         if not ok:
             self.refused.append(number)
-        if tell:
-            self.news.append((number, False, ok))
-        self.settled += 1
+        if report:
+            self.pending_events.append((number, False, ok))
+        self.confirmed += 1
         return True
 
-    def _settle_up_to(self, last: int, ok: bool, tell: bool) -> bool:
-        if last > self.given:
+    def _confirm_up_to(self, last: int, ok: bool, report: bool) -> bool:
+        if last > self.last_sequence_number:
             return False
-        late = self._take_passed(last)
+        late = self._pop_skipped(last)
         following = range(self._first, last + 1)
         if following:
             self._first = last + 1
@@ -141,23 +140,25 @@ class Confirms:
             self.refused.extend(late)
             self.refused.extend(following)
         count = len(late) + len(following)
-        if tell and count:
-            self.news.append((last, True, ok))
-        self.settled += count
+        if report and count:
+            self.pending_events.append((last, True, ok))
+        self.confirmed += count
         return True
 
-    def _take_passed(self, last: int) -> set[int]:
-        """Remove those that were passed over, up to this one, and return them."""
+    def _pop_skipped(self, last: int) -> set[int]:
+        """Remove and return the skipped numbers up to this one."""
         late: set[int] = set()
         if last > self._floor:
-            if self._passed:
-                late = self._passed.intersection(range(self._floor + 1, min(last + 1, self._first)))
-                self._passed -= late
+            if self._skipped:
+                late = self._skipped.intersection(
+                    range(self._floor + 1, min(last + 1, self._first))
+                )
+                self._skipped -= late
             self._floor = last
         return late
 
     def take_refused(self) -> tuple[int, ...]:
-        """Return the numbers that were refused since the last time, ascending."""
+        """Return the numbers that were refused since the last call, ascending."""
         taken = []
         while self.refused:
             taken.append(self.refused.popleft())

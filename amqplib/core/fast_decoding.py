@@ -67,12 +67,12 @@ class Inbox(Protocol):
 
     keeps_content: whether the content of what comes for it is collected.
     delivery_queue: where deliveries go at once; None for the general way.
-    settle_confirm: function(sequence number, multiple) that takes a confirm; None likewise.
+    take_confirm: function(sequence number, multiple) that takes a confirm; None likewise.
     """
 
     keeps_content: bool
     delivery_queue: Optional[deque[ArrivedMethod]]
-    settle_confirm: Optional[Callable[[int, bool], Any]]
+    take_confirm: Optional[Callable[[int, bool], Any]]
 
     def arrive(self, method: ArrivedMethod) -> None:
         """Take a method; raise ProtocolError if it should not have come."""
@@ -301,14 +301,14 @@ class ConfirmFrames:
         while offset <= last and not queue:
             kind, channel, rest, number, bits, frame_end = _CONFIRM.unpack_from(data, offset)
             inbox = inboxes.get(channel)
-            settle = None if inbox is None else inbox.settle_confirm
+            take = None if inbox is None else inbox.take_confirm
             if (
-                settle is None
+                take is None
                 or kind != FRAME_METHOD
                 or rest != _CONFIRM_REST
                 or frame_end != FRAME_END
             ):
                 break
-            settle(number, bits & 1 == 1)
+            take(number, bits & 1 == 1)
             offset += _CONFIRM.size
         return offset

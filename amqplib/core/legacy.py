@@ -78,7 +78,7 @@ class AnyInbox:
     """The inbox of every channel, where methods are read without a connection."""
 
     keeps_content = True
-    delivery_queue = settle_confirm = None
+    delivery_queue = take_confirm = None
 
     def get(self, channel: int) -> AnyInbox:
         """Return the inbox of a channel."""

@@ -48,7 +48,7 @@ class InboxLike:
     """What the decoder looks at of a channel."""
 
     keeps_content = True
-    delivery_queue = settle_confirm = None
+    delivery_queue = take_confirm = None
 
 
 class AllOpen(dict):

@@ -176,7 +176,7 @@ def test_what_comes_for_one_that_lingers_is_dropped():
     inbox = numbers.session.inboxes[1]
     assert not inbox.keeps_content
     assert inbox.delivery_queue is None
-    assert inbox.settle_confirm is None
+    assert inbox.take_confirm is None
     for signature in (FLOW, OPEN_OK, (60, 60), (50, 11), (99, 99)):
         numbers.arrives(1, signature)
     assert numbers.session.sent == []

@@ -13,129 +13,129 @@ from amqplib.core.confirms import Confirms
 
 def with_messages(count):
     confirms = Confirms()
-    confirms.given = count
+    confirms.last_sequence_number = count
     return confirms
 
 
 def add(confirms):
     """Return the number of the next message."""
-    confirms.given += 1
-    return confirms.given
+    confirms.last_sequence_number += 1
+    return confirms.last_sequence_number
 
 
 def test_nothing_is_outstanding_at_first():
     confirms = Confirms()
     assert confirms.outstanding == 0
     assert confirms.take_refused() == ()
-    assert not confirms.settle(1, False, True)
+    assert not confirms.confirm(1, False, True)
 
 
 def test_one_by_one_in_order():
     confirms = with_messages(3)
     for number in (1, 2, 3):
-        assert confirms.settle(number, False, True)
+        assert confirms.confirm(number, False, True)
         assert confirms.outstanding == 3 - number
     assert confirms.take_refused() == ()
 
 
 def test_one_by_one_out_of_order():
     confirms = with_messages(3)
-    assert confirms.settle(3, False, True)
-    assert confirms.settle(1, False, True)
+    assert confirms.confirm(3, False, True)
+    assert confirms.confirm(1, False, True)
     assert confirms.outstanding == 1
-    assert confirms.settle(2, False, False)
+    assert confirms.confirm(2, False, False)
     assert confirms.outstanding == 0
     assert confirms.take_refused() == (2,)
 
 
 def test_all_up_to_one():
     confirms = with_messages(5)
-    assert confirms.settle(2, False, False)
-    assert confirms.settle(4, True, True)
+    assert confirms.confirm(2, False, False)
+    assert confirms.confirm(4, True, True)
     assert confirms.outstanding == 1
     assert confirms.take_refused() == (2,)
 
 
-def test_all_up_to_one_that_is_settled_itself():
+def test_all_up_to_one_that_is_confirmed_itself():
     confirms = with_messages(5)
-    assert confirms.settle(4, False, True)
-    assert confirms.settle(4, True, False)
+    assert confirms.confirm(4, False, True)
+    assert confirms.confirm(4, True, False)
     assert confirms.outstanding == 1
     assert confirms.take_refused() == (1, 2, 3)
 
 
 @pytest.mark.parametrize('last', [1, 2, 3, 4, 5, 6, 7])
-def test_all_up_to_one_when_most_are_settled(last):
+def test_all_up_to_one_when_most_are_confirmed(last):
     confirms = with_messages(7)
     for number in (3, 4, 5, 6):
-        assert confirms.settle(number, False, True)
-    assert confirms.settle(last, True, True)
+        assert confirms.confirm(number, False, True)
+    assert confirms.confirm(last, True, True)
     left = {1: 2, 7: 0}.get(last, 1)
     assert confirms.outstanding == left
-    assert confirms.settle(0, True, False)
+    assert confirms.confirm(0, True, False)
     assert confirms.take_refused() == (1, 2, 7)[3 - left :]
 
 
-def test_those_that_were_passed_over_are_settled_once():
+def test_those_that_were_skipped_are_confirmed_once():
     confirms = with_messages(8)
     for number in (2, 4, 5, 7, 8):
-        assert confirms.settle(number, False, True)
+        assert confirms.confirm(number, False, True)
     assert confirms.outstanding == 3
     for _ in range(2):
-        assert confirms.settle(4, True, False)
+        assert confirms.confirm(4, True, False)
         assert confirms.outstanding == 1
-    assert not confirms.settle(1, False, True)
-    assert confirms.settle(6, False, False)
-    assert not confirms.settle(6, False, False)
+    assert not confirms.confirm(1, False, True)
+    assert confirms.confirm(6, False, False)
+    assert not confirms.confirm(6, False, False)
     assert confirms.outstanding == 0
-    assert confirms.settle(8, True, False)
+    assert confirms.confirm(8, True, False)
     assert confirms.take_refused() == (1, 3, 6)
 
 
 def test_zero_stands_for_all_there_are():
     confirms = with_messages(5)
-    assert confirms.settle(0, True, False, tell=True)
+    assert confirms.confirm(0, True, False, report=True)
     assert confirms.outstanding == 0
     assert confirms.take_refused() == (1, 2, 3, 4, 5)
-    assert list(confirms.news) == [(5, True, False)]
-    assert confirms.settle(0, True, True)
+    assert list(confirms.pending_events) == [(5, True, False)]
+    assert confirms.confirm(0, True, True)
 
 
 def test_refused_numbers_are_taken_once_and_ascending():
     confirms = with_messages(5)
     for number in (5, 2, 4):
-        confirms.settle(number, False, False)
+        confirms.confirm(number, False, False)
     assert confirms.take_refused() == (2, 4, 5)
     assert confirms.take_refused() == ()
-    confirms.settle(1, False, False)
+    confirms.confirm(1, False, False)
     assert confirms.take_refused() == (1,)
 
 
 @pytest.mark.parametrize(
     ('number', 'multiple'), [(0, False), (4, False), (1 << 63, False), (4, True), (1 << 63, True)]
 )
-def test_a_number_that_was_never_given(number, multiple):
+def test_a_number_that_was_never_assigned(number, multiple):
     confirms = with_messages(3)
-    assert not confirms.settle(number, multiple, True)
+    assert not confirms.confirm(number, multiple, True)
     assert confirms.outstanding == 3
 
 
-def test_a_number_that_is_settled_already():
+def test_a_number_that_is_confirmed_already():
     confirms = with_messages(3)
-    assert confirms.settle(2, False, True)
-    assert not confirms.settle(2, False, True)
-    assert not confirms.settle(2, False, False)
+    assert confirms.confirm(2, False, True)
+    assert not confirms.confirm(2, False, True)
+    assert not confirms.confirm(2, False, False)
     assert confirms.take_refused() == ()
 
 
-def test_news_are_kept_only_where_they_are_wanted():
+def test_events_are_kept_only_where_they_are_wanted():
     confirms = with_messages(5)
-    confirms.settle(1, False, True)
-    assert not confirms.news
-    confirms.settle(2, False, True, tell=True)
-    confirms.settle(4, True, False, tell=True)
-    confirms.settle(4, True, True, tell=True)  # this tells nothing new
-    assert list(confirms.news) == [(2, False, True), (4, True, False)]
+    confirms.confirm(1, False, True)
+    assert not confirms.pending_events
+    confirms.confirm(2, False, True, report=True)
+    confirms.confirm(4, True, False, report=True)
+    confirms.confirm(4, True, True, report=True)  # this tells nothing new
+    assert list(confirms.pending_events) == [(2, False, True), (4, True, False)]
 
 
 class Model:
@@ -147,7 +147,7 @@ class Model:
     def add(self):
         self.state[len(self.state) + 1] = None
 
-    def settle(self, number, multiple, ok):
+    def confirm(self, number, multiple, ok):
         numbers = [one for one in self.state if one <= (number or len(self.state))]
         if not multiple:
             numbers = [number] if self.state.get(number, True) is None else []
@@ -189,24 +189,24 @@ def test_confirms_are_like_the_model(steps):
             model.add()
         elif step == 'add and take back':
             number = add(confirms)
-            confirms.given = number - 1
+            confirms.last_sequence_number = number - 1
         elif step == 'take refused':
             taken += confirms.take_refused()
         else:
-            assert confirms.settle(*step) == model.settle(*step)
+            assert confirms.confirm(*step) == model.confirm(*step)
         assert confirms.outstanding == len(model.outstanding())
         assert sorted(taken + list(confirms.refused)) == model.refused()
     confirms.take_refused()
-    confirms.settle(0, True, False)
+    confirms.confirm(0, True, False)
     assert list(confirms.take_refused()) == model.outstanding()
 
 
 @settings(deadline=None)
 @given(st.permutations(range(1, 31)), st.lists(st.booleans(), min_size=30, max_size=30))
-def test_every_order_settles_everything(order, verdicts):
+def test_every_order_confirms_everything(order, verdicts):
     confirms = with_messages(30)
     for number, ok in zip(order, verdicts):
-        assert confirms.settle(number, False, ok)
+        assert confirms.confirm(number, False, ok)
     assert confirms.outstanding == 0
     refused = {number for number, ok in zip(order, verdicts) if not ok}
     assert confirms.take_refused() == tuple(sorted(refused))
@@ -234,16 +234,16 @@ def test_what_is_kept_does_not_grow_with_the_messages(order, stuck, multiple):
             others = others[::2] + others[1::2]
         waiting.clear()
         if multiple and not stuck:
-            assert confirms.settle(others.pop(0), False, True)
-            assert confirms.settle(first, True, True)
+            assert confirms.confirm(others.pop(0), False, True)
+            assert confirms.confirm(first, True, True)
         else:
-            assert confirms.settle(first, False, True)
+            assert confirms.confirm(first, False, True)
         for number in others:
-            assert confirms.settle(number, False, True)
+            assert confirms.confirm(number, False, True)
             most = max(most, size(confirms))
         assert confirms.outstanding == stuck
     assert most <= 2 * window
-    assert confirms.settle(0, True, False)
+    assert confirms.confirm(0, True, False)
     assert confirms.take_refused() == tuple(range(1, stuck + 1))
 
 
@@ -281,21 +281,21 @@ counts_instructions = pytest.mark.skipif(
 def second_half_ahead(count):
     confirms = with_messages(count)
     for number in range(count, count // 2 - 2, -1):
-        assert confirms.settle(number, False, True)
+        assert confirms.confirm(number, False, True)
     return confirms
 
 
 @counts_instructions
 @pytest.mark.parametrize('ok', [True, False])
 @pytest.mark.parametrize('last', [1, 10, 'middle', 'all'])
-def test_confirms_that_settle_nothing_cost_the_same_however_much_is_outstanding(last, ok):
+def test_confirms_that_confirm_nothing_cost_the_same_however_much_is_outstanding(last, ok):
     """More than half of the messages are confirmed ahead, then one confirm comes again."""
 
     def again(count):
         confirms = second_half_ahead(count)
         number = {'middle': count // 2 - 3, 'all': count}.get(last, last)
-        assert confirms.settle(number, True, ok)
-        return instructions(confirms.settle, number, True, ok)
+        assert confirms.confirm(number, True, ok)
+        return instructions(confirms.confirm, number, True, ok)
 
     assert again(10_000) <= again(10)
 
@@ -304,7 +304,7 @@ def test_confirms_that_settle_nothing_cost_the_same_however_much_is_outstanding(
 @pytest.mark.parametrize('order', ['in order', 'reversed', 'from the middle outwards'])
 @pytest.mark.parametrize('multiple', ['no', 'every', 'every tenth'])
 def test_the_cost_grows_with_the_messages_and_no_faster(order, multiple):
-    def settle_all(count):
+    def confirm_all(count):
         confirms = with_messages(count)
         numbers = list(range(1, count + 1))
         if order == 'reversed':
@@ -315,15 +315,15 @@ def test_the_cost_grows_with_the_messages_and_no_faster(order, multiple):
 
         def run():
             for position, number in enumerate(numbers, 1):
-                confirms.settle(number, position % step == 0, position % 3 > 0)
-            confirms.settle(0, True, True)
+                confirms.confirm(number, position % step == 0, position % 3 > 0)
+            confirms.confirm(0, True, True)
 
         spent = instructions(run)
         assert confirms.outstanding == 0
         return spent
 
     few, many = 200, 2000
-    assert settle_all(many) <= 1.5 * many / few * settle_all(few)
+    assert confirm_all(many) <= 1.5 * many / few * confirm_all(few)
 
 
 def test_a_thread_that_reads_beside_the_one_that_publishes():
@@ -332,13 +332,13 @@ def test_a_thread_that_reads_beside_the_one_that_publishes():
     problems = []
 
     def read():
-        settled = 0
-        while settled < count:
-            ready = confirms.given
-            if ready > settled:
-                if not confirms.settle(ready, True, ready % 2 == 0):
+        confirmed = 0
+        while confirmed < count:
+            ready = confirms.last_sequence_number
+            if ready > confirmed:
+                if not confirms.confirm(ready, True, ready % 2 == 0):
                     problems.append(ready)
-                settled = ready
+                confirmed = ready
 
     reader = threading.Thread(target=read)
     reader.start()

@@ -342,7 +342,7 @@ class Confirmed:
         self.fast = 0
         inboxes = AllOpen()
         for channel in channels:
-            inboxes.get(channel).settle_confirm = self.settler(channel)
+            inboxes.get(channel).take_confirm = self.settler(channel)
         self.decoder = new_decoder(LIMIT, inboxes, PROTOCOL)
         self.decoder.add_fast_path(ConfirmFrames(inboxes))
         self.decoder.take(FIRST)
@@ -434,11 +434,11 @@ def test_channel_that_takes_no_confirms_any_more_is_left_from_then_on():
     inboxes = AllOpen()
     path = ConfirmFrames(inboxes)
     settled = []
-    inboxes.get(1).settle_confirm = lambda *confirm: settled.append(confirm)
+    inboxes.get(1).take_confirm = lambda *confirm: settled.append(confirm)
     assert path.take(ack(1), 0, LIMIT, deque()) == len(ack(1))
-    inboxes.get(1).settle_confirm = None
+    inboxes.get(1).take_confirm = None
     assert path.take(ack(2), 0, LIMIT, deque()) == 0
-    inboxes[1].settle_confirm = lambda *confirm: settled.append(confirm)
+    inboxes[1].take_confirm = lambda *confirm: settled.append(confirm)
     assert path.take(ack(2), 0, LIMIT, deque([None])) == 0, 'it would overtake the queue'
     assert settled == [(1, False)]
 
@@ -455,7 +455,7 @@ def test_confirm_that_is_wrong_is_where_it_stops():
         settled.append(number)
         raise ProtocolError(503, 'wrong')
 
-    inboxes.get(1).settle_confirm = settle
+    inboxes.get(1).take_confirm = settle
     with pytest.raises(ProtocolError, match='wrong'):
         ConfirmFrames(inboxes).take(ack(1) + ack(2), 0, LIMIT, deque())
     assert settled == [1]

@@ -126,7 +126,7 @@ def test_reader_says_that_it_has_stopped():
 def test_who_reads_here_sees_also_what_would_take_a_fast_path():
     inboxes = AllOpen()
     settled = []
-    inboxes.get(1).settle_confirm = lambda *confirm: settled.append(confirm)
+    inboxes.get(1).take_confirm = lambda *confirm: settled.append(confirm)
     decoder = new_decoder(inboxes=inboxes)
     decoder.add_fast_path(ConfirmFrames(inboxes))
     ack = method(1, (60, 80), bytes(8) + b'\1')

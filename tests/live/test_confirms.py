@@ -254,7 +254,7 @@ def test_what_is_kept_does_not_grow(amqp, channel, queue, limit):
     channel.wait_for_confirms(timeout=10)
     assert most <= (limit or 1000)
     confirms = channel._confirms
-    assert (confirms.outstanding, len(confirms.news), len(confirms.refused)) == (0, 0, 0)
+    assert (confirms.outstanding, len(confirms.pending_events), len(confirms.refused)) == (0, 0, 0)
 
 
 def test_confirms_while_consuming_on_the_same_channel(amqp, confirming, queue):
