@@ -481,6 +481,9 @@ class AbstractChannel:
             except AMQPTimeout:
                 closed.take_back()  # nothing was sent, or it has ended
                 raise
+            except AMQPException:
+                if not closed.asked:  # else a handler has come in between and has sent it
+                    raise
         if not self._wait_until(lambda: closed.cause is not None, deadline):
             raise AMQPTimeout(0, f'no reply within {deadline}', *self._named(self._CLOSE))
 

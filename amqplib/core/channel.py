@@ -199,6 +199,8 @@ class Channel(AbstractChannel):
             return
         # Wrong values are found before anything is changed.
         payload = self._encode(self._CLOSE, reply_code, reply_text, *method_sig)
+        if closed.asked:
+            return  # within a close(), which goes on
         frame = method_frame(self._open()[1], payload)
         if self._calls or not self._session.may_wait():
             self._give_up(

@@ -97,11 +97,16 @@ class ChannelNumbers:
         self._inboxes[number] = channel
         return True
 
-    def why_taken(self, number: int) -> ValueError:
+    def holder(self, number: int) -> Any:
+        """Return the channel that has a number, or what is left of it; None if it is free."""
+        lingering = self.lingering.get(number)
+        return self._channels.get(number) if lingering is None else lingering
+
+    def why_taken(self, number: int, holder: Any) -> ValueError:
         """Return the error for a number that is not free."""
-        if number in self.lingering:
+        if isinstance(holder, Lingering):
             return ValueError(f'channel_id: the broker has not closed {number} yet')
-        return NumberTaken(number, self._channels.get(number))
+        return NumberTaken(number, holder)
 
     def free(self, number: int, channel: Inbox) -> None:
         """Let a number be taken again, if this channel has it."""

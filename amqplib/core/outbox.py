@@ -109,6 +109,10 @@ class Outbox:
         """Do work while nobody writes; return False if somebody does."""
         return self._mutex.try_run(work)
 
+    def is_idle(self) -> bool:
+        """Return whether nobody writes."""
+        return self._mutex.try_run(_do_nothing)
+
     def _enqueue_behind(
         self, frames: Frames, closed: Closed, on_turn: Optional[Callable[[], object]]
     ) -> bool:
@@ -223,3 +227,7 @@ class Outbox:
         if self._spoiled_by is not None:
             return WriteTimeout(*self._spoiled_by.args)
         return ConnectionLost(0, 'a write was cut short: nothing more can be sent')
+
+
+def _do_nothing() -> None:
+    pass

@@ -102,7 +102,7 @@ def test_handler_that_closes_what_is_being_closed_leaves_that_alone(amqp, sessio
     ours.connection.close()
     assert handled == [None]
     answering.outcome()
-    assert isinstance(reader.error, amqp.AMQPConnectionException)
+    assert isinstance(reader.outcome()[1], amqp.AMQPConnectionException)
 
 
 @signals_only
@@ -254,7 +254,7 @@ def test_interrupt_of_what_is_read_ahead_ends_the_connection(amqp, session, monk
 
     monkeypatch.setattr(sessions.decoder, 'take', interrupted)
     with pytest.raises(KeyboardInterrupt):
-        sessions.role.try_read(sessions._read_ahead, PATIENCE, False)
+        sessions._try_read(sessions._read_ahead, PATIENCE, False)
     with pytest.raises(amqp.ConnectionLost, match='interrupted'):
         ours.channel.queue_declare('q')
 
