@@ -120,6 +120,8 @@ class Outbox:
             return False
         if on_turn is not None:
             on_turn()
+            if closed.cause is not None:
+                return False
         self.urgent.append(frames if isinstance(frames, bytes) else b''.join(frames))
         return True
 
@@ -158,6 +160,8 @@ class Outbox:
             raise self._why_spoiled()
         if on_turn is not None:
             on_turn()
+            if closed.cause is not None:
+                return False  # it has ended meanwhile
         transport = self.transport
         self.state = WRITING
         try:

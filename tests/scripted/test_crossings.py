@@ -305,3 +305,61 @@ def test_descriptor_is_freed_by_whoever_leaves_last(amqp, session, monkeypatch):
     sessions.end(amqp.ConnectionLost(0, 'lost'), reported=True)
     assert found
     assert ours.sock.fileno() == -1
+
+
+@both
+def test_number_is_not_free_before_the_close_ok_is_on_its_way(amqp, session, monkeypatch):
+    """Another thread may learn of the end before."""
+
+    def script(peer):
+        peer.send_method(1, 'channel.close', 404, 'gone', 50, 10)
+        peer.expect_method(1, 'channel.close_ok')
+        peer.open_channel(1)
+        peer.expect_close()
+
+    def send_urgent(frame):
+        if not numbers_then:
+            # Here, that thread is this one.
+            with pytest.raises(amqp.NotFound):
+                ours.channel.basic_ack(1)
+            numbers_then.append(ours.connection.numbers.choose(10))
+        send_now(frame)
+
+    ours = session(script)
+    numbers_then, sessions = [], ours.connection._session
+    send_now = sessions.send_urgent
+    monkeypatch.setattr(sessions, 'send_urgent', send_urgent)
+    with pytest.raises(amqp.NotFound):
+        ours.channel.wait(timeout=PATIENCE)
+    assert numbers_then == [2]
+    assert ours.connection.channel().channel_id == 1
+    ours.connection.close()
+
+
+@both
+def test_close_that_is_said_while_the_broker_closes_is_not_sent(amqp, session, monkeypatch):
+    """Its confirmation would be for a new channel of the same number."""
+
+    def script(peer):
+        peer.expect_method(1, 'channel.close_ok')
+        peer.open_channel(1)
+        peer.expect_close()
+
+    ours = session(script)
+    channel, ask = ours.channel, ours.channel._closed.ask
+
+    def closed_meanwhile():
+        args = amqp.serialization.AMQPWriter()
+        args.write_short(404)
+        args.write_shortstr('gone')
+        args.write_short(50)
+        args.write_short(10)
+        closing = spec.CHANNEL_CLOSE.signature
+        channel.arrive((closing, amqp.serialization.AMQPReader(args.getvalue()), None))
+        ask()
+
+    monkeypatch.setattr(channel._closed, 'ask', closed_meanwhile)
+    with pytest.raises(amqp.NotFound):
+        channel.close()
+    assert ours.connection.channel().channel_id == 1
+    ours.connection.close()
