@@ -65,8 +65,6 @@ class Channel(channel.Channel):
         self.on_confirm: Optional[OnConfirm] = None
         # While on_confirm is being called, the deadline of the call that does it.
         self._reporting: Optional[Deadline] = None
-        # Whether a message is about to get its number and to be sent.
-        self._is_numbering = False
         super().__init__(connection, channel_id, auto_decode)
 
     def access_request(
@@ -179,10 +177,12 @@ class Channel(channel.Channel):
             self._confirms = confirms
             self.settle_confirm = self._settle
 
+        sent = self._session.transport.sent
         try:
             self._call('confirm.select', nowait, nowait=nowait, on_turn=begin_to_count)
-        except AMQPTimeout:
-            self._confirms = before  # nothing was sent, or the channel is closed
+        except BaseException as error:
+            if not self._may_have_sent(sent, error):
+                self._confirms = before
             raise
         confirms.free = 0
         confirms.limit = outstanding_limit
@@ -203,21 +203,15 @@ class Channel(channel.Channel):
         if confirms is None:
             session.send(frames, self._closed, deadline)
             return None
-        if self._is_numbering:
-            # It could not be told which of the two messages the broker gets first.
-            raise ReentrancyError.of_call(*self._named('basic.publish'))
         sent = session.transport.sent
         taken: list[int] = []
         try:
-            self._is_numbering = True
             session.send(frames, self._closed, deadline, partial(confirms.give, taken))
         except BaseException as error:
             if taken and (self._may_have_sent(sent, error) or not confirms.take_back(taken[0])):
                 # Perhaps it was sent: the broker would count it, and the numbers be wrong.
                 self._give_up(AMQPChannelException(0, 'interrupted while publishing'))
             raise
-        finally:
-            self._is_numbering = False
         return taken[0]
 
     def _wait_for_turn(self, connection: Any, confirms: Optional[Confirms]) -> Deadline:

@@ -52,8 +52,8 @@ class Closed:
         self.said = False
         if self.cause is None:
             self.shut = False
-            if self.cause is not None:  # it has ended at this moment
-                self.shut = True
+        if self.cause is not None:  # it may have ended at this moment
+            self.shut = True
 
     def end(self, cause: AMQPException, reported: bool = False) -> bool:
         """Note the end; return False if it had ended before, as the first cause counts."""

@@ -74,12 +74,13 @@ class Confirms:
 
     def give(self, taken: list[int]) -> None:
         """Give the next number, and append it to the list, when its message is to be sent."""
+        # Noted first, so that after an interrupt it can be taken back.
+        taken.append(self.given + 1)
         self.given += 1
-        taken.append(self.given)
 
     def take_back(self, number: int) -> bool:
         """Take back a number whose message was not sent; return False if others came after it."""
-        if self.given != number:
+        if self.given > number:
             return False
         self.given = number - 1
         return True

@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Callable, Optional, Union
 
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
 from amqplib.core.locks import Mutex
-from amqplib.exceptions import AMQPException, AMQPTimeout, ConnectionLost, WriteTimeout
+from amqplib.exceptions import (
+    AMQPException,
+    AMQPTimeout,
+    ConnectionLost,
+    ReentrancyError,
+    WriteTimeout,
+)
 
 if TYPE_CHECKING:
     from amqplib.core.closed import Closed
@@ -47,6 +53,8 @@ class Outbox:
         self.urgent: deque[Union[bytes, memoryview]] = deque()
         self._mutex = Mutex()
         self.is_mine = self._mutex.is_mine
+        # What the thread that holds the lock sends for.
+        self._sending_for: Optional[Closed] = None
         # The timeout that spoiled the stream.
         self._spoiled_by: Optional[WriteTimeout] = None
 
@@ -61,6 +69,9 @@ class Outbox:
 
         closed: of the channel; once that is shut, nothing is sent.
         on_turn: called when these frames are the next to be sent.
+
+        In the middle of a write of the same thread, where a finalizer may call it, the frames are
+        queued behind that; but with on_turn and for the same channel, it raises ReentrancyError.
 
         Returns False if the channel is shut. Raises AMQPTimeout if nothing was sent in time, or
         ConnectionLost, of which a WriteTimeout is one; the stream is spoiled then.
@@ -119,6 +130,9 @@ class Outbox:
         if closed.shut or self._connection_closed.shut:
             return False
         if on_turn is not None:
+            if self.is_mine() and self._sending_for is closed:
+                # It could not be told which of the two the broker gets first.
+                raise ReentrancyError.of_call()
             on_turn()
             if closed.cause is not None:
                 return False
@@ -151,6 +165,7 @@ class Outbox:
         on_turn: Optional[Callable[[], object]],
     ) -> bool:
         """Send frames while holding the lock."""
+        self._sending_for = closed
         # A channel.open, for instance, must not overtake the close-ok that made its number free.
         if self.urgent:
             self._send_urgent(deadline)
@@ -163,8 +178,8 @@ class Outbox:
             if closed.cause is not None:
                 return False  # it has ended meanwhile
         transport = self.transport
-        self.state = WRITING
         try:
+            self.state = WRITING
             if isinstance(frames, bytes):
                 transport.send(frames, deadline)
             else:
@@ -196,8 +211,8 @@ class Outbox:
                 # Whoever spoiled it says why; what the broker said may still have to be read.
                 urgent.clear()
                 return
-            self.state = WRITING
             try:
+                self.state = WRITING
                 count = transport.send_some(urgent[0])
                 if count == len(urgent[0]):
                     urgent.popleft()

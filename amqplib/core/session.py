@@ -197,7 +197,7 @@ class Session:
         except AMQPConnectionException as error:
             self.end(error)
         except BaseException:
-            self._end_if_digesting()
+            self._end_if_cut()
             raise
         finally:
             if failure is not None:
@@ -210,9 +210,9 @@ class Session:
                 self.role.wake_ready()
         return True
 
-    def _end_if_digesting(self) -> None:
-        """End the session if an interrupt has lost bytes that were received."""
-        if self._digesting:
+    def _end_if_cut(self) -> None:
+        """End the session if an interrupt has lost bytes that were received, or cut a frame."""
+        if self._digesting or self.outbox.state is SPOILED:
             self.end(ConnectionLost(0, 'reading was interrupted'))
 
     def _give_up_writing(self) -> None:
@@ -420,7 +420,7 @@ class Session:
         except AMQPException:
             raise
         except BaseException:
-            self._end_if_digesting()
+            self._end_if_cut()
             raise
         self.role.wake_ready()
         if self.decoder.is_last(0, self.last_method):

@@ -56,7 +56,8 @@ def test_modules_are_found_as_attributes_like_there():
     ):  # fmt: skip
         assert inspect.ismodule(getattr(amqp_0_8, name))
         assert inspect.ismodule(getattr(amqp, name))
-    assert amqp.transport is amqp_0_8.transport
+    assert amqp.transport.__all__ == amqp_0_8.transport.__all__
+    assert amqp.transport.TCPTransport is amqp_0_8.transport.TCPTransport
 
 
 def test_every_listed_name_exists():
@@ -67,7 +68,7 @@ def test_every_listed_name_exists():
 
 @pytest.mark.parametrize('cls', ADDED)
 def test_what_a_class_has_beside_what_it_had(cls):
-    assert issubclass(getattr(amqp, cls), getattr(amqp_0_8, cls))
+    assert public(getattr(amqp_0_8, cls)) <= public(getattr(amqp, cls))
     assert public(getattr(amqp, cls)) - public(getattr(amqp_0_8, cls)) == ADDED[cls]
 
 

@@ -182,21 +182,14 @@ def test_properties_are_those_of_the_file():
     assert names == ['headers' if name == 'application_headers' else name for name in ours]
 
 
-def test_what_versions_have_in_common_is_the_same_row():
-    """Code of both looks there, and so cannot take a number for that of another method."""
-    assert {name: spec.METHODS.get(name) for name in spec_0_8.COMMON} == spec_0_8.COMMON
-    for name in spec.METHODS.keys() & spec_0_8.METHODS.keys() - spec_0_8.COMMON.keys():
-        assert spec.METHODS[name] is not spec_0_8.METHODS[name]
-
-
 @pytest.mark.parametrize('cls', [Connection, Channel])
 def test_classes_know_only_numbers_of_their_own_table(cls):
     known = {row.signature for row in spec.METHODS.values()}
     for numbers in (
         cls._METHOD_MAP,
         cls._IMMEDIATE_METHODS,
-        cls._IMMEDIATE_REPLIES,
-        cls._REPLIES,
+        cls._EFFECTS,
+        cls._WANTED_TO_THE_END,
     ):
         assert known.issuperset(numbers)
-    assert spec.METHODS['connection.close_ok'].signature in Connection._IMMEDIATE_REPLIES
+    assert spec.METHODS['connection.close_ok'].signature in Connection._EFFECTS

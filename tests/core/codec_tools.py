@@ -2,7 +2,6 @@
 
 import struct
 import time
-from math import inf, nan
 
 from amqplib.client_0_8.spec import PROTOCOL
 from amqplib.core.decoding import Decoder

@@ -219,7 +219,6 @@ def decode(row, args):
     return compile_decoder(row)(args)
 
 
-
 ARGUMENTS = [
     (
         'queue.declare',

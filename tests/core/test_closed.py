@@ -38,7 +38,8 @@ def raised_by(closed):
 def test_it_begins_open(whole, part):
     for closed in (whole, part):
         assert closed.cause is None
-        assert not (closed.shut or closed.asked or closed.by_program or closed.reported)
+        assert (closed.shut, closed.asked) == (False, False)
+        assert (closed.by_program, closed.reported) == (False, False)
 
 
 def test_first_cause_counts(whole):
@@ -147,11 +148,11 @@ def test_calls_while_it_is_being_closed_are_told_so(whole, part):
     part.ask()
     error = raised_by(part)
     assert type(error) is AMQPChannelException
-    assert 'the channel is being closed by this program' in str(error)
+    assert 'the channel was closed by this program' in str(error)
     whole.ask()
     error = raised_by(whole)
     assert type(error) is AMQPConnectionException
-    assert 'the connection is being closed by this program' in str(error)
+    assert 'the connection was closed by this program' in str(error)
     assert not part.reported
     assert not whole.reported
 
@@ -160,7 +161,7 @@ def test_channel_of_a_connection_that_is_being_closed_says_so(whole, part):
     whole.ask()
     error = raised_by(part)
     assert type(error) is AMQPConnectionException
-    assert 'the connection is being closed' in str(error)
+    assert 'the connection was closed' in str(error)
 
 
 # --- A channel and its connection ---

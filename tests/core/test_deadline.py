@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import amqplib.client_0_8 as amqp
-from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core import deadline
+from amqplib.core.deadline import NO_DEADLINE, Deadline
 
 
 class Clock:
@@ -91,19 +90,6 @@ def test_a_negative_number_is_refused(seconds):
 def test_what_is_not_a_number_is_refused(seconds):
     with pytest.raises(TypeError, match='timeout'):
         Deadline(seconds)
-
-
-@pytest.mark.parametrize('name', ['connect_timeout', 'rpc_timeout', 'write_timeout'])
-@pytest.mark.parametrize(('value', 'error'), [('5', TypeError), (-1, ValueError)])
-def test_a_wrong_timeout_of_a_connection_is_named(name, value, error):
-    with pytest.raises(error, match=f'^{name}: '):
-        amqp.Connection(**{name: value})
-
-
-@pytest.mark.parametrize('name', ['connection_name', 'client_properties'])
-def test_a_wrong_property_of_a_connection_is_named(name):
-    with pytest.raises(TypeError, match=f'^{name}: '):
-        amqp.Connection(**{name: 5})
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from amqplib.client_0_8.spec import PROTOCOL
 from amqplib.client_0_9_1.spec import PROTOCOL as PROTOCOL_0_9_1
-from amqplib.core.decoding import Decoder
-from amqplib.core.message import Message
 from amqplib.exceptions import ProtocolError, ProtocolVersionRefused
 
 from .codec_tools import (
@@ -23,6 +21,7 @@ from .codec_tools import (
     HEARTBEAT,
     METHOD,
     AllOpen,
+    InboxLike,
     body,
     content,
     feed,
@@ -363,7 +362,8 @@ def test_content_for_a_channel_that_is_not_open_is_an_error_before_it_is_collect
     decoder.take(FIRST)
     with pytest.raises(ProtocolError, match=r'channel 5, which is not open') as caught:
         decoder.take(method(5, GET_OK))
-    assert (caught.value.amqp_reply_code, caught.value.amqp_method_sig) == (504, GET_OK)
+    assert caught.value.amqp_reply_code == 504
+    assert caught.value.args[2:] == (GET_OK, 'Channel.basic_get_ok')
 
 
 def test_whole_content_for_a_channel_that_is_not_open_is_left_to_who_hands_it_out():
@@ -400,6 +400,24 @@ def test_content_that_a_channel_does_not_keep_takes_no_memory():
         for _ in range(1 << 6):
             decoder.take(portion)
         assert traced_memory()[0] < 1 << 17
+    assert not decoder.incomplete
+
+
+@pytest.mark.parametrize('gone', [False, True], ids=['not kept', 'closed'])
+@pytest.mark.parametrize('into', [False, True])
+def test_content_that_is_not_wanted_any_more_is_read_and_dropped(gone, into):
+    """From the middle on, as the channel is closed there."""
+    inboxes = {1: InboxLike()}
+    decoder = new_decoder(131072, inboxes)
+    frames = b''.join([*content(1, DELIVER, bytes(200_000), size=100_000), method(1, (90, 11))])
+    feed(decoder, FIRST + frames[:60_000], into)
+    if gone:
+        del inboxes[1]
+    else:
+        inboxes[1].keeps_content = False
+    for portion in split(frames[60_000:], 50_000):
+        feed(decoder, portion, into)
+    assert [signature for _, (signature, _, _) in decoder.queue] == [START, (90, 11)]
     assert not decoder.incomplete
 
 
@@ -641,13 +659,13 @@ def test_random_bytes_are_methods_or_an_error(data):
 @pytest.mark.parametrize(
     ('data', 'words'),
     [
-        (b'AMQP\x00\x00\x09\x01', 'speaks AMQP 0-9-1$'),
-        (b'AMQP\x03\x01\x00\x00', r'speaks AMQP 1\.0$'),
-        (b'AMQP\x01\x01\x09\x01', 'speaks AMQP 1-1-9-1$'),
-        (b'AMQP\x00\x01\x00\x00', r'speaks AMQP 1\.0$'),
-        (b'AMQP\x01\x01\x08\x00', 'speaks AMQP 0-8$'),
-        (b'AMQP\x01\x01\x00\x0a', 'speaks AMQP 0-10$'),
-        (b'AMQP\x00\x00\x09\x01AMQP', 'speaks AMQP 0-9-1$'),
+        (b'AMQP\x00\x00\x09\x01', 'speaks AMQP 0-9-1, not 0-9-1$'),
+        (b'AMQP\x03\x01\x00\x00', r'speaks AMQP 1\.0, not 0-9-1$'),
+        (b'AMQP\x01\x01\x09\x01', 'speaks AMQP 1-1-9-1, not 0-9-1$'),
+        (b'AMQP\x00\x01\x00\x00', r'speaks AMQP 1\.0, not 0-9-1$'),
+        (b'AMQP\x01\x01\x08\x00', 'speaks AMQP 0-8, not 0-9-1$'),
+        (b'AMQP\x01\x01\x00\x0a', 'speaks AMQP 0-10, not 0-9-1$'),
+        (b'AMQP\x00\x00\x09\x01AMQP', 'speaks AMQP 0-9-1, not 0-9-1$'),
         (b'\x15\x03\x01\x00\x02\x02\x0a', 'TLS alert.*ssl=True'),
         (b'HTTP/1.1 400 Bad Request\r\n', r"does not speak AMQP.*b'H"),
         (b'-ERR unknown command\r\n', 'does not speak AMQP'),
@@ -669,7 +687,7 @@ def test_peer_that_speaks_something_else_is_refused_at_once(data, words):
 def test_version_that_the_broker_speaks_comes_with_advice():
     with pytest.raises(ProtocolVersionRefused) as caught:
         new_decoder(protocol=PROTOCOL).take(b'AMQP\x00\x00\x09\x01')
-    assert str(caught.value).endswith('speaks AMQP 0-9-1' + PROTOCOL.version_advice)
+    assert str(caught.value).endswith('speaks AMQP 0-9-1, not 0-8' + PROTOCOL.version_advice)
     assert 'client_0_9_1' in PROTOCOL.version_advice
 
 
@@ -679,7 +697,7 @@ def test_beginning_of_a_protocol_header_is_waited_for():
     for byte in beginning:
         decoder.take(byte)
         assert not decoder.queue
-    with pytest.raises(ProtocolVersionRefused, match=r'speaks AMQP 0-9-1$'):
+    with pytest.raises(ProtocolVersionRefused, match=r'speaks AMQP 0-9-1, not 0-9-1$'):
         decoder.take(last)
 
 

@@ -204,8 +204,8 @@ def test_any_byte_that_differs_is_noticed(byte):
 def test_every_portion_of_deliveries_gives_the_same():
     stream = delivery() * 2 + delivery(body=b'other', properties=b'\x80\0\x04text')
     expected = read([stream], fast=False)
-    for split in range(1, len(stream)):
-        assert read([stream[:split], stream[split:]])[0] == expected[0]
+    for edge in range(1, len(stream)):
+        assert read([stream[:edge], stream[edge:]])[0] == expected[0]
 
 
 def test_a_delivery_in_the_middle_of_a_content_is_an_error():
@@ -325,7 +325,9 @@ def nack(number, channel=1):
 def returned(channel=1):
     method = METHODS['basic.return'].prefix + b'\x01\x38\x00\x00\x00'
     header = struct.pack('>HHQ', 60, 0, 4) + b'\0\0'
-    return frame_on(1, channel, method) + frame_on(2, channel, header) + frame_on(3, channel, b'body')
+    return (
+        frame_on(1, channel, method) + frame_on(2, channel, header) + frame_on(3, channel, b'body')
+    )
 
 
 class Confirmed:

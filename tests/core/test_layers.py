@@ -1,7 +1,10 @@
-"""A module imports only from those above it, also for type hints; and the core knows no client."""
+"""A module imports only from those above it, also for type hints; no client knows the other."""
 
 import ast
 import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,35 @@ ORDER = [
     'amqplib.core.connection',
 ]
 
+#: The modules of each client, which come after all of those.
+CLIENTS = {
+    'amqplib.client_0_8': [
+        'spec',
+        'exceptions',
+        'serialization',
+        'basic_message',
+        'method_framing',
+        'transport',
+        'abstract_channel',
+        'channel',
+        'connection',
+    ],
+    'amqplib.client_0_9_1': [
+        'spec',
+        'exceptions',
+        'serialization',
+        'basic_message',
+        'method_framing',
+        'transport',
+        'channel',
+        'connection',
+    ],
+}
+OF_CLIENTS = [f'{client}.{name}' for client, names in CLIENTS.items() for name in names]
+
+#: What takes long to import, and a program may never need.
+RARE = {'datetime', 'decimal', 'logging', 'queue', 'ssl', 'amqplib.core.tls'}
+
 
 def path_of(module):
     return ROOT.parent.joinpath(*module.split('.')).with_suffix('.py')
@@ -69,6 +101,10 @@ def test_the_order_lists_every_module_once():
     files = [*ROOT.glob('*.py'), *ROOT.glob('core/*.py')]
     modules = [path for path in files if path.stem != '__init__']
     assert sorted(map(path_of, ORDER)) == sorted(modules)
+    for client, names in CLIENTS.items():
+        files = path_of(client).with_suffix('').glob('*.py')
+        modules = {path.stem for path in files if path.stem != '__init__'}
+        assert sorted(modules) == sorted(names)
 
 
 @pytest.mark.parametrize('module', ORDER)
@@ -77,9 +113,55 @@ def test_imports_come_from_above(module):
     assert modules <= set(ORDER[: ORDER.index(module)])
 
 
+@pytest.mark.parametrize('module', OF_CLIENTS)
+def test_imports_of_a_client_come_from_above_and_from_the_core(module):
+    client, _, name = module.rpartition('.')
+    above = CLIENTS[client][: CLIENTS[client].index(name)]
+    modules = {name for name in imports_of(path_of(module)) if path_of(name).exists()}
+    assert modules <= {*ORDER, *(f'{client}.{other}' for other in above)}
+
+
 @pytest.mark.parametrize('module', ORDER)
 def test_the_core_knows_no_client(module):
     assert not [name for name in imports_of(path_of(module)) if 'client' in name]
+
+
+@pytest.mark.parametrize('module', [*OF_CLIENTS, *(f'{client}.__init__' for client in CLIENTS)])
+def test_no_client_knows_the_other(module):
+    (other,) = (client for client in CLIENTS if not module.startswith(f'{client}.'))
+    assert not [name for name in imports_of(path_of(module)) if f'{name}.'.startswith(f'{other}.')]
+
+
+def test_the_root_imports_nothing():
+    assert imports_of(Path(amqplib.__file__)) == set()
+
+
+def in_new_interpreter(code):
+    """Run code where only the standard library is installed; return what it prints."""
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT.parent)}
+    # -S leaves out the folders where other packages are installed.
+    command = [sys.executable, '-S', '-W', 'error', '-c', code]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, '')
+    return done.stdout
+
+
+def test_nothing_but_the_standard_library_is_needed():
+    in_new_interpreter('import ' + ', '.join([*ORDER, *OF_CLIENTS]))
+
+
+@pytest.mark.parametrize('client', CLIENTS)
+def test_what_is_rarely_needed_is_not_imported_at_first(client):
+    imported = set(in_new_interpreter(f'import sys, {client}; print(*sys.modules)').split())
+    assert f'{client}.connection' in imported
+    assert not imported & RARE
+
+
+@pytest.mark.parametrize('module', [name for name in ORDER if '.core.' in name])
+def test_each_module_of_the_core_has_its_test_file(module):
+    assert Path(__file__).with_name(f'test_{module.rpartition(".")[2]}.py').exists()
 
 
 def test_imports_are_found_at_all():
@@ -95,15 +177,6 @@ def test_what_a_module_knows_of_methods_is_true_of_every_version(module):
     for row in rows:
         for protocol in (PROTOCOL_0_8, PROTOCOL_0_9_1):
             assert protocol.methods[row.name] is row
-
-
-def test_a_signature_of_the_shared_rows_means_the_same_in_every_version():
-    from amqplib.core.spec import SHARED_ROWS
-
-    for row in SHARED_ROWS:
-        for protocol in (PROTOCOL_0_8, PROTOCOL_0_9_1):
-            own = protocol.by_signature.get(row.signature)
-            assert own is None or own.name == row.name
 
 
 def test_errors_of_the_clients_are_one_tree():

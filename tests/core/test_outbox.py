@@ -11,6 +11,7 @@ from amqplib.exceptions import (
     AMQPConnectionException,
     AMQPTimeout,
     ConnectionLost,
+    ReentrancyError,
     WriteTimeout,
 )
 
@@ -240,10 +241,10 @@ def test_frame_that_closes_is_the_last_one(wire, outbox, closed):
 
 
 def test_what_is_sent_within_a_write_goes_out_after_it(wire, outbox, closed):
-    results, turns = [], []
+    results, turns, other = [], [], Closed()
 
     def send_again():
-        results.append(outbox.send(TWO, closed, on_turn=lambda: turns.append(list(wire.writes))))
+        results.append(outbox.send(TWO, other, on_turn=lambda: turns.append(list(wire.writes))))
         results.append(outbox.send([b'three', b'!'], closed))
         assert wire.writes == []
 
@@ -253,6 +254,20 @@ def test_what_is_sent_within_a_write_goes_out_after_it(wire, outbox, closed):
     assert turns == [[]]
     assert wire.writes == [ONE, TWO, b'three!']
     assert not outbox.urgent
+
+
+def test_what_gets_its_number_within_a_write_for_the_same_channel_is_refused(wire, outbox, closed):
+    """The broker might get it before the one that is being sent, and count otherwise."""
+    turns = []
+
+    def send_again():
+        with pytest.raises(ReentrancyError):
+            outbox.send(TWO, closed, on_turn=lambda: turns.append('two'))
+
+    wire.once(send_again)
+    assert outbox.send(ONE, closed, on_turn=lambda: turns.append('one'))
+    assert turns == ['one']
+    assert wire.writes == [ONE]
 
 
 def test_what_is_sent_within_a_write_for_a_shut_channel_is_not(wire, outbox, closed):
@@ -476,8 +491,8 @@ def test_timeout_while_another_thread_writes(wire, outbox, closed, write_timeout
     errors = []
 
     def send():
-        with pytest.raises(AMQPTimeout, match='other threads were sending for 0.01 s') as caught:
-            deadline = NO_DEADLINE if write_timeout else Deadline(0.01)
+        deadline = NO_DEADLINE if write_timeout else Deadline(0.01)
+        with pytest.raises(AMQPTimeout, match=r'other threads were sending for 0\.01 s') as caught:
             outbox.send(TWO, closed, deadline)
         errors.append(type(caught.value))
 

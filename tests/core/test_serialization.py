@@ -8,7 +8,6 @@ from contextlib import suppress
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal, localcontext
 from enum import IntEnum
-from io import BytesIO
 from math import inf, nan
 
 import pytest
@@ -54,6 +53,7 @@ def two_hours_east(monkeypatch):
 
 
 # --- Wire types ---
+
 
 @pytest.mark.parametrize(('wire_type', 'value', 'expected'), WIRE_TYPES)
 def test_wire_type_both_ways(wire_type, value, expected):
@@ -463,7 +463,7 @@ def test_key_that_is_no_string_is_refused(key):
         write('table', {key: 1})
 
 
-def test_key_of_255_unhex():
+def test_key_of_255_bytes():
     table = {'é' * 127 + 'a': 1}
     assert read('table', write('table', table)) == table
 

@@ -499,7 +499,12 @@ def test_descriptor_is_freed_by_the_thread_that_reads_it(wired, session):
         release()
 
     wired.transport.release = note
-    reader = threading.Thread(target=lambda: pytest.raises(ConnectionLost, wired.wait_for, 1))
+
+    def read():
+        with pytest.raises(ConnectionLost):
+            wired.wait_for(1)
+
+    reader = threading.Thread(target=read)
     reader.start()
     while not session.role.is_taken():
         reader.join(0.001)

@@ -103,7 +103,7 @@ def size_of(wire_type, value):
 
 @given(st.lists(items, max_size=30))
 @settings(deadline=None)
-def test_any_sequence_of_types_comes_back_and_only_neighbouring_bits_share_unhex(sequence):
+def test_any_sequence_of_types_comes_back_and_only_neighbouring_bits_share_bytes(sequence):
     writer = AMQPWriter()
     for wire_type, value in sequence:
         getattr(writer, f'write_{wire_type}')(value)
@@ -127,7 +127,7 @@ def test_any_sequence_of_types_comes_back_and_only_neighbouring_bits_share_unhex
 
 
 @pytest.mark.parametrize('source', [b'\x01\x02', bytearray(b'\x01\x02'), memoryview(b'\x01\x02')])
-def test_reader_of_unhex(source):
+def test_reader_of_bytes(source):
     reader = AMQPReader(source)
     assert reader.read_octet() == 1
     assert reader.read(1) == b'\x02'

@@ -9,7 +9,11 @@ from amqplib.core import threads
 
 def test_thread_is_a_daemon_with_a_name():
     ran = []
-    thread = threads.start('a name', lambda *args: ran.append((args, threading.current_thread())), 1)
+
+    def run(*args):
+        ran.append((args, threading.current_thread()))
+
+    thread = threads.start('a name', run, 1)
     thread.join(30)
     assert ran == [((1,), thread)]
     assert thread.name == 'a name'

@@ -1,33 +1,26 @@
 """What is fuzzed beside whole conversations: functions of octets, which raise what is wrong."""
 
 import amqplib.client_0_8 as amqp
-from amqplib.client_0_8.method_framing import MethodReader
 from amqplib.client_0_8.serialization import AMQPReader, decode_arguments
-from amqplib.client_0_8.spec import BASIC_PROPERTIES, ROWS
+from amqplib.client_0_8.spec import BASIC_PROPERTIES, PROTOCOL, ROWS
+from amqplib.core.decoding import Decoder
+from amqplib.core.legacy import AnyInbox
 
 BEGINNING = b'\1\0\0\0\0\0\4\0\x0a\0\x0a\xce'
 
 
-class Source:
-    """What a MethodReader needs of a transport."""
-
-    _read_buffer = b''
-
-
 def read_in(portions):
-    """Return the methods that a MethodReader finds, and the error it ends by."""
-    source = Source()
-    reader = MethodReader(source)
+    """Return the methods that a Decoder finds, and the error it ends by."""
+    decoder = Decoder(PROTOCOL, amqp.Message, AnyInbox())
     failure = None
     try:
         for portion in portions:
-            source._read_buffer += portion
-            reader.parse()
+            decoder.take(portion)
     except amqp.AMQPException as error:
         failure = type(error), error.args
     found = [
         (channel, signature, bytes(args.data), message and (message.properties, message.body))
-        for channel, signature, args, message in reader.queue
+        for channel, (signature, args, message) in decoder.queue
     ]
     return found, failure
 

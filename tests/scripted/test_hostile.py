@@ -6,7 +6,6 @@ import random
 import struct
 import sys
 import threading
-from types import SimpleNamespace
 
 import pytest
 from scripted_broker import content, delivery, frame, method, method_payload, methods_in
