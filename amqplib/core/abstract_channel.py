@@ -324,8 +324,9 @@ class AbstractChannel:
         """Give a reply to the call that waits for it; return whether there is one."""
         for call in list(self._calls):
             if method[0] in call.expected:
-                call.replies.append(method)
+                # In this order: the thread that made it goes on, with another call perhaps.
                 self._end_call(call)
+                call.replies.append(method)
                 return True
         return False
 

@@ -72,7 +72,8 @@ class Closed:
 
     def _end(self, cause: AMQPException, reported: bool, by_program: bool = False) -> bool:
         # In one step, as two threads may come here at once.
-        first, known, self.by_program = vars(self).setdefault('_end_of', (cause, reported, by_program))
+        ending = (cause, reported, by_program)
+        first, known, self.by_program = vars(self).setdefault('_ending', ending)
         # Whoever finds the cause looks at these, and whoever finds it shut, at the cause.
         self.reported = self.reported or known
         self.cause = first

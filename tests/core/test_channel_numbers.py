@@ -111,7 +111,7 @@ def test_a_number_that_is_taken_is_the_channel_s():
     assert numbers.all.take(1, channel) is True
     assert numbers.all.take(1, another) is False
     assert numbers.channels[1] is numbers.session.inboxes[1] is channel
-    why = numbers.all.why_taken(1)
+    why = numbers.why_taken(1)
     assert type(why) is NumberTaken
     assert str(why) == 'channel_id: 1 is open already'
     assert why.channel is channel

@@ -10,6 +10,7 @@ from scripted_broker import delivery
 
 from amqplib.core import spec
 from amqplib.core.abstract_channel import Call
+from amqplib.core.deadline import Deadline
 from amqplib.core.encoding import method_frame
 
 from .checks import Caller, poll
@@ -45,11 +46,8 @@ def test_wait_for_a_method_outlives_the_emptying_of_its_queue(amqp, session):
 
     ours = session(script)
     has_arrived = ours.channel._watch_for([spec.CANCEL.signature])
-    with pytest.raises(amqp.AMQPTimeout):
-        while True:
-            ours.channel.wait([spec.CANCEL.signature], timeout=0.1)
     queue = ours.channel.method_queue
-    assert len(queue) == 2
+    assert ours.channel._wait_until(lambda: len(queue) == 2, Deadline(PATIENCE))
     assert not has_arrived()
     queue.clear()
     assert not has_arrived()
@@ -204,6 +202,30 @@ def test_call_that_gives_up_as_its_reply_is_looked_at_harms_nobody(amqp, session
 
     channel._calls.append(Call(Expected()))
     channel.arrive((reply, amqp.serialization.AMQPReader(b''), None))
+    ours.connection.close()
+
+
+@both
+def test_call_has_ended_when_its_reply_is_there(amqp, session):
+    """The thread that made it may make another one at once."""
+
+    def script(peer):
+        peer.expect_close()
+
+    ours = session(script)
+    channel = ours.channel
+    reply = channel._protocol.methods['queue.declare_ok'].signature
+    calls_then = []
+
+    class Replies(list):
+        def append(self, method):
+            calls_then.append(list(channel._calls))
+
+    call = Call([reply])
+    call.replies = Replies()
+    channel._calls.append(call)
+    channel.arrive((reply, amqp.serialization.AMQPReader(b''), None))
+    assert calls_then == [[]]
     ours.connection.close()
 
 
