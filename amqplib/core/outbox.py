@@ -120,6 +120,10 @@ class Outbox:
         """Do work while nobody writes; return False if somebody does."""
         return self._mutex.try_run(work)
 
+    def is_idle(self) -> bool:
+        """Return whether nobody writes."""
+        return self._mutex.try_run(_do_nothing)
+
     def _enqueue_behind(
         self, frames: Frames, closed: Closed, on_turn: Optional[Callable[[], object]]
     ) -> bool:
@@ -130,6 +134,8 @@ class Outbox:
                 # It could not be told which of the two the broker gets first.
                 raise ReentrancyError.of_call()
             on_turn()
+            if closed.cause is not None:
+                return False
         self.urgent.append(frames if isinstance(frames, bytes) else b''.join(frames))
         return True
 
@@ -169,6 +175,8 @@ class Outbox:
             raise self._why_spoiled()
         if on_turn is not None:
             on_turn()
+            if closed.cause is not None:
+                return False  # it has ended meanwhile
         transport = self.transport
         try:
             self.state = WRITING
@@ -238,3 +246,7 @@ class Outbox:
         if self._spoiled_by is not None:
             return WriteTimeout(*self._spoiled_by.args)
         return ConnectionLost(0, 'a write was cut short: nothing more can be sent')
+
+
+def _do_nothing() -> None:
+    pass
