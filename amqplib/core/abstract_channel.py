@@ -453,16 +453,20 @@ class AbstractChannel:
         """Send the frame of a close, and wait until the end has come; raise AMQPTimeout."""
         closed = self._closed
         if not closed.shut:  # else it was sent from the middle of another call
-            try:
-                self._session.send(frame, closed, deadline, closed.ask)
-            except AMQPTimeout:
-                closed.take_back()  # nothing was sent, or it has ended
-                raise
-            except AMQPException:
-                if not closed.asked:  # else a handler has come in between and has sent it
-                    raise
+            self._say_close(frame, deadline)
         if not self._wait_until(lambda: closed.cause is not None, deadline):
             raise AMQPTimeout(0, f'no reply within {deadline}', *self._named(self._CLOSE))
+
+    def _say_close(self, frame: bytes, deadline: Deadline) -> None:
+        closed, sent = self._closed, self._session.transport.sent
+        try:
+            self._session.send(frame, closed, deadline, closed.ask)
+        except BaseException as error:
+            if not self._may_have_sent(sent, error):
+                closed.take_back()
+            if not isinstance(error, AMQPException) or not closed.asked:
+                raise
+            # Else a handler has come in between, and has sent it.
 
     def _open(self) -> tuple[Any, int]:
         """Return the connection and the channel's number; raise what closed this channel."""
