@@ -46,9 +46,7 @@ Handlers = dict['Signature', Callable[..., Any]]
 Entered = TypeVar('Entered', bound='AbstractChannel')
 
 
-def handlers_by_signature(
-    protocol: Protocol, handlers: dict[str, Callable[..., Any]]
-) -> Handlers:
+def handlers_by_signature(protocol: Protocol, handlers: dict[str, Callable[..., Any]]) -> Handlers:
     """Return handlers that are named by protocol method, by signature.
 
     A method that the protocol does not have is left out.
@@ -275,11 +273,7 @@ class AbstractChannel:
         """
         method_sig = method[0]
         effect = self._EFFECTS.get(method_sig)
-        if (
-            effect is not None
-            and method_sig not in self._unclaimed
-            and not effect(self, method[1])
-        ):
+        if effect is not None and method_sig not in self._unclaimed and not effect(self, method[1]):
             return
         if (self._closed.shut or self._session.closed.shut) and (
             method_sig not in self._WANTED_TO_THE_END

@@ -125,9 +125,7 @@ class Session:
                 self._free_descriptor()
         return results[0]
 
-    def _read_again(
-        self, closed: Closed, ready: Callable[[], object], deadline: Deadline
-    ) -> bool:
+    def _read_again(self, closed: Closed, ready: Callable[[], object], deadline: Deadline) -> bool:
         """Read within the reading of the same thread, if a handler asks for it."""
         role = self.role
         if not role.re_enterable:

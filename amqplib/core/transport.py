@@ -344,9 +344,7 @@ class TCPTransport(AbstractTransport):
     def receive_into(self, room: memoryview, arrived: list[Any], deadline: Deadline) -> bool:
         self._room_size = len(room)
         buffers = ((room, self._overflow),)
-        if not self._fetch(
-            arrived, deadline, self.sock.recvmsg_into, buffers, _NO_ANCILLARY_DATA
-        ):
+        if not self._fetch(arrived, deadline, self.sock.recvmsg_into, buffers, _NO_ANCILLARY_DATA):
             return False
         count = arrived[-1][0]
         if not count:
