@@ -143,7 +143,7 @@ class ChannelNumbers:
         self._channels.clear()
         self.lingering.clear()
 
-    def arrive_unopened(self, number: int, method: ArrivedMethod) -> None:
+    def arrive_unknown(self, number: int, method: ArrivedMethod) -> None:
         """Deal with a method for a channel that is not open; raise ProtocolError for most."""
         signature = method[0]
         if signature == CHANNEL_CLOSE.signature:

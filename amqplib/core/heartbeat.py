@@ -1,7 +1,7 @@
 """Heartbeats (specification 4.2.7): one daemon thread for all connections of the process.
 
 It sends a heartbeat where nothing else was sent for half an interval, so that a callback that
-computes for long costs no connection, and gives up a connection whose peer has sent no octet
+computes for long costs no connection, and gives up a connection whose peer has sent no byte
 for two intervals. It holds connections by weak references only, starts when the first one needs
 it, and ends with the last one. Where there can be no thread, there are no heartbeats.
 
@@ -18,13 +18,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Optional
 
 from amqplib.core import log, threads
-from amqplib.core.transport import AbstractTransport, wait_for
+from amqplib.core.transport import AbstractTransport, poll_socket
 
 #: How often in an interval a connection is looked at.
-LOOKS_PER_INTERVAL = 4
+POLLS_PER_INTERVAL = 4
 #: Looks without anything sent before a heartbeat is.
-_IDLE_LOOKS = LOOKS_PER_INTERVAL // 2
-#: Intervals without an octet after which the peer is taken for dead.
+_MAX_IDLE_POLLS = POLLS_PER_INTERVAL // 2
+#: Intervals without a byte after which the peer is taken for dead.
 SILENT_INTERVALS = 2
 
 
@@ -49,16 +49,16 @@ class _Pulse:
         self._interval = interval
         self._sent = session.transport.sent
         self._received = session.transport.received
-        self._idle_looks = 0
+        self._idle_polls = 0
         self._heard_at = monotonic()
-        self.due = self._heard_at + interval / LOOKS_PER_INTERVAL
+        self.due = self._heard_at + interval / POLLS_PER_INTERVAL
 
-    def look(self, now: float) -> bool:
+    def poll(self, now: float) -> bool:
         """Send a heartbeat or give up, if it is time; return whether to go on."""
         session = self._session()
         if session is None:
             return False
-        self.due = now + self._interval / LOOKS_PER_INTERVAL
+        self.due = now + self._interval / POLLS_PER_INTERVAL
         if self._has_heard(session.transport):
             self._heard_at = now
         elif now - self._heard_at >= SILENT_INTERVALS * self._interval:
@@ -75,17 +75,17 @@ class _Pulse:
             return True
         try:
             # While the program computes, nobody reads: what waits in the socket counts.
-            return wait_for(transport.sock, 0, read=True)[0]
+            return poll_socket(transport.sock, 0, read=True)[0]
         except OSError:
             return True  # closed just now: its own thread knows why
 
     def _should_send(self, transport: AbstractTransport) -> bool:
         if transport.sent != self._sent:
             self._sent = transport.sent
-            self._idle_looks = 0
+            self._idle_polls = 0
             return False
-        self._idle_looks += 1
-        return self._idle_looks >= _IDLE_LOOKS
+        self._idle_polls += 1
+        return self._idle_polls >= _MAX_IDLE_POLLS
 
 
 class _Monitor:
@@ -125,7 +125,7 @@ class _Monitor:
         while self._pulses and self._take_right():
             try:
                 while self._pulses:
-                    self._look_at_all()
+                    self._poll_all()
             finally:
                 # Whoever has added one meanwhile may have found the right taken: look again.
                 self._right_to_run.append(True)
@@ -136,18 +136,18 @@ class _Monitor:
         except IndexError:
             return False  # another thread runs
 
-    def _look_at_all(self) -> None:
+    def _poll_all(self) -> None:
         next_due = min([pulse.due for pulse in list(self._pulses.values())], default=0.0)
         self._alarm.acquire(timeout=max(0.0, next_due - monotonic()))
         now = monotonic()
         for key, pulse in list(self._pulses.items()):
-            if pulse.due <= now and not _look(pulse, now) and self._pulses.get(key) is pulse:
+            if pulse.due <= now and not _poll(pulse, now) and self._pulses.get(key) is pulse:
                 self._pulses.pop(key, None)
 
 
-def _look(pulse: _Pulse, now: float) -> bool:
+def _poll(pulse: _Pulse, now: float) -> bool:
     try:
-        return pulse.look(now)
+        return pulse.poll(now)
     except Exception:  # noqa: BLE001  (it is logged)
         import traceback  # noqa: PLC0415 - nobody else needs it
 
@@ -178,7 +178,7 @@ def unwatch(session: Watched) -> None:
         _monitor.unwatch(session)
 
 
-def forget_all() -> None:
+def discard_all() -> None:
     """Begin anew, in a forked child: the thread and the sessions are its parent's."""
     global _monitor  # noqa: PLW0603
     _monitor = None

@@ -38,8 +38,8 @@ class LegacyTransport(transport.AbstractTransport):
             arrived: list[bytes] = []
             receive(self, arrived)
             self._read_buffer += arrived[0]
-        octets, self._read_buffer = self._read_buffer[:n], self._read_buffer[n:]
-        return octets
+        data, self._read_buffer = self._read_buffer[:n], self._read_buffer[n:]
+        return data
 
     def read_frame(self) -> tuple[int, int, bytes]:
         """Take one frame: (frame type, channel, payload)."""
@@ -50,8 +50,8 @@ class LegacyTransport(transport.AbstractTransport):
             raise ProtocolError(FRAME_ERROR, f'a frame ends in 0x{end:02x}')
         return frame_type, channel, payload
 
-    def _write(self, octets: bytes) -> None:
-        self.send(octets)
+    def _write(self, data: bytes) -> None:
+        self.send(data)
 
     def write_frame(self, frame_type: int, channel: int, payload: bytes) -> None:
         """Send one frame."""

@@ -79,13 +79,13 @@ class Session:
         self.blocked: Optional[str] = None
         # What the connection knows: function(channel, method) for a channel that is not open;
         # function(ProtocolError) -> frame that tells the broker; what ends the connection.
-        self.on_unopened: Callable[[int, ArrivedMethod], None]
+        self.on_unknown_channel: Callable[[int, ArrivedMethod], None]
         self.complaint: Callable[[ProtocolError], bytes]
         self.last_method: Signature
         # What was received and is not decoded yet.
         self._arrived: list[Any] = []
         # Whether an interrupt now would lose bytes that were received.
-        self._digesting = False
+        self._processing = False
         # The failure of a write by the thread that reads.
         self._failed_write: Optional[AMQPException] = None
         self._torn_down = False
@@ -125,9 +125,7 @@ class Session:
                 self._free_descriptor()
         return results[0]
 
-    def _read_again(
-        self, closed: Closed, ready: Callable[[], object], deadline: Deadline
-    ) -> bool:
+    def _read_again(self, closed: Closed, ready: Callable[[], object], deadline: Deadline) -> bool:
         """Read within the reading of the same thread, if a handler asks for it."""
         role = self.role
         if not role.re_enterable:
@@ -143,13 +141,13 @@ class Session:
     def call_handler(self, handler: Callable[..., object], *args: Any) -> None:
         """Call what may call the library in turn, from where methods are handed out."""
         role = self.role
-        digesting, self._digesting = self._digesting, False
+        digesting, self._processing = self._processing, False
         try:
             role.re_enterable = True
             handler(*args)
         finally:
             role.re_enterable = False
-        self._digesting = digesting
+        self._processing = digesting
 
     def may_wait(self) -> bool:
         """Return whether the calling thread may wait: it is not in the middle of something here."""
@@ -191,13 +189,13 @@ class Session:
                         return False
                 except AMQPConnectionException as error:
                     failure = error
-            self._digesting = True
-            self._hand_out()
-            self._digesting = False
+            self._processing = True
+            self._dispatch()
+            self._processing = False
         except AMQPConnectionException as error:
             self.end(error)
         except BaseException:
-            if self._digesting or self.outbox.state is SPOILED:
+            if self._processing or self.outbox.state is SPOILED:
                 self.end(ConnectionLost(0, 'reading was interrupted'))
             raise
         finally:
@@ -242,16 +240,16 @@ class Session:
                 with room:
                     if not transport.receive_into(room, arrived, deadline):
                         return False
-        self._digesting = True
-        octets = arrived.pop()
-        if type(octets) is bytes:
-            decoder.take(octets)
+        self._processing = True
+        received = arrived.pop()
+        if type(received) is bytes:
+            decoder.take(received)
         else:
-            decoder.take_room(*transport.split(octets))
-        self._digesting = False
+            decoder.take_room(*transport.split(received))
+        self._processing = False
         return True
 
-    def _hand_out(self) -> None:
+    def _dispatch(self) -> None:
         """Put the methods that were read in the inboxes of their channels."""
         queue, inboxes = self.decoder.queue, self.inboxes
         while queue:
@@ -261,7 +259,7 @@ class Session:
                 return
             inbox = inboxes.get(channel_id)
             if inbox is None:
-                self.on_unopened(channel_id, method)
+                self.on_unknown_channel(channel_id, method)
             else:
                 inbox.arrive(method)
 
@@ -330,15 +328,15 @@ class Session:
         try:
             self.outbox.send_urgent(frame)
         except AMQPException as error:
-            self._end_with_last_words(error)
+            self._drain_and_end(error)
 
     def _write_failed(self, error: AMQPException, closed: Closed) -> NoReturn:
         if isinstance(error, AMQPTimeout) and not isinstance(error, WriteTimeout):
             raise error  # nothing was sent
-        self._end_with_last_words(error)
+        self._drain_and_end(error)
         closed.raise_cause()
 
-    def _end_with_last_words(self, error: AMQPException) -> None:
+    def _drain_and_end(self, error: AMQPException) -> None:
         """End the session after a write failed; what the broker sent before may say why."""
         if self.role.is_mine():
             self._failed_write = self._failed_write or error  # for when it is not in the middle
@@ -427,7 +425,7 @@ class Session:
                 self.outbox.urgent.append(HEARTBEAT_FRAME)
             self.outbox.flush()
         except AMQPException as error:
-            self._end_with_last_words(error)
+            self._drain_and_end(error)
         finally:
             if self.closed.cause is not None:
                 self._free_descriptor()
@@ -469,7 +467,7 @@ class Session:
                 inbox.session_ended()
             # Channels refer to the session, and it to them: nothing should wait for the collector.
             self.inboxes.clear()
-            self.on_unopened = self.complaint = _refuse
+            self.on_unknown_channel = self.complaint = _refuse
             self._torn_down = True
             self.role.wake_ready()
         self._free_descriptor()
@@ -506,12 +504,12 @@ def _refuse(*args: Any) -> Any:
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
-def _forget_sessions() -> None:
-    heartbeat.forget_all()
+def _discard_sessions() -> None:
+    heartbeat.discard_all()
     for session in list(_sessions):
         session.forked()
     _sessions.clear()
 
 
 if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_forget_sessions)
+    os.register_at_fork(after_in_child=_discard_sessions)

@@ -65,13 +65,13 @@ _SYSTEM_CALLS = {
     if hasattr(_socket.socket, name)
 }
 #: Whether memory is used where it is. PyPy has the calls for it, but copies all pieces each time
-#: that some are sent, and what was received octet by octet.
+#: that some are sent, and what was received byte by byte.
 _SAVES_COPIES = sys.implementation.name != 'pypy'
 #: The most pieces that one system call is given (a limit of the operating systems).
-_MOST_PIECES = 512
+_MAX_PIECES = 512
 #: Where there is no gathered write, as for TLS, smaller pieces than this are joined with those
 #: that follow.
-_LEAST_PIECE = 16384
+_MIN_PIECE = 16384
 
 #: What a socket says for which the program has set a timeout; all other errors have a number.
 _TIMED_OUT = ('timed out',)
@@ -164,7 +164,7 @@ class AbstractTransport:
 
     def _check_would_block(self, error: OSError) -> None:
         """Return if an error says that a call would have had to wait; else raise ConnectionLost."""
-        check_origin(error, self.sock.gettimeout())
+        reraise_handler_error(error, self.sock.gettimeout())
         if not isinstance(error, self._would_block) and error.errno is not None:
             raise ConnectionLost.from_error(error, 'the connection broke') from error
 
@@ -202,11 +202,11 @@ class AbstractTransport:
     def is_ready(
         self, seconds: Optional[float], read: bool = False, write: bool = False
     ) -> tuple[bool, bool]:
-        """Do what wait_for() does with the socket; raise ConnectionLost if it is closed."""
+        """Do what poll_socket() does with the socket; raise ConnectionLost if it is closed."""
         try:
-            return wait_for(self.sock, seconds, read, write)
+            return poll_socket(self.sock, seconds, read, write)
         except OSError as error:
-            check_origin(error)
+            reraise_handler_error(error)
             raise ConnectionLost.from_error(error, 'the connection broke') from error
 
     def receive(self, arrived: list[Any], deadline: Deadline = NO_DEADLINE) -> bool:
@@ -253,12 +253,12 @@ class AbstractTransport:
 
     # Sending
 
-    def send(self, octets: BytesLike, deadline: Deadline = NO_DEADLINE) -> None:
+    def send(self, data: BytesLike, deadline: Deadline = NO_DEADLINE) -> None:
         """Send all of it.
 
         Raises ConnectionLost or AMQPTimeout; `unfinished` then says whether a part was sent.
         """
-        self.send_pieces((octets,), deadline)
+        self.send_pieces((data,), deadline)
 
     def send_pieces(self, pieces: Iterable[BytesLike], deadline: Deadline = NO_DEADLINE) -> None:
         """Send pieces one after the other without joining them; otherwise as send()."""
@@ -284,13 +284,13 @@ class AbstractTransport:
             begun = True
             _drop(pieces, sent)
 
-    def send_some(self, octets: BytesLike) -> int:
+    def send_some(self, data: BytesLike) -> int:
         """Send what the socket takes at once of the bytes; return how many that were.
 
         What was not sent has to be sent before anything else, by the same bytes.
         """
         try:
-            sent = self._send_some(deque((memoryview(octets),)))
+            sent = self._send_some(deque((memoryview(data),)))
         except OSError as error:
             self._check_would_block(error)
             return 0
@@ -317,7 +317,7 @@ class AbstractTransport:
             try:
                 _shut_down(self.sock)
             except OSError as error:
-                check_origin(error)  # else the peer was faster
+                reraise_handler_error(error)  # else the peer was faster
 
     def close(self) -> None:
         """End both directions and free the descriptor; once closed, it does nothing."""
@@ -344,9 +344,7 @@ class TCPTransport(AbstractTransport):
     def receive_into(self, room: memoryview, arrived: list[Any], deadline: Deadline) -> bool:
         self._room_size = len(room)
         buffers = ((room, self._overflow),)
-        if not self._fetch(
-            arrived, deadline, self.sock.recvmsg_into, buffers, _NO_ANCILLARY_DATA
-        ):
+        if not self._fetch(arrived, deadline, self.sock.recvmsg_into, buffers, _NO_ANCILLARY_DATA):
             return False
         count = arrived[-1][0]
         if not count:
@@ -377,27 +375,27 @@ class TCPTransport(AbstractTransport):
                     return False  # the program has set a timeout for the socket
         return True
 
-    def send(self, octets: BytesLike, deadline: Deadline = NO_DEADLINE) -> None:
+    def send(self, data: BytesLike, deadline: Deadline = NO_DEADLINE) -> None:
         """Send all of it; otherwise as the general send(), with less work."""
         if deadline is not NO_DEADLINE and self._has_own_timeout():
             # The socket itself would wait, for longer perhaps.
-            super().send(octets, deadline)
+            super().send(data, deadline)
             return
         self.unfinished = True
         try:
-            sent = self.sock.send(octets, _DONTWAIT)
+            sent = self.sock.send(data, _DONTWAIT)
         except OSError as error:
             self._check_would_block(error)
             sent = 0
-        if sent < len(octets):
-            self._send_rest(deque([memoryview(octets)[sent:]]), sent > 0, deadline)
+        if sent < len(data):
+            self._send_rest(deque([memoryview(data)[sent:]]), sent > 0, deadline)
         self.sent += 1  # in this order, as there
         self.unfinished = False
 
     def _send_some(self, pieces: deque[memoryview]) -> int:
         sent: int
         if self._gathers:
-            sent = self._now(self.sock.sendmsg, islice(pieces, _MOST_PIECES), (), _DONTWAIT)
+            sent = self._now(self.sock.sendmsg, islice(pieces, _MAX_PIECES), (), _DONTWAIT)
         else:
             sent = self._now(self.sock.send, _join_small(pieces), _DONTWAIT)
         return sent
@@ -447,7 +445,7 @@ class SSLTransport(AbstractTransport):
         except AMQPTimeout:
             raise
         except OSError as error:
-            check_origin(error)
+            reraise_handler_error(error)
             address = join_address(self.host, self.port)
             what = f'no TLS connection to {address}'
             raise ConnectionLost.from_error(error, what) from error
@@ -458,7 +456,7 @@ class SSLTransport(AbstractTransport):
         try:
             return self._repeat(results, deadline, call, *args)
         except OSError as error:
-            check_origin(error)
+            reraise_handler_error(error)
             raise ConnectionLost.from_error(error, 'the connection broke') from error
 
     def _repeat(
@@ -475,9 +473,9 @@ class SSLTransport(AbstractTransport):
                     return False
         return True
 
-    def send_some(self, octets: BytesLike) -> int:
+    def send_some(self, data: BytesLike) -> int:
         # Called by a finalizer in the middle of a read of the same thread, it does nothing.
-        return 0 if self._tls_lock.is_mine() else super().send_some(octets)
+        return 0 if self._tls_lock.is_mine() else super().send_some(data)
 
     def _send_some(self, pieces: deque[memoryview]) -> int:
         sent: int = self._tls_lock.run(self._now, self.sock.send, _join_small(pieces))
@@ -492,7 +490,7 @@ class SSLTransport(AbstractTransport):
         return not self._needs_input(error)
 
 
-def check_origin(error: OSError, may_time_out: Any = False) -> None:
+def reraise_handler_error(error: OSError, may_time_out: Any = False) -> None:
     """Raise an error that is not the system's, but of a signal handler that ran behind the call.
 
     may_time_out: whether the socket has a timeout. Handlers like to raise TimeoutError too.
@@ -510,7 +508,7 @@ def create_transport(
     return SSLTransport(host, connect_timeout, ssl)
 
 
-def wait_for(
+def poll_socket(
     sock: socket.socket, seconds: Optional[float], read: bool = False, write: bool = False
 ) -> tuple[bool, bool]:
     """Wait until the socket can be read or written, or failed; return which of the two.
@@ -560,7 +558,7 @@ def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
         except OSError as error:
             # Not all that replace sockets number their errors.
             if isinstance(error, TimeoutError):
-                check_origin(error, may_time_out=True)
+                reraise_handler_error(error, may_time_out=True)
             failure = error
     if isinstance(failure, socket.timeout) and failure.errno is None:
         raise AMQPTimeout(0, f'{what} within {deadline}') from failure
@@ -625,11 +623,11 @@ def _drop(pieces: deque[memoryview], count: int) -> None:
 
 def _join_small(pieces: deque[memoryview]) -> BytesLike:
     """Return the first piece, or the first small ones joined."""
-    if len(pieces) == 1 or len(pieces[0]) >= _LEAST_PIECE:
+    if len(pieces) == 1 or len(pieces[0]) >= _MIN_PIECE:
         return pieces[0]
     joined = b''
     for piece in pieces:
-        if len(joined) + len(piece) > 2 * _LEAST_PIECE:
-            return joined + piece[: 2 * _LEAST_PIECE - len(joined)]
+        if len(joined) + len(piece) > 2 * _MIN_PIECE:
+            return joined + piece[: 2 * _MIN_PIECE - len(joined)]
         joined += piece
     return joined
