@@ -36,12 +36,12 @@ class Closed:
         self._whole = whole
 
     def ask(self) -> None:
-        """Note that the program closes it: the frame that says so is the last one."""
+        """Record that the program closes it: the close frame is the last one sent."""
         self.asked = True
         self.shut = True
 
     def take_back(self) -> None:
-        """Note that the program could not say that it closes it."""
+        """Record that the close frame could not be sent."""
         self.asked = False
         if self.cause is None:
             self.shut = False
@@ -49,23 +49,23 @@ class Closed:
             self.shut = True
 
     def end(self, cause: AMQPException, reported: bool = False) -> bool:
-        """Note the end; return False if it had ended before, as the first cause counts."""
+        """Record the end; return False if it had ended before: the first cause is kept."""
         return self._end(cause.copy(), reported)
 
     def end_as_asked(self) -> None:
-        """Note that the end has come as the program has asked for."""
+        """Record the end that the program has asked for."""
         error = _connection_closed() if self._whole is None else _channel_closed()
         self.by_program = self._end(error, True)
 
     def end_with_connection(self) -> None:
-        """Note that the connection has ended, and the channel with it."""
+        """Record for a channel that its connection has ended."""
         whole = self._whole
         if whole is not None and whole.cause is not None:
             self._end(whole.cause, whole.reported)
 
     def _end(self, cause: AMQPException, reported: bool) -> bool:
         self.shut = True
-        # In one step, as two threads may come here at once.
+        # In one step, because two threads may come here at once.
         first = vars(self).setdefault('cause', cause)
         self.shut = True  # also if it was taken back meanwhile
         if first is not cause:
@@ -74,7 +74,7 @@ class Closed:
         return True
 
     def raise_cause(self) -> NoReturn:
-        """Raise why it is closed."""
+        """Raise the cause."""
         self.end_with_connection()
         cause, whole = self.cause, self._whole
         if cause is None:
