@@ -324,8 +324,9 @@ class AbstractChannel:
         """Give a reply to the call that waits for it; return whether there is one."""
         for call in list(self._calls):
             if method[0] in call.expected:
-                call.replies.append(method)
+                # In this order: the thread that made it goes on, with another call perhaps.
                 self._end_call(call)
+                call.replies.append(method)
                 return True
         return False
 
@@ -481,6 +482,9 @@ class AbstractChannel:
             except AMQPTimeout:
                 closed.take_back()  # nothing was sent, or it has ended
                 raise
+            except AMQPException:
+                if not closed.asked:  # else a handler has come in between and has sent it
+                    raise
         if not self._wait_until(lambda: closed.cause is not None, deadline):
             raise AMQPTimeout(0, f'no reply within {deadline}', *self._named(self._CLOSE))
 

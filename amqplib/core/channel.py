@@ -127,7 +127,8 @@ class Channel(AbstractChannel):
         if self.is_open:
             self._give_up(AMQPChannelException(0, 'interrupted while opening'))
         elif self._closed.end(AMQPChannelException(0, 'the channel was never opened'), True):
-            self._do_close()  # nothing was sent
+            self._free_number()  # nothing was sent
+            self._do_close()
 
     def __repr__(self) -> str:
         state = 'open' if self.is_open else 'closed'
@@ -199,6 +200,8 @@ class Channel(AbstractChannel):
             return
         # Wrong values are found before anything is changed.
         payload = self._encode(self._CLOSE, reply_code, reply_text, *method_sig)
+        if closed.asked:
+            return  # within a close(), which goes on
         frame = method_frame(self._open()[1], payload)
         if self._calls or not self._session.may_wait():
             self._give_up(
@@ -220,13 +223,16 @@ class Channel(AbstractChannel):
         if not closed.by_program:  # the broker's own close came first, or the connection ended
             self._raise_cause()
 
-    # The end. Each way to it notes the cause first; what is sent after that is refused.
+    # The end. Each way to it notes the cause first; what is sent after that is refused. The number
+    # is free when both sides have said that they close it: other threads learn of the end sooner.
 
     def _on_close_ok(self, args: AMQPReader) -> None:
         """The broker confirms that the channel is closed."""
         self._decode('channel.close_ok', args)
         if not self._closed.asked:
             raise self._why_refused(spec.CHANNEL_CLOSE_OK.signature)
+        # Before anybody learns of the end.
+        self._free_number()
         self._close_ok(args)
 
     def _close_ok(self, args: AMQPReader) -> None:
@@ -239,19 +245,21 @@ class Channel(AbstractChannel):
         signature = (class_id, method_id)
         cause = channel_exception(code, printable(text), signature, self._name_of(signature))
         log.debug('channel %s closed by the broker: %s', self.channel_id, cause)
-        number, closed = self.channel_id, self._closed
+        number = self.channel_id
         self.is_open = False
         if number is None:
             return
-        # First, as other threads see the end at once: the number is not free before the answer.
-        self._numbers.linger(number, self, open_pending=False)
-        ended = closed.end(cause)
+        if not self._closed.end(cause):
+            # Another thread has given it up just now, and sends a close of its own.
+            self._answer(number, 'channel.close_ok')
+            return
+        if self._closed.said:
+            # The two closes crossed: the broker still confirms the one of this side.
+            self._numbers.linger(number, self, open_pending=False)
         self._answer(number, 'channel.close_ok')
-        if closed.asked or not ended:
-            return  # the closes crossed, and the broker still confirms the one of this side
-        self._numbers.end_lingering(number)
+        self._numbers.free(number, self)
         if self.connection is not None:
-            self.connection.note_closed(closed)
+            self.connection.note_closed(self._closed)
 
     def session_ended(self) -> None:
         self.is_open = False
@@ -266,13 +274,13 @@ class Channel(AbstractChannel):
 
         frame: that of channel.close.
         """
-        number, asked = self.channel_id, self._closed.asked
+        number = self.channel_id
         open_pending = not self.is_open
         self.is_open = False
         if number is None or not self._closed.end(cause, reported):
             return
         self._numbers.linger(number, self, open_pending)
-        if not (asked or open_pending):
+        if not (self._closed.said or open_pending):
             if frame is None:
                 frame = method_frame(number, self._encode(self._CLOSE, *_GAVE_UP))
             self._session.send_urgent(frame)
@@ -286,13 +294,17 @@ class Channel(AbstractChannel):
     def _do_close(self) -> None:
         self.is_open = False
         self.delivery_queue = None
-        if self.channel_id is not None:
-            self._numbers.free(self.channel_id, self)
+        if not self._closed.shut:
+            self._free_number()  # as nobody else will: subclasses may do this alone
         self.channel_id = self.connection = None
         # Without the callbacks, what is left could only be dropped.
         self.method_queue.clear()
         self.callbacks = {}
         self._on_cancel = {}
+
+    def _free_number(self) -> None:
+        if self.channel_id is not None:
+            self._numbers.free(self.channel_id, self)
 
     def _interrupted(self, what: str, method: Method) -> AMQPException:
         text = f'interrupted while {what}'

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from amqplib.core.arguments import compile_encoder
 from amqplib.core.encoding import method_frame
 from amqplib.core.fast_decoding import ArrivedMethod, Inbox, not_open
-from amqplib.core.locks import Mutex
 from amqplib.core.spec import (
     CHANNEL_CLOSE,
     CHANNEL_CLOSE_OK,
@@ -22,9 +21,6 @@ from amqplib.exceptions import NO_METHOD, AMQPException
 if TYPE_CHECKING:
     from amqplib.core.session import Session
     from amqplib.core.spec import Protocol
-
-#: Seconds after which another thread, which needs microseconds, is not waited for.
-_LONG_ENOUGH = 1.0
 
 _encode_close = compile_encoder(CHANNEL_CLOSE, {})
 
@@ -50,9 +46,9 @@ class ChannelNumbers:
 
     lingering: number -> what is left of a channel that was given up.
 
-    A number belongs to the channel that is in the dict by it. It is taken by one operation. Two
-    threads may let go of the same channel at once, and one of them could let go of its successor:
-    for that, there is a lock.
+    There is no lock: a number belongs to the channel that is in the dict by it, and is taken by one
+    operation. Of several threads that let go of a channel, the one that takes it from those that
+    hold numbers does so: to the others, the number may be that of a successor already.
     """
 
     def __init__(self, session: Session, channels: dict[int, Any], protocol: Protocol) -> None:
@@ -61,7 +57,8 @@ class ChannelNumbers:
         self._inboxes = session.inboxes
         self._channels = channels
         self.lingering: dict[int, Lingering] = {}
-        self._letting_go = Mutex()
+        # By their ids, the channels that hold numbers, or try to take one.
+        self._holding: dict[int, Inbox] = {}
         # No number below this one has been freed.
         self._first_free = 1
 
@@ -89,6 +86,8 @@ class ChannelNumbers:
 
     def take(self, number: int, channel: Inbox) -> bool:
         """Give a number to a channel; return whether it was free."""
+        # First, so that an interrupt leaves nothing that cannot be freed.
+        self._holding[id(channel)] = channel
         if self._channels.setdefault(number, channel) is not channel:
             return False
         if number in self.lingering:
@@ -97,20 +96,21 @@ class ChannelNumbers:
         self._inboxes[number] = channel
         return True
 
-    def why_taken(self, number: int) -> ValueError:
+    def holder(self, number: int) -> Any:
+        """Return the channel that has a number, or what is left of it; None if it is free."""
+        lingering = self.lingering.get(number)
+        return self._channels.get(number) if lingering is None else lingering
+
+    def why_taken(self, number: int, holder: Any) -> ValueError:
         """Return the error for a number that is not free."""
-        if number in self.lingering:
+        if isinstance(holder, Lingering):
             return ValueError(f'channel_id: the broker has not closed {number} yet')
-        return NumberTaken(number, self._channels.get(number))
+        return NumberTaken(number, holder)
 
     def free(self, number: int, channel: Inbox) -> None:
         """Let a number be taken again, if this channel has it."""
-        self._let_go(self._free, number, channel)
-
-    def _let_go(self, work: Callable[..., object], *args: Any) -> None:
-        # It is not had in a forked child of a thread that holds it, nor again by a finalizer.
-        if not self._letting_go.try_run(work, *args, timeout=_LONG_ENOUGH):
-            work(*args)
+        if self._holding.pop(id(channel), None) is not None:
+            self._free(number, channel)
 
     def _free(self, number: int, channel: Inbox) -> None:
         if self._inboxes.get(number) is channel:
@@ -124,9 +124,8 @@ class ChannelNumbers:
 
         open_pending: whether the broker has not said yet that it opened the channel.
         """
-        self._let_go(self._linger, number, channel, open_pending)
-
-    def _linger(self, number: int, channel: Inbox, open_pending: bool) -> None:
+        if self._holding.pop(id(channel), None) is None:
+            return
         if self._inboxes.get(number) is channel:
             lingering = Lingering(self._session, self, number, open_pending)
             self._inboxes[number] = self.lingering[number] = lingering
@@ -142,6 +141,7 @@ class ChannelNumbers:
         """Let go of the channels, at the end of the connection."""
         self._channels.clear()
         self.lingering.clear()
+        self._holding.clear()
 
     def arrive_unknown(self, number: int, method: ArrivedMethod) -> None:
         """Deal with a method for a channel that is not open; raise ProtocolError for most."""

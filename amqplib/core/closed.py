@@ -19,30 +19,37 @@ class Closed:
     whole: for a channel, that of its connection.
 
     cause: the first error that ended it; None until then. Every later call raises it again.
-    asked: whether the program closes it, or has closed it, and said so.
     shut: whether nothing more may be sent for it: it has ended, or the program closes it. It is
         looked at under the lock under which frames go out.
+    said: whether the program has said that it closes it, or does so just now.
     by_program: whether it ended as the program has asked for.
     reported: whether the program knows: a call has raised the cause, or it has asked for it.
     """
 
     cause: Optional[AMQPException] = None
-    asked = False
     shut = False
+    said = False
     by_program = False
     reported = False
 
     def __init__(self, whole: Optional[Closed] = None) -> None:
         self._whole = whole
 
+    @property
+    def asked(self) -> bool:
+        """Whether the program closes it and it has not ended yet."""
+        return self.shut and self.cause is None
+
     def ask(self) -> None:
         """Record that the program closes it: the close frame is the last one sent."""
-        self.asked = True
-        self.shut = True
+        # In this order: when it ends, either who ends it sees this, or who asks sees the cause.
+        self.said = self.shut = True
+        if self.cause is not None:
+            self.said = False
 
     def take_back(self) -> None:
         """Record that the close frame could not be sent."""
-        self.asked = False
+        self.said = False
         if self.cause is None:
             self.shut = False
         if self.cause is not None:  # it may have ended at this moment
@@ -55,7 +62,7 @@ class Closed:
     def end_as_asked(self) -> None:
         """Record the end that the program has asked for."""
         error = _connection_closed() if self._whole is None else _channel_closed()
-        self.by_program = self._end(error, True)
+        self._end(error, True, by_program=True)
 
     def end_with_connection(self) -> None:
         """Record for a channel that its connection has ended."""
@@ -63,11 +70,14 @@ class Closed:
         if whole is not None and whole.cause is not None:
             self._end(whole.cause, whole.reported)
 
-    def _end(self, cause: AMQPException, reported: bool) -> bool:
-        self.shut = True
+    def _end(self, cause: AMQPException, reported: bool, by_program: bool = False) -> bool:
         # In one step, because two threads may come here at once.
-        first = vars(self).setdefault('cause', cause)
-        self.shut = True  # also if it was taken back meanwhile
+        ending = (cause, reported, by_program)
+        first, known, self.by_program = vars(self).setdefault('_ending', ending)
+        # Whoever finds the cause looks at these, and whoever finds it shut, at the cause.
+        self.reported = self.reported or known
+        self.cause = first
+        self.shut = True
         if first is not cause:
             return False
         self.reported = self.reported or reported

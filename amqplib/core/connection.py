@@ -444,15 +444,19 @@ class Connection(AbstractChannel):
         numbers.check_room(self.channel_max)
         if wanted is not None:
             numbers.check(wanted)
+        before = None
         while True:
-            before = channel.channel_id
             number = self._get_free_channel_id() if wanted is None else wanted
             # Before it is taken, so that after an interrupt the channel frees it.
             channel.channel_id = number
             if numbers.take(number, channel):
                 return
-            if number == before or wanted is not None:
-                raise numbers.why_taken(number)
+            holder = numbers.holder(number)
+            # Other threads take and free numbers, but a method that chooses one that is not free
+            # would do so for ever.
+            if holder is not None and (wanted is not None or holder is before):
+                raise numbers.why_taken(number, holder)
+            before = holder
 
     def _get_free_channel_id(self) -> int:
         return self.numbers.choose(self.channel_max)
@@ -529,7 +533,7 @@ class Connection(AbstractChannel):
             return
         # Wrong values are found before anything is changed.
         frame = method_frame(0, self._encode(self._CLOSE, reply_code, reply_text, *method_sig))
-        if not self._session.may_wait():
+        if not self._session.may_wait() or self._closer.is_mine():
             self._session.outbox.send_soon(frame, closed, closed.ask)
             return
         self._close_in_time(frame, deadline)

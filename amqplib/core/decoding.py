@@ -249,23 +249,26 @@ class Decoder:
         if not self._started:
             return
         offset, end = 0, len(data)
-        if self.open_frame is not None:
-            offset = self._continue_frame(data, 0)
-        while end - offset >= _FRAME.size:
-            following = offset
-            if not self.partial_messages:
-                prefix = data[offset + 7 : offset + 11]
-                path = self.fast_paths.get(prefix)
-                if path is not None:
-                    following = path.take(data, offset, self.body_limit, self.queue)
-                if following == offset and prefix in self._protocol.content_prefixes:
-                    following = self._take_whole(data, offset, prefix)
-            if following == offset:
-                following = self._take_next(data, offset)
+        try:
+            if self.open_frame is not None:
+                offset = self._continue_frame(data, 0)
+            while end - offset >= _FRAME.size:
+                following = offset
+                if not self.partial_messages:
+                    prefix = data[offset + 7 : offset + 11]
+                    path = self.fast_paths.get(prefix)
+                    if path is not None:
+                        following = path.take(data, offset, self.body_limit, self.queue)
+                    if following == offset and prefix in self._protocol.content_prefixes:
+                        following = self._take_whole(data, offset, prefix)
                 if following == offset:
-                    break
-            offset = following
-        self._buffer = data[offset:]
+                    following = self._take_next(data, offset)
+                    if following == offset:
+                        break
+                offset = following
+        finally:
+            # Also after an error: what came before it must not be taken again.
+            self._buffer = data[offset:]
 
     def _take_next(self, data: bytes, offset: int) -> int:
         """Take the frame at the offset; return where it ends; of a body frame, what is here of it.

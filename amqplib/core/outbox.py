@@ -121,6 +121,10 @@ class Outbox:
         """Run a function while no thread writes; return False if one does."""
         return self._mutex.try_run(work)
 
+    def is_idle(self) -> bool:
+        """Return whether nobody writes."""
+        return self._mutex.try_run(_do_nothing)
+
     def _enqueue_behind(
         self, frames: Frames, closed: Closed, on_turn: Optional[Callable[[], object]]
     ) -> bool:
@@ -131,6 +135,8 @@ class Outbox:
                 # It could not be told which of the two the broker gets first.
                 raise ReentrancyError.of_call()
             on_turn()
+            if closed.cause is not None:
+                return False
         self.urgent.append(frames if isinstance(frames, bytes) else b''.join(frames))
         return True
 
@@ -170,6 +176,8 @@ class Outbox:
             raise self._why_spoiled()
         if on_turn is not None:
             on_turn()
+            if closed.cause is not None:
+                return False  # it has ended meanwhile
         transport = self.transport
         try:
             self.state = WRITING
@@ -239,3 +247,7 @@ class Outbox:
         if self._spoiled_by is not None:
             return WriteTimeout(*self._spoiled_by.args)
         return ConnectionLost(0, 'a write was cut short: nothing more can be sent')
+
+
+def _do_nothing() -> None:
+    pass

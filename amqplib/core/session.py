@@ -197,8 +197,7 @@ class Session:
         except AMQPConnectionException as error:
             self.end(error)
         except BaseException:
-            if self._processing or self.outbox.state is SPOILED:
-                self.end(ConnectionLost(0, 'reading was interrupted'))
+            self._end_if_cut()
             raise
         finally:
             if failure is not None:
@@ -210,6 +209,11 @@ class Session:
             if self.role.waiters:
                 self.role.wake_ready()
         return True
+
+    def _end_if_cut(self) -> None:
+        """End the session if an interrupt has lost bytes that were received, or cut a frame."""
+        if self._processing or self.outbox.state is SPOILED:
+            self.end(ConnectionLost(0, 'reading was interrupted'))
 
     def _give_up_writing(self) -> None:
         """End the session, because the reader could not send an answer."""
@@ -411,7 +415,13 @@ class Session:
         """
         if not self.transport.is_ready(seconds, read=True, write=or_writable)[0]:
             return
-        self._receive_bytes(NO_WAIT)
+        try:
+            self._receive_bytes(NO_WAIT)
+        except AMQPException:
+            raise
+        except BaseException:
+            self._end_if_cut()
+            raise
         self.role.wake_ready()
         if self.decoder.is_last(0, self.last_method):
             # The write is pointless now; the caller finds the reason.
@@ -479,8 +489,11 @@ class Session:
 
         Otherwise the number could be reused for another file while a thread still waits for it.
         """
-        if not self._released and self._torn_down:
+        # Of two threads, each may find that the other one still uses it: so look again.
+        while not self._released and self._torn_down:
             self.role.try_read(self.outbox.run_idle, self._release)
+            if self._released or self.role.is_taken() or not self.outbox.is_idle():
+                return
 
     def _release(self) -> None:
         self.transport.release()

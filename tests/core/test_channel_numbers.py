@@ -1,7 +1,5 @@
 """The numbers of a connection's channels: free, taken, and lingering."""
 
-import threading
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +44,9 @@ class Numbers:
 
     def free(self, number):
         self.all.free(number, self.channels[number])
+
+    def why_taken(self, number):
+        return self.all.why_taken(number, self.all.holder(number))
 
     def arrives(self, number, signature):
         """Have a method arrive for the inbox that has the number."""
@@ -110,7 +111,7 @@ def test_a_number_that_is_taken_is_the_channel_s():
     assert numbers.all.take(1, channel) is True
     assert numbers.all.take(1, another) is False
     assert numbers.channels[1] is numbers.session.inboxes[1] is channel
-    why = numbers.all.why_taken(1)
+    why = numbers.why_taken(1)
     assert type(why) is NumberTaken
     assert str(why) == 'channel_id: 1 is open already'
     assert why.channel is channel
@@ -163,7 +164,7 @@ def test_one_that_lingers_is_not_free_until_the_broker_has_answered():
     assert numbers.all.choose(MOST) == 2
     assert numbers.all.take(1, InboxLike()) is False
     assert 1 not in numbers.channels
-    assert str(numbers.all.why_taken(1)) == 'channel_id: the broker has not closed 1 yet'
+    assert str(numbers.why_taken(1)) == 'channel_id: the broker has not closed 1 yet'
     numbers.arrives(1, CLOSE_OK)
     assert numbers.all.choose(MOST) == 1
     assert numbers.all.take(1, InboxLike())
@@ -305,50 +306,19 @@ def test_successor_keeps_a_number_that_is_let_go_of_twice(first):
             numbers.all.free(1, channel)
             results.append(numbers.all.take(1, successor))
 
-        def interrupt():
-            thread.start()
-            thread.join(0.002)  # it may have to wait until the other one is done
-
-        thread = threading.Thread(target=free_and_take)
-        made.append((numbers, successor, results, thread))
-        return give_up, interrupt
+        made.append((numbers, successor, results))
+        return give_up, free_and_take
 
     for _ in each_interruption(channel_numbers, prepare):
-        numbers, successor, results, thread = made[-1]
-        thread.join(30)
+        numbers, successor, results = made[-1]
         if results == [True]:
             assert numbers.channels[1] is successor
             assert numbers.session.inboxes[1] is successor
         else:
-            assert first == 'linger'
             assert 1 not in numbers.channels
-            numbers.arrives(1, CLOSE_OK)
+            if first == 'linger':
+                numbers.arrives(1, CLOSE_OK)
             assert numbers.all.take(1, InboxLike())
-
-
-@pytest.mark.parametrize('step', ['free', 'linger'])
-def test_who_lets_go_does_not_wait_for_a_thread_that_is_gone(monkeypatch, step):
-    """As in a forked child."""
-    monkeypatch.setattr(channel_numbers, '_LONG_ENOUGH', 0.01)
-    numbers = Numbers(1)
-    channel = numbers.channels[1]
-    held, let_go = threading.Event(), threading.Event()
-
-    def hold():
-        held.set()
-        assert let_go.wait(30)
-
-    thread = threading.Thread(target=numbers.all._let_go, args=(hold,))
-    thread.start()
-    assert held.wait(30)
-    if step == 'free':
-        numbers.all.free(1, channel)
-    else:
-        numbers.all.linger(1, channel, False)
-    let_go.set()
-    thread.join(30)
-    assert 1 not in numbers.channels
-    assert numbers.session.inboxes.get(1) is not channel
 
 
 @traces_instructions

@@ -523,7 +523,7 @@ def test_array_that_never_ends_is_refused_at_once():
         read_field(b'A' + b'\0\0\0\x0ab\x01')
     with pytest.raises(ValueError, match='announced where'):
         read('table', b'\0\0\0\x0ab\x01')
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 10
 
 
 def test_long_string_is_not_taken_for_shorter_than_announced():

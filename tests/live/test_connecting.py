@@ -11,10 +11,10 @@ from live_tools import Relay, closed_port, new_name, poll
 
 @pytest.fixture
 def soon():
-    """Fail the test if it takes more than a second."""
+    """Fail the test if it takes as long as what waits for a time that is given by default."""
     start = time.monotonic()
     yield
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 9
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def test_a_wrong_user_or_password_is_refused_at_once(amqp, connect, soon, login_
 
 
 def test_a_wrong_login_response_is_refused_at_once(amqp, connect, soon):
-    with pytest.raises(amqp.LoginRefused):
+    with pytest.raises(amqp.LoginRefused, match='ACCESS_REFUSED'):
         connect(login_method='PLAIN', login_response=b'\0guest\0wrong')
 
 

@@ -12,7 +12,7 @@ import pytest
 from scripted.checks import lasting
 from scripted_broker import FRAME_HEARTBEAT, delivery, frame, method
 
-from amqplib.core import transport
+from amqplib.core import deadline, transport
 
 from .tools import SLACK, Worker, closed_port, poll, posix_only
 
@@ -668,18 +668,21 @@ def test_connect_timeout_covers_the_look_up_of_the_name(amqp, monkeypatch):
     assert set(threading.enumerate()) - before == set()
 
 
-def test_steps_of_connecting_share_one_deadline(amqp, play):
+def test_steps_of_connecting_share_one_deadline(amqp, play, monkeypatch):
+    ahead = 0
+
     def script(peer):
-        time.sleep(0.4)
+        nonlocal ahead
+        ahead += 25
         peer.expect_login()
-        time.sleep(0.4)
+        ahead += 34
         peer.tune()
-        time.sleep(0.4)
         peer.stall()
 
+    monkeypatch.setattr(deadline, 'monotonic', lambda: time.monotonic() + ahead)
     broker = play(script)
     with about_a_second(), pytest.raises(amqp.AMQPTimeout):
-        amqp.Connection(host=broker.address, connect_timeout=1)
+        amqp.Connection(host=broker.address, connect_timeout=60)
 
 
 # --- Timeouts that are none ---------------------------------------------------------------------

@@ -74,6 +74,17 @@ def repeat(times, do, warm_up=20):
     assert set(threading.enumerate()) - threads - set(heartbeat_threads()) == set()
 
 
+@pytest.fixture(scope='module')
+def address(broker):
+    """The broker's address, as a number.
+
+    A name is looked up in a thread, and coverage keeps something of each thread.
+    """
+    with socket.create_connection((broker.host, broker.port), timeout=10) as sock:
+        host, port = sock.getpeername()[:2]
+    return f'[{host}]:{port}' if ':' in host else f'{host}:{port}'
+
+
 # --- Connections that fail ----------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from scripted_broker import delivery
 
 from amqplib.core import spec
 from amqplib.core.abstract_channel import Call
+from amqplib.core.deadline import Deadline
 from amqplib.core.encoding import method_frame
 
 from .checks import Caller, poll
@@ -45,11 +46,8 @@ def test_wait_for_a_method_outlives_the_emptying_of_its_queue(amqp, session):
 
     ours = session(script)
     has_arrived = ours.channel._watch_for([spec.CANCEL.signature])
-    with pytest.raises(amqp.AMQPTimeout):
-        while True:
-            ours.channel.wait([spec.CANCEL.signature], timeout=0.1)
     queue = ours.channel.method_queue
-    assert len(queue) == 2
+    assert ours.channel._wait_until(lambda: len(queue) == 2, Deadline(PATIENCE))
     assert not has_arrived()
     queue.clear()
     assert not has_arrived()
@@ -102,7 +100,7 @@ def test_handler_that_closes_what_is_being_closed_leaves_that_alone(amqp, sessio
     ours.connection.close()
     assert handled == [None]
     answering.outcome()
-    assert isinstance(reader.error, amqp.AMQPConnectionException)
+    assert isinstance(reader.outcome()[1], amqp.AMQPConnectionException)
 
 
 @signals_only
@@ -207,6 +205,30 @@ def test_call_that_gives_up_as_its_reply_is_looked_at_harms_nobody(amqp, session
     ours.connection.close()
 
 
+@both
+def test_call_has_ended_when_its_reply_is_there(amqp, session):
+    """The thread that made it may make another one at once."""
+
+    def script(peer):
+        peer.expect_close()
+
+    ours = session(script)
+    channel = ours.channel
+    reply = channel._protocol.methods['queue.declare_ok'].signature
+    calls_then = []
+
+    class Replies(list):
+        def append(self, method):
+            calls_then.append(list(channel._calls))
+
+    call = Call([reply])
+    call.replies = Replies()
+    channel._calls.append(call)
+    channel.arrive((reply, amqp.serialization.AMQPReader(b''), None))
+    assert calls_then == [[]]
+    ours.connection.close()
+
+
 # --- Numbers ------------------------------------------------------------------------------------
 
 
@@ -254,7 +276,7 @@ def test_interrupt_of_what_is_read_ahead_ends_the_connection(amqp, session, monk
 
     monkeypatch.setattr(sessions.decoder, 'take', interrupted)
     with pytest.raises(KeyboardInterrupt):
-        sessions.role.try_read(sessions._read_ahead, PATIENCE, False)
+        sessions._try_read(sessions._read_ahead, PATIENCE, False)
     with pytest.raises(amqp.ConnectionLost, match='interrupted'):
         ours.channel.queue_declare('q')
 
@@ -305,3 +327,61 @@ def test_descriptor_is_freed_by_whoever_leaves_last(amqp, session, monkeypatch):
     sessions.end(amqp.ConnectionLost(0, 'lost'), reported=True)
     assert found
     assert ours.sock.fileno() == -1
+
+
+@both
+def test_number_is_not_free_before_the_close_ok_is_on_its_way(amqp, session, monkeypatch):
+    """Another thread may learn of the end before."""
+
+    def script(peer):
+        peer.send_method(1, 'channel.close', 404, 'gone', 50, 10)
+        peer.expect_method(1, 'channel.close_ok')
+        peer.open_channel(1)
+        peer.expect_close()
+
+    def send_urgent(frame):
+        if not numbers_then:
+            # Here, that thread is this one.
+            with pytest.raises(amqp.NotFound):
+                ours.channel.basic_ack(1)
+            numbers_then.append(ours.connection.numbers.choose(10))
+        send_now(frame)
+
+    ours = session(script)
+    numbers_then, sessions = [], ours.connection._session
+    send_now = sessions.send_urgent
+    monkeypatch.setattr(sessions, 'send_urgent', send_urgent)
+    with pytest.raises(amqp.NotFound):
+        ours.channel.wait(timeout=PATIENCE)
+    assert numbers_then == [2]
+    assert ours.connection.channel().channel_id == 1
+    ours.connection.close()
+
+
+@both
+def test_close_that_is_said_while_the_broker_closes_is_not_sent(amqp, session, monkeypatch):
+    """Its confirmation would be for a new channel of the same number."""
+
+    def script(peer):
+        peer.expect_method(1, 'channel.close_ok')
+        peer.open_channel(1)
+        peer.expect_close()
+
+    ours = session(script)
+    channel, ask = ours.channel, ours.channel._closed.ask
+
+    def closed_meanwhile():
+        args = amqp.serialization.AMQPWriter()
+        args.write_short(404)
+        args.write_shortstr('gone')
+        args.write_short(50)
+        args.write_short(10)
+        closing = spec.CHANNEL_CLOSE.signature
+        channel.arrive((closing, amqp.serialization.AMQPReader(args.getvalue()), None))
+        ask()
+
+    monkeypatch.setattr(channel._closed, 'ask', closed_meanwhile)
+    with pytest.raises(amqp.NotFound):
+        channel.close()
+    assert ours.connection.channel().channel_id == 1
+    ours.connection.close()
