@@ -68,20 +68,6 @@ def empty_reply(name: str) -> Callable[[Any, AMQPReader], None]:
     return take
 
 
-class Call:
-    """A call in progress.
-
-    expected: the replies that it waits for.
-    replies: where the one that comes is put.
-    """
-
-    __slots__ = ('expected', 'replies')
-
-    def __init__(self, expected: Collection[Signature]) -> None:
-        self.expected = expected
-        self.replies: list[ArrivedMethod] = []
-
-
 class AbstractChannel:
     """One of the numbered streams of methods that share a connection.
 
@@ -135,8 +121,8 @@ class AbstractChannel:
         self.auto_decode = False
         self._session = session
         self._closed = closed
-        # The calls in progress.
-        self._calls: list[Call] = []
+        # The calls in progress: the replies that each waits for, and a list for the one that comes.
+        self._calls: dict[int, tuple[Collection[Signature], list[ArrivedMethod]]] = {}
         # Replies to methods that were sent with _send_method, for wait() to hand out.
         self._unclaimed: set[Signature] = set()
         # The methods that took effect while a wait() was waiting.
@@ -300,8 +286,13 @@ class AbstractChannel:
         ):
             log.debug('dropped, as the channel is being closed: %s', method_sig)
             return
-        if self._answer_call(method):
-            return
+        if self._calls:
+            for key, (expected, replies) in list(self._calls.items()):
+                if method_sig in expected:
+                    # In this order: the thread that made it goes on, with another call perhaps.
+                    self._calls.pop(key, None)
+                    replies.append(method)
+                    return
         if method_sig in self._IMMEDIATE_METHODS:
             self._session.call_handler(self.dispatch_method, *method)
             self._handled |= {method_sig}
@@ -319,21 +310,6 @@ class AbstractChannel:
     def session_ended(self) -> None:
         """Learn that the connection has ended (for the session)."""
         raise NotImplementedError
-
-    def _answer_call(self, method: ArrivedMethod) -> bool:
-        """Give a reply to the call that waits for it; return whether there is one."""
-        for call in list(self._calls):
-            if method[0] in call.expected:
-                # In this order: the thread that made it goes on, with another call perhaps.
-                self._end_call(call)
-                call.replies.append(method)
-                return True
-        return False
-
-    def _end_call(self, call: Call) -> None:
-        """Take a call off the list; the thread that made it and the one that reads may both try."""
-        with suppress(ValueError):
-            self._calls.remove(call)
 
     def _why_refused(self, method_sig: Signature) -> ProtocolError:
         name = self._name_of(method_sig)
@@ -414,16 +390,16 @@ class AbstractChannel:
             timeout = connection.rpc_timeout
             deadline = NO_DEADLINE if timeout is None else Deadline(timeout)
         frame = connection.encoder.method_frame(channel_id, payload)
-        call = Call(method.replies)
+        replies: list[ArrivedMethod] = []
         sent, no_reply = session.transport.sent, None
         try:
-            self._calls.append(call)
+            self._calls[id(replies)] = (method.replies, replies)
             session.send(frame, self._closed, deadline, on_turn)
-            if not session.wait_until(self._closed, call.replies.__len__, deadline):
+            if not session.wait_until(self._closed, replies.__len__, deadline):
                 text = f'no reply within {deadline}'
                 no_reply = AMQPTimeout(0, text, method.signature, method.python_name)
                 raise no_reply
-            reply = call.replies.pop()
+            reply = replies.pop()
         except BaseException as error:
             if error is no_reply:
                 self._give_up(no_reply, reported=True)
@@ -431,7 +407,7 @@ class AbstractChannel:
                 # Perhaps the reply will come when nobody waits for it any more.
                 self._give_up(self._interrupted('waiting for the reply', method))
             # Not before, as a reply that nothing waits for ends the connection.
-            self._end_call(call)
+            self._calls.pop(id(replies), None)
             raise
         finally:
             # Its traceback refers to this frame.
@@ -501,11 +477,7 @@ class AbstractChannel:
         if closed.cause is None and not (closed.shut or self._session.closed.shut):
             # Closed by _do_close() alone, as subclasses may do.
             raise AMQPConnectionException(0, 'this channel is closed')
-        try:
-            closed.raise_cause()
-        finally:
-            if closed.cause is not None:
-                self._do_close()
+        closed.raise_cause()
 
     def _give_up(self, cause: AMQPException, reported: bool = False) -> None:
         """Close this channel after a call whose reply may still come."""

@@ -106,7 +106,7 @@ class Channel(AbstractChannel):
         self, connection: Any, channel_id: Optional[int] = None, auto_decode: bool = True
     ) -> None:
         session = connection.open_session()
-        super().__init__(connection, session, Closed(session.closed))
+        super().__init__(connection, session, Closed(session.closed, self._do_close))
         self._numbers = connection.numbers
         self.default_ticket = 0
         self.is_open = False

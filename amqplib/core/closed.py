@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn, Optional
+from typing import Callable, NoReturn, Optional
 
 from amqplib.exceptions import AMQPChannelException, AMQPConnectionException, AMQPException
 
@@ -17,6 +17,7 @@ class Closed:
     """Why a connection, or one of its channels, is closed; it begins open.
 
     whole: for a channel, that of its connection.
+    on_raise: called when the cause is raised for the first time.
 
     cause: the first error that ended it; None until then. Every later call raises it again.
     shut: whether nothing more may be sent for it: it has ended, or the program closes it. It is
@@ -32,8 +33,11 @@ class Closed:
     by_program = False
     reported = False
 
-    def __init__(self, whole: Optional[Closed] = None) -> None:
+    def __init__(
+        self, whole: Optional[Closed] = None, on_raise: Optional[Callable[[], object]] = None
+    ) -> None:
         self._whole = whole
+        self._on_raise = on_raise
 
     @property
     def asked(self) -> bool:
@@ -92,6 +96,9 @@ class Closed:
         self.reported = True
         if whole is not None and whole.cause is cause:
             whole.reported = True
+        on_raise, self._on_raise = self._on_raise, None
+        if on_raise is not None:
+            on_raise()
         raise cause.copy() from cause.__cause__
 
     def _being_closed(self) -> AMQPException:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 from amqplib import __version__
 from amqplib.core import heartbeat as heartbeats
 from amqplib.core import log, spec
-from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, Call, printable
+from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, printable
 from amqplib.core.addresses import join_address, with_port
 from amqplib.core.channel_numbers import ChannelNumbers, NumberTaken
 from amqplib.core.closed import Closed
@@ -308,11 +308,11 @@ class Connection(AbstractChannel):
 
     def _await_method(self, deadline: Deadline, *names: str) -> Any:
         """Wait for one of the named methods; return what its handler returns."""
-        call = Call([self._protocol.methods[name].signature for name in names])
-        self._calls = [call]
-        if not self._wait_until(call.replies.__len__, deadline):
+        replies: list[ArrivedMethod] = []
+        self._calls = {0: ([self._protocol.methods[name].signature for name in names], replies)}
+        if not self._wait_until(replies.__len__, deadline):
             raise AMQPTimeout(0, f'nothing arrived within {deadline}')
-        return self.dispatch_method(*call.replies.pop())
+        return self.dispatch_method(*replies.pop())
 
     def _start(self, args: AMQPReader) -> None:
         (

@@ -101,7 +101,8 @@ def test_end_as_asked(whole):
     assert whole.shut
     assert whole.cause is None
     whole.end_as_asked()
-    assert whole.asked  # it was said, which the peer may still answer
+    assert not whole.asked
+    assert whole.said
     assert whole.shut
     assert whole.by_program
     assert whole.reported
@@ -202,6 +203,16 @@ def test_channel_knows_what_is_known_of_its_connection(whole, part):
     whole.end(SECOND, reported=True)
     part.end_with_connection()
     assert part.reported
+
+
+def test_raising_lets_go_once(whole):
+    called = []
+    part = Closed(whole, lambda: called.append(True))
+    part.end(FIRST)
+    assert called == []
+    for _ in range(2):
+        raised_by(part)
+    assert called == [True]
 
 
 # --- Two threads ---

@@ -9,7 +9,6 @@ from packages import CLIENT_0_8, CLIENT_0_9_1
 from scripted_broker import delivery
 
 from amqplib.core import spec
-from amqplib.core.abstract_channel import Call
 from amqplib.core.deadline import Deadline
 from amqplib.core.encoding import method_frame
 
@@ -200,7 +199,7 @@ def test_call_that_gives_up_as_its_reply_is_looked_at_harms_nobody(amqp, session
             channel._closed.end(amqp.AMQPChannelException(0, 'gave up'), True)
             return signature == reply
 
-    channel._calls.append(Call(Expected()))
+    channel._calls[1] = (Expected(), [])
     channel.arrive((reply, amqp.serialization.AMQPReader(b''), None))
     ours.connection.close()
 
@@ -219,13 +218,11 @@ def test_call_has_ended_when_its_reply_is_there(amqp, session):
 
     class Replies(list):
         def append(self, method):
-            calls_then.append(list(channel._calls))
+            calls_then.append(dict(channel._calls))
 
-    call = Call([reply])
-    call.replies = Replies()
-    channel._calls.append(call)
+    channel._calls[1] = ([reply], Replies())
     channel.arrive((reply, amqp.serialization.AMQPReader(b''), None))
-    assert calls_then == [[]]
+    assert calls_then == [{}]
     ours.connection.close()
 
 
