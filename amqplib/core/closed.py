@@ -46,7 +46,7 @@ class Closed:
 
     def ask(self) -> None:
         """Record that the program closes it: the close frame is the last one sent."""
-        # In this order: when it ends, either who ends it sees this, or who asks sees the cause.
+        # In this order: either the thread that ends it sees this, or this thread sees the cause.
         self.said = self.shut = True
         if self.cause is not None:
             self.said = False
@@ -78,7 +78,7 @@ class Closed:
         # In one step, because two threads may come here at once.
         ending = (cause, reported, by_program)
         first, known, self.by_program = vars(self).setdefault('_ending', ending)
-        # Whoever finds the cause looks at these, and whoever finds it shut, at the cause.
+        # In this order: readers check `shut` first, then `cause`, then the rest.
         self.reported = self.reported or known
         self.cause = first
         self.shut = True
