@@ -291,6 +291,7 @@ class Channel(AbstractChannel):
         # For those who dispatch methods themselves; the read loop calls _on_close.
         self._on_close(args)
         self._raise_cause()
+
     def _do_close(self) -> None:
         self.is_open = False
         self.delivery_queue = None
@@ -576,9 +577,7 @@ class Channel(AbstractChannel):
             on_cancel(consumer_tag)
             return
         text = f'the broker cancelled the consumer {printable(consumer_tag)!r}'
-        raise ConsumerCancelled(
-            0, text, *self._named('basic.consume'), consumer_tag=consumer_tag
-        )
+        raise ConsumerCancelled(0, text, *self._named('basic.consume'), consumer_tag=consumer_tag)
 
     def _basic_deliver(self, args: AMQPReader, msg: Message) -> None:
         delivery = msg.raw_delivery

@@ -14,17 +14,17 @@ from amqplib.exceptions import AMQPChannelException, AMQPConnectionException, AM
 
 
 class Closed:
-    """Why a connection, or one of its channels, is closed; it begins open.
+    """Whether and why a connection, or one of its channels, is closed.
 
-    whole: for a channel, that of its connection.
+    whole: for a channel, the Closed of its connection.
     on_raise: called when the cause is raised for the first time.
 
     cause: the first error that ended it; None until then. Every later call raises it again.
-    shut: whether nothing more may be sent for it: it has ended, or the program closes it. It is
-        looked at under the lock under which frames go out.
+    shut: whether nothing more may be sent for it, because it has ended or the program closes it.
+        It is checked under the lock under which frames are sent.
     said: whether the program has said that it closes it, or does so just now.
-    by_program: whether it ended as the program has asked for.
-    reported: whether the program knows: a call has raised the cause, or it has asked for it.
+    by_program: whether it ended because the program closed it.
+    reported: whether the program knows: a call has raised the cause, or the program closed it.
     """
 
     cause: Optional[AMQPException] = None

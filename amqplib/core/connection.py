@@ -429,7 +429,6 @@ class Connection(AbstractChannel):
     def _rpc_deadline(self) -> Deadline:
         return NO_DEADLINE if self.rpc_timeout is None else Deadline(self.rpc_timeout)
 
-
     def open_session(self) -> Session:
         """Return the session (for a channel); raise why the connection is closed."""
         self._open()

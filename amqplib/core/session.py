@@ -143,13 +143,13 @@ class Session:
     def call_handler(self, handler: Callable[..., object], *args: Any) -> None:
         """Call, while methods are dispatched, a handler that may call the library in turn."""
         role = self.role
-        digesting, self._processing = self._processing, False
+        processing, self._processing = self._processing, False
         try:
             role.re_enterable = True
             handler(*args)
         finally:
             role.re_enterable = False
-        self._processing = digesting
+        self._processing = processing
 
     def may_wait(self) -> bool:
         """Return whether the calling thread may wait, as it is not inside a read or a write."""
