@@ -1,22 +1,22 @@
-"""What can go wrong, as classes, which are the same in all clients.
+"""The errors, as one tree of classes that all clients share.
 
 ::
 
     AMQPException
     +-- AMQPConnectionException         the connection is closed
     |   +-- ConnectionLost              the socket broke or went silent (also a ConnectionError)
-    |   +-- ConnectionForced            320: the broker stops, or an operator closed it
+    |   +-- ConnectionForced            320: the broker shuts down, or an operator closed it
     |   +-- LoginRefused                user, password or mechanism was not accepted
     |   +-- ProtocolVersionRefused      the broker speaks another version of AMQP
-    |   +-- ProtocolError               the broker sent what the protocol does not allow
+    |   +-- ProtocolError               the broker violated the protocol
     +-- AMQPChannelException            this channel is closed, the connection goes on
     |   +-- AccessRefused               403
     |   +-- NotFound                    404
     |   +-- ResourceLocked              405
     |   +-- PreconditionFailed          406
-    |   +-- ConsumerCancelled           the broker ended a consumer; the channel stays open
-    +-- MessageNacked                   the broker refused messages that were to be confirmed
-    +-- ReentrancyError                 a call that interrupted amqplib would have had to wait
+    |   +-- ConsumerCancelled           the broker cancelled a consumer; the channel stays open
+    +-- MessageNacked                   the broker refused published messages
+    +-- ReentrancyError                 a call that interrupted amqplib would have to wait
     +-- AMQPTimeout                     a deadline passed (also TimeoutError, socket.timeout)
         +-- WriteTimeout                in the middle of a write (also a ConnectionLost)
 
@@ -52,19 +52,19 @@ __all__ = [
     'WriteTimeout',
 ]
 
-#: For errors that no method caused.
+#: The signature in errors that no method caused.
 NO_METHOD: Signature = (0, 0)
 
-#: For errors that are made without the name of the method, as programs do: the ids that mean the
-#: same in every version. An error of this library is given the name from the table of its version.
+#: For errors that programs create without the name of the method: the ids that mean the same in
+#: every version. Errors of this library get the name from the table of their version.
 _METHOD_NAMES: dict[Signature, str] = {row.signature: row.python_name for row in spec.SHARED_ROWS}
 
 
 class AMQPException(Exception):
-    """The base of all errors that the broker or the connection causes.
+    """The base of all errors caused by the broker or the connection.
 
     amqp_reply_code: the reply code of the specification, an int; 0 if there is none.
-    amqp_reply_text: what happened, as the broker or this library words it.
+    amqp_reply_text: what happened, in the words of the broker or of this library.
     amqp_method_sig: (class id, method id) of the method that failed; (0, 0) if unknown.
     args: (code, text, signature, name of the method, as in 'Channel.queue_declare').
     """
@@ -96,10 +96,10 @@ class AMQPException(Exception):
         return type(self), self.args, self.__dict__.copy()
 
     def copy(self) -> AMQPException:
-        """Return this error as a new object, to be raised by a later call on what is closed."""
+        """Return a copy of this error, for a later call on a closed channel or connection."""
         repeated: AMQPException = _copy(self)
         reason = self.__cause__
-        # Copies, as what was raised refers to everything that its traceback does.
+        # A copy too, because the original keeps alive everything that its traceback refers to.
         if isinstance(reason, AMQPException):
             repeated.__cause__ = reason.copy()
         elif reason is not None:
@@ -108,7 +108,7 @@ class AMQPException(Exception):
 
 
 def _copy(error: BaseException) -> Any:
-    """Do what copy.copy does, which cannot be imported while the interpreter exits."""
+    """Do what copy.copy does: it cannot be imported while the interpreter exits."""
     reduced: Any = error.__reduce__()
     make, args, *state = reduced
     duplicate = make(*args)
@@ -118,17 +118,17 @@ def _copy(error: BaseException) -> Any:
 
 
 class ReentrancyError(AMQPException):
-    """A call would have to wait for the broker, in a thread that is in the middle of another call.
+    """A call would have to wait, in a thread that is in the middle of another call of amqplib.
 
-    It comes from a finalizer, a callback of a weak reference or a signal handler that interrupted
-    amqplib. Nothing was sent or changed, and the call that was interrupted goes on.
+    The call comes from a finalizer, a callback of a weak reference or a signal handler that has
+    interrupted amqplib. Nothing was sent or changed, and the interrupted call goes on.
     """
 
     @classmethod
     def of_call(
         cls, method_sig: Signature = NO_METHOD, method_name: Optional[str] = ''
     ) -> ReentrancyError:
-        """Make one for a call, with the method that it would have sent."""
+        """Return the error for a call, with the method that it would have sent."""
         text = 'this thread is in the middle of another call of amqplib, and may not wait here'
         return cls(0, text, method_sig, method_name)
 
@@ -148,7 +148,7 @@ class ConnectionLost(AMQPConnectionException, ConnectionError):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # These live in OSError, outside of __dict__.
+        # OSError keeps these outside of __dict__.
         of_the_system = {'errno': self.errno, 'strerror': self.strerror}
         return type(self), self.args, {**self.__dict__, **of_the_system}
 
@@ -159,7 +159,7 @@ class ConnectionLost(AMQPConnectionException, ConnectionError):
 
     @classmethod
     def from_error(cls, error: OSError, what: str) -> ConnectionLost:
-        """Make one of an operating system's error; what says what was being done."""
+        """Return the error for an operating system's error; `what` says what was being done."""
         lost = cls(0, f'{what}: {error.strerror or error}', NO_METHOD)
         lost.errno, lost.strerror = error.errno, error.strerror
         lost.__cause__ = error
@@ -167,7 +167,7 @@ class ConnectionLost(AMQPConnectionException, ConnectionError):
 
 
 class ConnectionForced(AMQPConnectionException):
-    """320: the broker is being stopped, or an operator closed the connection."""
+    """320: the broker is shutting down, or an operator closed the connection."""
 
 
 class LoginRefused(AMQPConnectionException):
@@ -179,7 +179,7 @@ class ProtocolVersionRefused(AMQPConnectionException):
 
 
 class ProtocolError(AMQPConnectionException):
-    """The broker sent something that the protocol does not allow."""
+    """The broker violated the protocol."""
 
 
 class AccessRefused(AMQPChannelException):
@@ -195,11 +195,11 @@ class ResourceLocked(AMQPChannelException):
 
 
 class PreconditionFailed(AMQPChannelException):
-    """406: other arguments than the existing one's, an unknown delivery tag, and the like."""
+    """406: a queue or exchange with different arguments, an unknown delivery tag, and the like."""
 
 
 class ConsumerCancelled(AMQPChannelException):
-    """The broker ended a consumer, for instance because its queue was deleted.
+    """The broker cancelled a consumer, for instance because its queue was deleted.
 
     consumer_tag: the consumer's tag. The channel stays open.
     """
@@ -217,10 +217,10 @@ class ConsumerCancelled(AMQPChannelException):
 
 
 class MessageNacked(AMQPException):
-    """The broker could not take care of messages that were to be confirmed.
+    """The broker refused messages that it should have confirmed.
 
-    sequence_numbers: tuple of those that basic_publish returned for them, ascending. The channel
-        stays open.
+    sequence_numbers: the numbers that basic_publish returned for them, ascending. The channel stays
+        open.
     """
 
     def __init__(
@@ -236,11 +236,11 @@ class MessageNacked(AMQPException):
 
 
 if sys.version_info >= (3, 10):
-    _TimeoutError = TimeoutError  # which socket.timeout is another name of
+    _TimeoutError = TimeoutError  # socket.timeout is another name for it
 else:
 
     class _TimeoutError(socket.timeout, TimeoutError):
-        """Both of the classes by which a timeout may be caught."""
+        """Both classes by which programs catch a timeout."""
 
 
 class AMQPTimeout(AMQPException, _TimeoutError):
@@ -250,7 +250,7 @@ class AMQPTimeout(AMQPException, _TimeoutError):
 class WriteTimeout(ConnectionLost, AMQPTimeout):
     """A deadline passed in the middle of a write, which ends the connection.
 
-    Whether the broker will act on what was sent is not known.
+    It is unknown whether the broker will act on what was sent.
     """
 
 

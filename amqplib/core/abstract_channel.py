@@ -1,6 +1,6 @@
 """What a Connection (which is channel 0) and a Channel have in common.
 
-They send methods, wait for replies, and hand out the methods that arrived for them.
+They send methods, wait for replies, and dispatch the methods that have arrived for them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ['AbstractChannel']
 
 _SIGNATURE = Struct('>HH')
 
-#: Seconds that close() waits for the broker unless told otherwise.
+#: Seconds that close() waits for the broker by default.
 CLOSE_TIMEOUT = 10.0
 
 _NONE: frozenset[Signature] = frozenset()
@@ -47,9 +47,9 @@ Entered = TypeVar('Entered', bound='AbstractChannel')
 
 
 def handlers_by_signature(protocol: Protocol, handlers: dict[str, Callable[..., Any]]) -> Handlers:
-    """Return handlers that are named by protocol method, by signature.
+    """Return handlers by signature, given handlers by the name of the method.
 
-    A method that the protocol does not have is left out.
+    Methods that the protocol does not have are left out.
     """
     methods = protocol.methods
     return {
@@ -58,7 +58,7 @@ def handlers_by_signature(protocol: Protocol, handlers: dict[str, Callable[..., 
 
 
 def empty_reply(name: str) -> Callable[[Any, AMQPReader], None]:
-    """Return the handler of a reply that says nothing but that it was done."""
+    """Return the handler of a reply without fields that matter."""
 
     def take(channel: AbstractChannel, args: AMQPReader) -> None:
         channel._decode(name, args)
@@ -71,48 +71,48 @@ class AbstractChannel:
 
     channel_id: its number; None once it is closed.
     connection: the connection it belongs to; None once it is closed.
-    method_queue: methods that have arrived and wait to be handed out by wait().
-    auto_decode: whether bodies with a content_encoding are made text.
+    method_queue: methods that have arrived and wait to be dispatched by wait().
+    auto_decode: whether bodies with a content_encoding are decoded to text.
     """
 
-    #: The version that is spoken.
+    #: The version of the protocol.
     _protocol: ClassVar[Protocol]
     _encoders: ClassVar[Encoders]
     _decoders: ClassVar[Decoders]
-    #: What handles which method: (class id, method id) -> function(self, args[, content]).
+    #: The handlers: (class id, method id) -> function(self, args[, content]).
     _METHOD_MAP: ClassVar[Handlers] = {}
-    #: Methods that are handled when they arrive, whatever is being waited for.
+    #: Methods that are dispatched when they arrive, whatever the program waits for.
     _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
-    #: What opens or ends the channel, and so takes effect when it arrives: signature ->
-    #: function(self, args) that returns whether the method answers a call besides.
+    #: Methods that open or end the channel, and take effect when they arrive: signature ->
+    #: function(self, args) that returns whether the method is also the reply to a call.
     _EFFECTS: ClassVar[Handlers] = {}
-    #: Whether it belongs to one thread, so that there is one call at a time.
+    #: Whether it belongs to one thread, which makes one call at a time.
     _ONE_CALL: ClassVar[bool] = True
-    #: Whether methods that nothing waits for are queued.
+    #: Whether methods that no call waits for are queued.
     _IS_QUEUE: ClassVar[bool] = True
-    #: What is not dropped while it is being closed.
+    #: Methods that are not dropped while it is being closed.
     _WANTED_TO_THE_END: ClassVar[Collection[Signature]] = ()
     #: The name of the method that closes it.
     _CLOSE: ClassVar[str]
 
-    #: For the decoder: whether the content of what comes is collected.
+    #: For the decoder: whether contents for this channel are kept.
     keeps_content = True
-    #: For the decoder: where deliveries go at once; None for the general way.
+    #: For the decoder: the queue for deliveries on the fast path; None to use arrive().
     delivery_queue: Optional[deque[ArrivedMethod]] = None
-    #: For the decoder: function(sequence number, multiple) that takes a confirm; None likewise.
+    #: For the decoder: function(sequence number, multiple) for confirms; None likewise.
     take_confirm: Optional[Callable[[int, bool], Any]] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = vars(cls)
-        # The map of a program's class may lack what has come since it was written. A class that
-        # speaks another version has a whole one, as the signatures of its base mean others there.
+        # The map of a program's subclass may lack methods that are newer than it. A class for
+        # another version has a complete map, as signatures of its base mean other methods there.
         if '_METHOD_MAP' in own and '_protocol' not in own:
             base: Handlers = super(cls, cls)._METHOD_MAP  # type: ignore[misc]
             cls._METHOD_MAP = {**base, **cls._METHOD_MAP}
 
     def __init__(self, connection: Any, session: Session, closed: Closed) -> None:
-        # Of any type here, as the module of Connection builds on this one.
+        # Typed as Any, because the module of Connection imports this one.
         self.connection: Any = connection
         self.channel_id: Optional[int] = None
         self.method_queue: deque[ArrivedMethod] = deque()
@@ -121,9 +121,9 @@ class AbstractChannel:
         self._closed = closed
         # The calls in progress: the replies that each waits for, and a list for the one that comes.
         self._calls: dict[int, tuple[Collection[Signature], list[ArrivedMethod]]] = {}
-        # Replies to methods that were sent with _send_method, for wait() to hand out.
+        # Signatures of replies to methods that were sent by _send_method; wait() dispatches them.
         self._unclaimed: set[Signature] = set()
-        # The methods that took effect while a wait() was waiting.
+        # Signatures of methods that took effect while a wait() was waiting.
         self._handled: frozenset[Signature] = _NONE
 
     def __enter__(self: Entered) -> Entered:  # noqa: PYI019  (Self is of Python 3.11)
@@ -141,15 +141,15 @@ class AbstractChannel:
         try:
             self.close()
         except AMQPException as error:
-            # The error that ends the block is the one to be seen.
+            # The error that ended the block is the one to raise.
             log.warning('closing after an error failed: %s', error)
 
     def close(self) -> None:
-        """End this channel."""
+        """Close this channel."""
         raise NotImplementedError
 
     def _do_close(self) -> None:
-        """Let go of the connection; overridden by subclasses."""
+        """Release the connection; programs override this."""
         raise NotImplementedError
 
     # Receiving, in the thread that wants a method
@@ -161,11 +161,11 @@ class AbstractChannel:
     ) -> Any:
         """Wait for one method for this channel; return what its handler returns.
 
-        allowed_methods: list of (class id, method id), to wait for one of these; others stay
-            queued. None takes any.
+        allowed_methods: list of (class id, method id), to wait for one of these; other methods stay
+            queued. None takes any method.
         timeout: seconds; 0 takes only what has arrived, None waits without limit.
 
-        Raises AMQPTimeout when the time is over, which loses nothing; the error that closed
+        Raises AMQPTimeout when the timeout expires, which loses nothing; the error that closed
         the channel or connection; or what the handler (a callback, for instance) raises.
         """
         method = None
@@ -178,7 +178,7 @@ class AbstractChannel:
                 method = None
         if method is None:
             connection, channel_id = self._open()
-            # Without a timeout, an override of amqplib 1.0.2's form will do.
+            # Without a timeout, an override with the signature of amqplib 1.0.2 works.
             limit = () if timeout is None else (timeout,)
             method = connection._wait_method(channel_id, allowed_methods, *limit)
             if method is None:
@@ -188,9 +188,9 @@ class AbstractChannel:
     def wait_for_method(
         self, allowed_methods: Optional[Sequence[Signature]], timeout: Optional[float]
     ) -> Optional[ArrivedMethod]:
-        """Wait for a method, and take it off the queue; None if one has taken effect meanwhile.
+        """Wait for a method, and take it off the queue; None if one has already taken effect.
 
-        This is wait() without an override of Connection._wait_method, and without a handler.
+        This is wait() without an override of Connection._wait_method and without a handler.
         """
         self._handled = _NONE
         ready = self._has_arrived if allowed_methods is None else self._watch_for(allowed_methods)
@@ -201,7 +201,7 @@ class AbstractChannel:
         return self._pop_allowed(allowed_methods)
 
     def _wait_until(self, ready: Callable[[], object], deadline: Deadline) -> bool:
-        """Do as session.wait_until() does, for this channel."""
+        """Call session.wait_until() for this channel."""
         return self._session.wait_until(self._closed, ready, deadline)
 
     def _has_arrived(self) -> bool:
@@ -210,7 +210,7 @@ class AbstractChannel:
     def _watch_for(self, allowed_methods: Collection[Signature]) -> Callable[[], bool]:
         """Return a function that says whether an allowed method has arrived.
 
-        Each call looks at the methods that came since the one before: a queue may be long.
+        Each call checks only the methods that came since the last one: a queue may be long.
         """
         queue = self.method_queue
         newest: Optional[ArrivedMethod] = None
@@ -234,7 +234,7 @@ class AbstractChannel:
     def _pop_allowed(
         self, allowed_methods: Optional[Sequence[Signature]]
     ) -> Optional[ArrivedMethod]:
-        """Take the first method that is queued and allowed, if there is one."""
+        """Take the first allowed method off the queue, if there is one."""
         queue = self.method_queue
         if allowed_methods is None:
             try:
@@ -250,7 +250,7 @@ class AbstractChannel:
     def dispatch_method(
         self, method_sig: Signature, args: AMQPReader, content: Optional[Message] = None
     ) -> Any:
-        """Give a method to its handler; return what that returns."""
+        """Call the handler of a method; return what it returns."""
         handler = self._METHOD_MAP.get(method_sig)
         if handler is None:
             raise AMQPException(
@@ -267,9 +267,9 @@ class AbstractChannel:
     # Receiving, in the thread that reads
 
     def arrive(self, method: ArrivedMethod) -> None:
-        """Take a method: it takes effect, answers a call, or is queued (for the session).
+        """Take a method that was read: let it take effect, give it to a call, or queue it.
 
-        Raises ProtocolError if it should not have come.
+        Raises ProtocolError if the broker must not send it here.
         """
         method_sig = method[0]
         effect = self._EFFECTS.get(method_sig)
@@ -291,7 +291,7 @@ class AbstractChannel:
             self._session.call_handler(self.dispatch_method, *method)
             self._handled |= {method_sig}
         elif method_sig in self._unclaimed or (
-            # The broker may send it unasked.
+            # The broker may send it unsolicited.
             self._IS_QUEUE
             and method_sig in self._METHOD_MAP
             and method_sig not in self._protocol.replies
@@ -302,7 +302,7 @@ class AbstractChannel:
             raise self._why_refused(method_sig)
 
     def session_ended(self) -> None:
-        """Learn that the connection has ended (for the session)."""
+        """Handle the end of the connection (called by the session)."""
         raise NotImplementedError
 
     def _why_refused(self, method_sig: Signature) -> ProtocolError:
@@ -323,7 +323,7 @@ class AbstractChannel:
         args: Union[bytes, AMQPWriter] = b'',
         content: Optional[Message] = None,
     ) -> None:
-        """Send a method whose arguments are encoded already."""
+        """Send a method whose arguments are already encoded."""
         method = self._protocol.by_signature.get(method_sig)
         if method is not None:
             self._unclaimed.update(method.replies)
@@ -334,13 +334,13 @@ class AbstractChannel:
         self._session.send(connection.encoder.frames(channel_id, payload, content), self._closed)
 
     def _transmit(self, payload: bytes, on_turn: Optional[Callable[[], object]] = None) -> None:
-        """Send a method that is encoded already; on_turn is called when it is the next one."""
+        """Send an encoded method; on_turn is called when it is the next to be sent."""
         connection, channel_id = self._open()
         frame = connection.encoder.method_frame(channel_id, payload)
         self._session.send(frame, self._closed, on_turn=on_turn)
 
     def _encode(self, name: str, *values: Any) -> bytes:
-        """Return the payload of the named method with these values of its fields."""
+        """Return the payload of the named method with these field values."""
         return self._encoders[name](*values)
 
     def _cast(self, name: str, *values: Any) -> None:
@@ -357,8 +357,8 @@ class AbstractChannel:
     ) -> Any:
         """Send a method and wait for its reply; return what the reply's handler returns.
 
-        values: those of the fields of the table.
-        nowait: return None without waiting; the values tell the broker not to reply.
+        values: the field values, in the order of the row.
+        nowait: return None without waiting; the values must tell the broker not to reply.
         deadline: the connection's rpc_timeout by default.
         on_turn: called when the method is the next to be sent.
         """
@@ -374,7 +374,7 @@ class AbstractChannel:
         deadline: Optional[Deadline] = None,
         on_turn: Optional[Callable[[], object]] = None,
     ) -> Any:
-        """Send a method that is encoded already; otherwise as _call."""
+        """Send an encoded method; otherwise like _call."""
         connection, channel_id, session = self.connection, self.channel_id, self._session
         if self._closed.shut or connection is None or channel_id is None:
             self._raise_cause()
@@ -398,7 +398,7 @@ class AbstractChannel:
             if error is no_reply:
                 self._give_up(no_reply, reported=True)
             elif self._may_have_sent(sent, error):
-                # Perhaps the reply will come when nobody waits for it any more.
+                # The reply may come when no call waits for it any more.
                 self._give_up(self._interrupted('waiting for the reply', method))
             # Not before, as a reply that nothing waits for ends the connection.
             self._calls.pop(id(replies), None)
@@ -409,17 +409,17 @@ class AbstractChannel:
         return self.dispatch_method(*reply)
 
     def _may_have_sent(self, sent: int, error: BaseException) -> bool:
-        """Return whether a call that ended by an error may have sent something.
+        """Return whether a call that failed may have sent something.
 
-        sent: what transport.sent was before; other threads send too.
+        sent: the value of transport.sent before; other threads may have sent too.
         """
-        # Of the errors, only a timeout says that nothing was sent.
+        # Only a timeout says that nothing was sent.
         return self._session.transport.sent != sent and not isinstance(error, AMQPTimeout)
 
     def _decode(self, name: str, args: AMQPReader) -> tuple[Any, ...]:
-        """Return the values of the fields of the named method.
+        """Return the field values of the named method.
 
-        Raises ProtocolError if they are wrong, which ends the connection.
+        Raises ProtocolError if they are malformed, which ends the connection.
         """
         try:
             return self._decoders[name](args)
@@ -427,24 +427,24 @@ class AbstractChannel:
             self._break(error)
 
     def _break(self, error: ProtocolError) -> NoReturn:
-        """End the connection for an error of the broker, and raise it."""
+        """End the connection because of a protocol error, and raise it."""
         self._session.end(error, reported=True)
         raise error
 
     def _name_of(self, method_sig: Signature) -> str:
-        """Return the name of the Python method for a signature, '' if there is none."""
+        """Return the name of the Python method for a signature; '' if there is none."""
         method = self._protocol.by_signature.get(method_sig)
         return '' if method is None else method.python_name
 
     def _named(self, name: str) -> tuple[Signature, str]:
-        """Return what an error says of the method that failed."""
+        """Return the signature and the name of a method, as arguments for an error."""
         method = self._protocol.methods[name]
         return method.signature, method.python_name
 
     # Being closed
 
     def _ask_to_close(self, frame: bytes, deadline: Deadline) -> None:
-        """Send the frame of a close, and wait until the end has come; raise AMQPTimeout."""
+        """Send a close frame, and wait for the end; raise AMQPTimeout."""
         closed = self._closed
         if not closed.shut:  # else it was sent from the middle of another call
             self._say_close(frame, deadline)
@@ -463,17 +463,17 @@ class AbstractChannel:
             # Else a handler has come in between, and has sent it.
 
     def _open(self) -> tuple[Any, int]:
-        """Return the connection and the channel's number; raise what closed this channel."""
+        """Return the connection and the channel's number; raise the cause if it is closed."""
         connection, channel_id = self.connection, self.channel_id
         if self._closed.shut or connection is None or channel_id is None:
             self._raise_cause()
         return connection, channel_id
 
     def _raise_cause(self) -> NoReturn:
-        """Raise what closed this channel, and let go of the connection."""
+        """Raise what closed this channel, and release the connection."""
         closed = self._closed
         if closed.cause is None and not (closed.shut or self._session.closed.shut):
-            # Closed by _do_close() alone, as subclasses may do.
+            # A subclass has called _do_close() directly.
             raise AMQPConnectionException(0, 'this channel is closed')
         closed.raise_cause()
 
@@ -490,9 +490,9 @@ def _copy_of(queue: deque[ArrivedMethod]) -> list[ArrivedMethod]:
         try:
             return list(queue)
         except RuntimeError:
-            continue  # another thread has put something in
+            continue  # another thread has added something
 
 
 def printable(text: str) -> str:
-    """Return a reply text that can be printed, whatever bytes the broker sent."""
+    """Return a printable reply text, whatever bytes the broker sent."""
     return text.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')

@@ -16,7 +16,7 @@ IPV6_LITERAL = re.compile(r'\[([0-9A-Fa-f.:]+(?:%[^\]]+)?)\](?::(.*))?\Z')
 #: Brackets belong around an address; a NUL would end the name for the operating system.
 _NO_NAME = frozenset('[]\0')
 #: Longer than any name in the DNS, and what Python's IDNA codec has to do grows as the square.
-_LONGEST_NAME = 255
+_MAX_NAME_SIZE = 255
 #: What a URL has and a host has not.
 _OF_A_URL = frozenset('/@')
 
@@ -44,8 +44,8 @@ def parse_address(host: str, default_port: int) -> tuple[str, int]:
     else:
         name, separator, port = host.partition(':')
         port = port if separator else None
-    if len(name) > _LONGEST_NAME or not _NO_NAME.isdisjoint(name):
-        raise ValueError(f'host: {host[:_LONGEST_NAME]!r} is not a host name')
+    if len(name) > _MAX_NAME_SIZE or not _NO_NAME.isdisjoint(name):
+        raise ValueError(f'host: {host[:_MAX_NAME_SIZE]!r} is not a host name')
     if port is None:
         return name or 'localhost', default_port
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):

@@ -482,7 +482,7 @@ class Channel(AbstractChannel):
     ) -> None:
         """Limit what the broker sends ahead of acknowledgements.
 
-        prefetch_size: octets; RabbitMQ knows only 0, no limit.
+        prefetch_size: bytes; RabbitMQ knows only 0, no limit.
         prefetch_count: messages, 0 to 65535; 0 is no limit.
         a_global: for the channel as a whole, rather than each new consumer on it.
         """

@@ -26,9 +26,9 @@ _encode_close = compile_encoder(CHANNEL_CLOSE, {})
 
 
 class NumberTaken(ValueError):
-    """A number is that of a channel.
+    """A channel number is in use.
 
-    channel: the one that has it.
+    channel: the channel that has it.
     """
 
     def __init__(self, number: int, channel: Any) -> None:
@@ -37,14 +37,14 @@ class NumberTaken(ValueError):
 
 
 class ChannelNumbers:
-    """Gives numbers to the channels of a connection, and takes them back.
+    """Assigns numbers to the channels of a connection, and frees them.
 
-    session: where what arrives is put in the inboxes.
-    channels: number -> channel, the connection itself as 0; programs look at it, and may take
-        channels out.
-    protocol: names the methods in errors.
+    session: the session, whose inboxes are kept up to date.
+    channels: number -> channel, the connection itself as 0; programs read it, and may remove
+        channels.
+    protocol: for the names of methods in errors.
 
-    lingering: number -> what is left of a channel that was given up.
+    lingering: number -> the remains of a channel that was given up.
 
     There is no lock: a number belongs to the channel that is in the dict by it, and is taken by one
     operation. Of several threads that let go of a channel, the one that takes it from those that
@@ -63,20 +63,20 @@ class ChannelNumbers:
         self._first_free = 1
 
     def check_room(self, maximum: int) -> None:
-        """Raise AMQPException if there are as many channels as there may be."""
+        """Raise AMQPException if the maximum number of channels is open."""
         if len(self._channels) + len(self.lingering) > maximum:  # channel 0 is among them
             raise AMQPException(NOT_ALLOWED, f'all of the {maximum} channels are open')
 
     def check(self, wanted: int) -> None:
-        """Raise ValueError or TypeError if it cannot be the number of a channel."""
+        """Raise ValueError or TypeError if it cannot be a channel number."""
         if isinstance(wanted, bool) or not isinstance(wanted, int):
             raise TypeError(f'channel_id: {wanted!r} is not an int')
         if not 0 < wanted <= DEFAULT_CHANNEL_MAX:
             raise ValueError(f'channel_id: {wanted} is not 1 to {DEFAULT_CHANNEL_MAX}')
 
     def choose(self, maximum: int) -> int:
-        """Return the lowest free number up to the highest that there may be."""
-        # Programs may have taken channels out of the dict, so that lower ones are free.
+        """Return the lowest free number up to the maximum."""
+        # Programs may have removed channels from the dict, so that lower numbers are free.
         for first in (self._first_free, 1):
             for number in range(first, maximum + 1):
                 if number not in self._channels and number not in self.lingering:
@@ -85,7 +85,7 @@ class ChannelNumbers:
         raise AMQPException(NOT_ALLOWED, 'no channel number is free')
 
     def take(self, number: int, channel: Inbox) -> bool:
-        """Give a number to a channel; return whether it was free."""
+        """Assign a number to a channel; return whether it was free."""
         # First, so that an interrupt leaves nothing that cannot be freed.
         self._holding[id(channel)] = channel
         if self._channels.setdefault(number, channel) is not channel:
@@ -108,7 +108,7 @@ class ChannelNumbers:
         return NumberTaken(number, holder)
 
     def free(self, number: int, channel: Inbox) -> None:
-        """Let a number be taken again, if this channel has it."""
+        """Free a number, if this channel has it."""
         if self._holding.pop(id(channel), None) is not None:
             self._free(number, channel)
 
@@ -132,19 +132,19 @@ class ChannelNumbers:
         self._free(number, channel)
 
     def end_lingering(self, number: int) -> None:
-        """Let the number of a channel that was given up be taken again."""
+        """Free the number of a channel that was given up."""
         self._inboxes.pop(number, None)
         self.lingering.pop(number, None)
         self._first_free = min(self._first_free, number)
 
     def clear(self) -> None:
-        """Let go of the channels, at the end of the connection."""
+        """Release all channels, at the end of the connection."""
         self._channels.clear()
         self.lingering.clear()
         self._holding.clear()
 
-    def arrive_unopened(self, number: int, method: ArrivedMethod) -> None:
-        """Deal with a method for a channel that is not open; raise ProtocolError for most."""
+    def arrive_unknown(self, number: int, method: ArrivedMethod) -> None:
+        """Handle a method for a channel that is not open; raise ProtocolError for most."""
         signature = method[0]
         if signature == CHANNEL_CLOSE.signature:
             # Sent again before the close-ok to the first one had arrived.
@@ -154,10 +154,10 @@ class ChannelNumbers:
 
 
 class Lingering:
-    """The inbox of a channel that was given up: what comes for it is dropped.
+    """The inbox of a channel that was given up: methods for it are dropped.
 
-    open_pending: whether the broker has not said yet that it opened it. If it does, the channel
-        is closed then; if it refuses, no close will be confirmed.
+    open_pending: whether the broker has not confirmed the opening yet. If it does, the channel is
+        closed then; if it refuses, there will be no close-ok.
     """
 
     keeps_content = False
@@ -173,7 +173,7 @@ class Lingering:
         self._open_pending = open_pending
 
     def arrive(self, method: ArrivedMethod) -> None:
-        """Look only at what opens or closes the channel."""
+        """Handle only the methods that open or close the channel."""
         signature = method[0]
         if signature == CHANNEL_CLOSE_OK.signature:
             self._free()
@@ -186,7 +186,7 @@ class Lingering:
             self._send(_encode_close(REPLY_SUCCESS, 'gave up', *NO_METHOD))
 
     def session_ended(self) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to release."""
 
     def _send(self, payload: bytes) -> None:
         self._session.send_urgent(method_frame(self._number, payload))

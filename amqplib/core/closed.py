@@ -14,17 +14,17 @@ from amqplib.exceptions import AMQPChannelException, AMQPConnectionException, AM
 
 
 class Closed:
-    """Why a connection, or one of its channels, is closed; it begins open.
+    """Whether and why a connection, or one of its channels, is closed.
 
-    whole: for a channel, that of its connection.
+    whole: for a channel, the Closed of its connection.
     on_raise: called when the cause is raised for the first time.
 
     cause: the first error that ended it; None until then. Every later call raises it again.
-    shut: whether nothing more may be sent for it: it has ended, or the program closes it. It is
-        looked at under the lock under which frames go out.
+    shut: whether nothing more may be sent for it, because it has ended or the program closes it.
+        It is checked under the lock under which frames are sent.
     said: whether the program has said that it closes it, or does so just now.
-    by_program: whether it ended as the program has asked for.
-    reported: whether the program knows: a call has raised the cause, or it has asked for it.
+    by_program: whether it ended because the program closed it.
+    reported: whether the program knows: a call has raised the cause, or the program closed it.
     """
 
     cause: Optional[AMQPException] = None
@@ -41,18 +41,18 @@ class Closed:
 
     @property
     def asked(self) -> bool:
-        """Whether the program closes it, and the end has not come."""
+        """Whether the program closes it and it has not ended yet."""
         return self.shut and self.cause is None
 
     def ask(self) -> None:
-        """Note that the program closes it: the frame that says so is the last one."""
-        # In this order: when it ends, either who ends it sees this, or who asks sees the cause.
+        """Record that the program closes it: the close frame is the last one sent."""
+        # In this order: either the thread that ends it sees this, or this thread sees the cause.
         self.said = self.shut = True
         if self.cause is not None:
             self.said = False
 
     def take_back(self) -> None:
-        """Note that the program could not say that it closes it."""
+        """Record that the close frame could not be sent."""
         self.said = False
         if self.cause is None:
             self.shut = False
@@ -60,25 +60,25 @@ class Closed:
             self.shut = True
 
     def end(self, cause: AMQPException, reported: bool = False) -> bool:
-        """Note the end; return False if it had ended before, as the first cause counts."""
+        """Record the end; return False if it had ended before: the first cause is kept."""
         return self._end(cause.copy(), reported)
 
     def end_as_asked(self) -> None:
-        """Note that the end has come as the program has asked for."""
+        """Record the end that the program has asked for."""
         error = _connection_closed() if self._whole is None else _channel_closed()
         self._end(error, True, by_program=True)
 
     def end_with_connection(self) -> None:
-        """Note that the connection has ended, and the channel with it."""
+        """Record for a channel that its connection has ended."""
         whole = self._whole
         if whole is not None and whole.cause is not None:
             self._end(whole.cause, whole.reported)
 
     def _end(self, cause: AMQPException, reported: bool, by_program: bool = False) -> bool:
-        # In one step, as two threads may come here at once.
+        # In one step, because two threads may come here at once.
         ending = (cause, reported, by_program)
         first, known, self.by_program = vars(self).setdefault('_ending', ending)
-        # Whoever finds the cause looks at these, and whoever finds it shut, at the cause.
+        # In this order: readers check `shut` first, then `cause`, then the rest.
         self.reported = self.reported or known
         self.cause = first
         self.shut = True
@@ -88,7 +88,7 @@ class Closed:
         return True
 
     def raise_cause(self) -> NoReturn:
-        """Raise why it is closed."""
+        """Raise the cause."""
         self.end_with_connection()
         cause, whole = self.cause, self._whole
         if cause is None:

@@ -240,7 +240,7 @@ class Connection(AbstractChannel):
         self.known_hosts = ''
         self.encoder = Encoder(self.frame_max)
         self.numbers = ChannelNumbers(session, channels, self._protocol)
-        session.on_unopened = self.numbers.arrive_unopened
+        session.on_unknown_channel = self.numbers.arrive_unknown
         session.complaint = self._complaint
         session.last_method = self._named(self._CLOSE)[0]
         # Subclasses may have a class attribute of that name.

@@ -1,16 +1,16 @@
-"""One deadline for all the steps of a call, on the monotonic clock."""
+"""One deadline for all steps of a call, on the monotonic clock."""
 
 from __future__ import annotations
 
 from time import monotonic
 from typing import Optional
 
-#: Seconds beyond which a limit is none: three weeks; system calls take not much more.
+#: A longer limit, in seconds, counts as no limit: system calls accept little more than three weeks.
 MAX_SECONDS = 2_000_000
 
 
 def in_words(seconds: Optional[float]) -> str:
-    """Return a time as errors word it: what is left of 3 s is 3 s rather than 2.9995134 s."""
+    """Return a time for an error message: '3 s' rather than '2.9995134 s'."""
     if seconds is None or seconds > MAX_SECONDS:
         return 'any time'
     if seconds < 1:
@@ -19,10 +19,10 @@ def in_words(seconds: Optional[float]) -> str:
 
 
 class Deadline:
-    """A moment that a call may not go beyond.
+    """The moment by which a call must end.
 
-    seconds: a number, 0 or more, from now; None for no limit.
-    name: of the argument, for the ValueError or TypeError about a wrong one.
+    seconds: a number of seconds from now, 0 or more; None for no limit.
+    name: the name of the argument, for the ValueError or TypeError if it is wrong.
     moment: on the monotonic clock; None for no limit.
     """
 
@@ -40,32 +40,32 @@ class Deadline:
             self.moment = monotonic() + seconds
 
     def __str__(self) -> str:
-        """Return the limit that was given, as errors word it."""
+        """Return the limit for an error message."""
         return in_words(self.seconds)
 
     def remaining(self) -> Optional[float]:
-        """Return the seconds that are left, at least 0; None for no limit."""
+        """Return the remaining seconds, at least 0; None for no limit."""
         if self.moment is None:
             return None
         return max(0.0, self.moment - monotonic())
 
     def shorten(self, seconds: float) -> None:
-        """Let the moment be at most so many seconds from now."""
+        """Move the deadline to at most this many seconds from now."""
         moment = monotonic() + seconds
         self.moment = moment if self.moment is None else min(self.moment, moment)
 
     def earlier(self, other: Deadline) -> Deadline:
-        """Return the one of the two that passes first."""
+        """Return the earlier of the two deadlines."""
         if self.moment is None:
             return other
         return self if other.moment is None or self.moment <= other.moment else other
 
     def expired(self) -> bool:
-        """Return whether the moment has passed."""
+        """Return whether the deadline has passed."""
         return self.moment is not None and monotonic() >= self.moment
 
 
 #: No limit.
 NO_DEADLINE = Deadline(None)
-#: Now: what cannot be done without waiting is not done.
+#: Do only what is possible without waiting.
 NO_WAIT = Deadline(0)

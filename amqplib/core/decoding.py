@@ -71,10 +71,10 @@ class _Body:
         # How far the buffer may be filled without growing; never less than the size.
         self._capacity = 0
 
-    def add(self, octets: Union[bytes, memoryview]) -> None:
+    def add(self, data: Union[bytes, memoryview]) -> None:
         """Take the next bytes."""
-        self._buffer.write(octets)
-        self._size += len(octets)
+        self._buffer.write(data)
+        self._size += len(data)
         self._capacity = max(self._capacity, self._size)
 
     def room(self, wanted: int) -> memoryview:
@@ -104,10 +104,10 @@ class _Body:
         """Return the bytes, and begin anew; many are not copied for that."""
         if self.reusable:
             self._buffer.seek(0)
-            octets = self._buffer.read(self._size)
+            data = self._buffer.read(self._size)
             self._buffer.seek(0)
             self._size = 0
-            return octets
+            return data
         self._buffer.truncate(self._size)
         return self._buffer.getvalue()
 
@@ -137,11 +137,11 @@ class PartialMessage:
             raise ProtocolError(UNEXPECTED_FRAME, text, self.signature, '')
         self.properties = payload[_CONTENT.size :]
 
-    def add_body(self, octets: memoryview) -> None:
+    def add_body(self, data: memoryview) -> None:
         """Take the next bytes of the body."""
         if self.body is not None:
-            self.body.add(octets)
-        self.missing -= len(octets)
+            self.body.add(data)
+        self.missing -= len(data)
 
 
 class Decoder:
@@ -223,14 +223,14 @@ class Decoder:
         if after and not size:
             self.take(after)
 
-    def _size_of_next(self, octets: bytes, channel: int, limit: int) -> int:
+    def _size_of_next(self, after: bytes, channel: int, limit: int) -> int:
         """Return the size of the body frame that goes on, if this is its header and no more.
 
         Else it is 0, and so it is if anything is wrong, which is found where frames are parsed.
         """
-        if len(octets) != 1 + _FRAME.size or octets[0] != FRAME_END:
+        if len(after) != 1 + _FRAME.size or after[0] != FRAME_END:
             return 0
-        kind, frame_channel, size = _FRAME.unpack_from(octets, 1)
+        kind, frame_channel, size = _FRAME.unpack_from(after, 1)
         fits = (
             kind == FRAME_BODY and frame_channel == channel and size <= min(limit, self.body_limit)
         )
@@ -238,12 +238,12 @@ class Decoder:
 
     # Frames
 
-    def take(self, octets: bytes) -> None:
+    def take(self, received: bytes) -> None:
         """Take the next bytes, and queue the methods that they complete.
 
         Raises ProtocolError, ProtocolVersionRefused; what was complete before is on the queue.
         """
-        data = self._buffer + octets if self._buffer else octets
+        data = self._buffer + received if self._buffer else received
         self._buffer = data
         self._started = self._started or _is_amqp(data, self._protocol)
         if not self._started:
@@ -441,8 +441,8 @@ class Decoder:
         self.queue.append((channel, (partial.signature, partial.args, message)))
 
 
-def _wrong_end(octet: int) -> ProtocolError:
-    return ProtocolError(FRAME_ERROR, f'a frame ends in 0x{octet:02x}')
+def _wrong_end(end: int) -> ProtocolError:
+    return ProtocolError(FRAME_ERROR, f'a frame ends in 0x{end:02x}')
 
 
 def _unexpected(what: str, channel: int) -> ProtocolError:

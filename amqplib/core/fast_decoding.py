@@ -253,17 +253,17 @@ class Deliveries:
         remembered, and the wait() that hands it out raises the error.
         """
         _, channel, size = _FRAME.unpack_from(data, offset)
-        octets = data[offset + _ARGUMENTS : offset + _FRAME.size + size]
+        arguments = data[offset + _ARGUMENTS : offset + _FRAME.size + size]
         try:
-            values = _decode_delivery(AMQPReader(octets))
+            values = _decode_delivery(AMQPReader(arguments))
             written = _encode_delivery(*values)
         except (ProtocolError, ValueError):
-            return AMQPReader(octets)
-        if written != DELIVER.prefix + octets:
-            return AMQPReader(octets)
+            return AMQPReader(arguments)
+        if written != DELIVER.prefix + arguments:
+            return AMQPReader(arguments)
         message.raw_delivery = values
         self._remember(data, offset, channel, size, values)
-        return DeliveryArguments(octets)
+        return DeliveryArguments(arguments)
 
     def _remember(
         self, data: bytes, offset: int, channel: int, size: int, values: tuple[Any, ...]

@@ -1,12 +1,12 @@
 """Heartbeats (specification 4.2.7): one daemon thread for all connections of the process.
 
-It sends a heartbeat where nothing else was sent for half an interval, so that a callback that
-computes for long costs no connection, and gives up a connection whose peer has sent no octet
-for two intervals. It holds connections by weak references only, starts when the first one needs
-it, and ends with the last one. Where there can be no thread, there are no heartbeats.
+It sends a heartbeat if nothing else was sent for half an interval, so that a long callback does not
+cost the connection. It ends a connection whose peer has sent no byte for two intervals. It holds
+connections by weak references only, starts when the first one needs it, and ends with the last one.
+If no thread can be started, there are no heartbeats.
 
-What was sent and received is known from counters that the transport keeps: sending and
-receiving do not look at the clock for this.
+Counters of the transport say what was sent and received, so sending and receiving do not have to
+read the clock.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Optional
 
 from amqplib.core import log, threads
-from amqplib.core.transport import AbstractTransport, wait_for
+from amqplib.core.transport import AbstractTransport, poll_socket
 
-#: How often in an interval a connection is looked at.
-LOOKS_PER_INTERVAL = 4
-#: Looks without anything sent before a heartbeat is.
-_IDLE_LOOKS = LOOKS_PER_INTERVAL // 2
-#: Intervals without an octet after which the peer is taken for dead.
+#: How often a connection is polled in an interval.
+POLLS_PER_INTERVAL = 4
+#: Polls without anything sent after which a heartbeat is sent.
+_MAX_IDLE_POLLS = POLLS_PER_INTERVAL // 2
+#: Intervals without a received byte after which the peer counts as dead.
 SILENT_INTERVALS = 2
 
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Watched(Protocol):
-        """What the thread needs of a session."""
+        """What the thread needs to know of a session."""
 
         transport: AbstractTransport
 
@@ -42,23 +42,23 @@ if TYPE_CHECKING:
 
 
 class _Pulse:
-    """What the thread knows of one session."""
+    """What the thread keeps for one session."""
 
     def __init__(self, session: Watched, interval: float) -> None:
         self._session = weakref.ref(session)
         self._interval = interval
         self._sent = session.transport.sent
         self._received = session.transport.received
-        self._idle_looks = 0
+        self._idle_polls = 0
         self._heard_at = monotonic()
-        self.due = self._heard_at + interval / LOOKS_PER_INTERVAL
+        self.due = self._heard_at + interval / POLLS_PER_INTERVAL
 
-    def look(self, now: float) -> bool:
-        """Send a heartbeat or give up, if it is time; return whether to go on."""
+    def poll(self, now: float) -> bool:
+        """Send a heartbeat or end the session, if it is time; return whether to go on."""
         session = self._session()
         if session is None:
             return False
-        self.due = now + self._interval / LOOKS_PER_INTERVAL
+        self.due = now + self._interval / POLLS_PER_INTERVAL
         if self._has_heard(session.transport):
             self._heard_at = now
         elif now - self._heard_at >= SILENT_INTERVALS * self._interval:
@@ -69,37 +69,37 @@ class _Pulse:
         return True
 
     def _has_heard(self, transport: AbstractTransport) -> bool:
-        """Return whether bytes have come, read or not, since the last look."""
+        """Return whether bytes have arrived, read or not, since the last poll."""
         before, self._received = self._received, transport.received
         if transport.received != before:
             return True
         try:
-            # While the program computes, nobody reads: what waits in the socket counts.
-            return wait_for(transport.sock, 0, read=True)[0]
+            # While the program computes, nobody reads: bytes in the socket count too.
+            return poll_socket(transport.sock, 0, read=True)[0]
         except OSError:
-            return True  # closed just now: its own thread knows why
+            return True  # just closed: its own thread knows why
 
     def _should_send(self, transport: AbstractTransport) -> bool:
         if transport.sent != self._sent:
             self._sent = transport.sent
-            self._idle_looks = 0
+            self._idle_polls = 0
             return False
-        self._idle_looks += 1
-        return self._idle_looks >= _IDLE_LOOKS
+        self._idle_polls += 1
+        return self._idle_polls >= _MAX_IDLE_POLLS
 
 
 class _Monitor:
-    """The thread and what it watches.
+    """The thread and the sessions that it watches.
 
-    Nothing here waits for a lock, so nothing can be left taken: what the thread and others change
-    is changed by single operations of a dict and a list.
+    There is no lock here, so none can be left locked: the thread and others change shared data only
+    by single operations of a dict and a list.
     """
 
     def __init__(self) -> None:
         self._pulses: dict[int, _Pulse] = {}
-        # Who takes the one entry runs the thread; it is put back when the thread ends.
+        # The thread that takes the only entry runs; it puts the entry back when it ends.
         self._right_to_run = [True]
-        # What the thread sleeps on; it is released to wake it.
+        # The thread sleeps on this lock; releasing it wakes the thread.
         self._alarm = threading.Lock()
         self._alarm.acquire()
 
@@ -118,16 +118,16 @@ class _Monitor:
 
     def _wake(self) -> None:
         if self._alarm.locked():
-            with suppress(RuntimeError):  # if another thread has done so just now
+            with suppress(RuntimeError):  # another thread has just done so
                 self._alarm.release()
 
     def _run(self) -> None:
         while self._pulses and self._take_right():
             try:
                 while self._pulses:
-                    self._look_at_all()
+                    self._poll_all()
             finally:
-                # Whoever has added one meanwhile may have found the right taken: look again.
+                # A session that was added meanwhile may have found the right taken: check again.
                 self._right_to_run.append(True)
 
     def _take_right(self) -> bool:
@@ -136,49 +136,49 @@ class _Monitor:
         except IndexError:
             return False  # another thread runs
 
-    def _look_at_all(self) -> None:
+    def _poll_all(self) -> None:
         next_due = min([pulse.due for pulse in list(self._pulses.values())], default=0.0)
         self._alarm.acquire(timeout=max(0.0, next_due - monotonic()))
         now = monotonic()
         for key, pulse in list(self._pulses.items()):
-            if pulse.due <= now and not _look(pulse, now) and self._pulses.get(key) is pulse:
+            if pulse.due <= now and not _poll(pulse, now) and self._pulses.get(key) is pulse:
                 self._pulses.pop(key, None)
 
 
-def _look(pulse: _Pulse, now: float) -> bool:
+def _poll(pulse: _Pulse, now: float) -> bool:
     try:
-        return pulse.look(now)
+        return pulse.poll(now)
     except Exception:  # noqa: BLE001  (it is logged)
-        import traceback  # noqa: PLC0415 - nobody else needs it
+        import traceback  # noqa: PLC0415 - rarely needed
 
         log.warning('a heartbeat failed: %s', traceback.format_exc())
         return True
 
 
-#: Made when it is first used: gevent or eventlet may have taken over the locks by then.
+#: Created on first use: gevent or eventlet may have replaced the locks by then.
 _monitor: Optional[_Monitor] = None
 
 
 def are_possible() -> bool:
-    """Return whether there is, or can be, a thread to send them."""
+    """Return whether there is, or can be, a thread that sends heartbeats."""
     return (_monitor is not None and _monitor.is_running()) or threads.can_be_started()
 
 
 def watch(session: Watched, interval: float) -> None:
     """Keep a session alive, with `interval` in seconds, until it ends."""
-    global _monitor  # noqa: PLW0603 - if two threads are here, there are two for a while
+    global _monitor  # noqa: PLW0603 - if two threads come here at once, there are two for a while
     if _monitor is None:
         _monitor = _Monitor()
     _monitor.watch(session, interval)
 
 
 def unwatch(session: Watched) -> None:
-    """Stop watching a session; nothing happens if it is not watched."""
+    """Stop watching a session; does nothing if it is not watched."""
     if _monitor is not None:
         _monitor.unwatch(session)
 
 
-def forget_all() -> None:
-    """Begin anew, in a forked child: the thread and the sessions are its parent's."""
+def discard_all() -> None:
+    """Start afresh in a forked child: the thread and the sessions are the parent's."""
     global _monitor  # noqa: PLW0603
     _monitor = None

@@ -1,7 +1,6 @@
-"""What amqplib 1.0.2 had beside the client proper, and programs still use, in both clients.
+"""Names of amqplib 1.0.2 that the clients themselves do not use, but programs do.
 
-The clients themselves use none of this. Each of them offers it under the old names, in the modules
-transport and method_framing.
+Each client offers them under the old names, in its modules transport and method_framing.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ _SIGNATURE = Struct('>HH')
 
 
 class LegacyTransport(transport.AbstractTransport):
-    """A transport by which single frames can be read and written."""
+    """A transport that can read and write single frames."""
 
     _read_buffer = b''
 
     def _read(self, n: int) -> bytes:
-        """Take n bytes, as soon as they are there."""
+        """Wait for n bytes and take them."""
         while len(self._read_buffer) < n:
             arrived: list[bytes] = []
             receive(self, arrived)
             self._read_buffer += arrived[0]
-        octets, self._read_buffer = self._read_buffer[:n], self._read_buffer[n:]
-        return octets
+        data, self._read_buffer = self._read_buffer[:n], self._read_buffer[n:]
+        return data
 
     def read_frame(self) -> tuple[int, int, bytes]:
         """Take one frame: (frame type, channel, payload)."""
@@ -50,8 +49,8 @@ class LegacyTransport(transport.AbstractTransport):
             raise ProtocolError(FRAME_ERROR, f'a frame ends in 0x{end:02x}')
         return frame_type, channel, payload
 
-    def _write(self, octets: bytes) -> None:
-        self.send(octets)
+    def _write(self, data: bytes) -> None:
+        self.send(data)
 
     def write_frame(self, frame_type: int, channel: int, payload: bytes) -> None:
         """Send one frame."""
@@ -60,11 +59,11 @@ class LegacyTransport(transport.AbstractTransport):
 
 
 class LegacyTCPTransport(transport.TCPTransport, LegacyTransport):
-    """The same over plain TCP."""
+    """A LegacyTransport over plain TCP."""
 
 
 class LegacySSLTransport(transport.SSLTransport, LegacyTransport):
-    """The same over TLS."""
+    """A LegacyTransport over TLS."""
 
 
 def receive(source: transport.AbstractTransport, arrived: list[Any]) -> None:
@@ -75,7 +74,7 @@ def receive(source: transport.AbstractTransport, arrived: list[Any]) -> None:
 
 
 class AnyInbox:
-    """The inbox of every channel, where methods are read without a connection."""
+    """The inbox of all channels, for reading methods without a connection."""
 
     keeps_content = True
     delivery_queue = take_confirm = None
@@ -122,7 +121,7 @@ class MethodReader:
     def read_method(self) -> tuple[int, Signature, AMQPReader, Optional[Message]]:
         """Return the next method; waits until there is one."""
         decoder = self._decoder
-        # Whoever reads here wants to see all of them.
+        # A program that reads here wants all methods.
         paths, decoder.fast_paths = decoder.fast_paths, {}
         try:
             while not decoder.queue:
@@ -157,7 +156,7 @@ class MethodWriter:
         args: Union[bytes, AMQPWriter] = b'',
         content: Optional[Message] = None,
     ) -> None:
-        """Send a method whose arguments are encoded already."""
+        """Send a method whose arguments are already encoded."""
         if isinstance(args, AMQPWriter):
             args = args.getvalue()
         payload = _SIGNATURE.pack(*method_sig) + args

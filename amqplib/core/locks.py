@@ -1,12 +1,13 @@
-"""Locks that an exception cannot leave taken.
+"""Locks that no exception leaves locked.
 
-A signal handler may raise, such as KeyboardInterrupt, between any two bytecodes: also right after
-a lock was taken, and right before it is released. ``with lock:`` does not always cover these two
-moments. So a `Mutex` looks in two places, of which one exception can skip only one, whether the
-calling thread still holds the lock. That is known, as nobody takes it twice.
+A signal handler may raise an exception, such as KeyboardInterrupt, between any two bytecodes: right
+after a lock was acquired, for instance, or right before it is released. ``with lock:`` does not
+always cover these two moments. Therefore a `Mutex` checks in two places whether the calling thread
+still holds the lock; one exception can skip only one of them. The check is unambiguous, because no
+thread acquires the lock twice.
 
-No function here returns from within a ``try``: right before that, neither place would see the
-exception.
+No function here returns from within a ``try``: an exception right before the return would escape
+both places.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ Result = TypeVar('Result')
 
 
 class Mutex:
-    """A lock that one thread holds for a piece of work.
+    """A lock that a thread holds while it runs a function.
 
-    lock: for the one place where a call of run() would cost too much; used as run() uses it.
-    is_mine: function() -> whether the calling thread holds it. Then a finalizer or a signal handler
-        has interrupted the work and calls again.
+    lock: for the one place where a call of run() would cost too much, which does what run() does.
+    is_mine: function() -> whether the calling thread holds the lock. If so, a finalizer or a signal
+        handler has interrupted the function, and calls again.
     """
 
     __slots__ = ('is_mine', 'lock')
 
     def __init__(self) -> None:
         self.lock: Any = cast(Any, threading.RLock())
-        # Which threading.Condition asks too, so whatever replaces RLock has it.
+        # threading.Condition uses it too, so any replacement of RLock has it.
         self.is_mine: Callable[[], bool] = self.lock._is_owned
 
     def run(self, work: Callable[..., Result], *args: Any) -> Result:
-        """Wait for the lock, do the work, and return what it returns."""
+        """Wait for the lock, run the function, and return its result."""
         if self.is_mine():
             raise ReentrancyError.of_call()
         try:
@@ -48,16 +49,16 @@ class Mutex:
         return result
 
     def run_in_time(self, deadline: Deadline, work: Callable[..., object], *args: Any) -> bool:
-        """Do the work if the lock can be had before the deadline; return whether it could."""
+        """Run the function if the lock is free before the deadline; return whether it was."""
         remaining = deadline.remaining()
         return self.try_run(work, *args, timeout=-1 if remaining is None else remaining)
 
     def try_run(self, work: Callable[..., object], *args: Any, timeout: float = 0) -> bool:
-        """Do the work if the lock can be had; return whether it could.
+        """Run the function if the lock is free; return whether it was.
 
-        It cannot, if the calling thread holds it already.
+        If the calling thread itself holds the lock, it is not free.
 
-        timeout: seconds to wait for it; -1 for no limit.
+        timeout: seconds to wait for the lock; -1 for no limit.
         """
         if self.is_mine():
             return False
@@ -71,7 +72,7 @@ class Mutex:
                 if self.is_mine():
                     self.lock.release()
         except BaseException:
-            self.release_if_mine()  # if the other one was interrupted
+            self.release_if_mine()  # if the release above was interrupted
             raise
         return taken
 

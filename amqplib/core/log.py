@@ -1,10 +1,10 @@
-"""The logger `amqplib`, which costs a program that does not log not even an import.
+"""The logger `amqplib`. A program that does not log pays nothing for it, not even an import.
 
-To import logging takes a quarter of the time that all of this package would take with it. In a
-program that has not imported it, nobody can have asked to hear anything.
+Importing logging would take a quarter of this package's import time. If the program has not
+imported logging, nobody can be listening.
 
-What is logged is escaped here, and so wherever it comes from: the broker's text can neither begin
-a line of its own nor reach a terminal as a command.
+Everything that is logged is escaped here: text from the broker can neither start a line of its own
+nor send commands to a terminal.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Optional
 if TYPE_CHECKING:
     import logging
 
-# Kept, as asking for it takes a lock that all loggers share.
+# Kept, because logging.getLogger() takes a lock that all loggers share.
 _made: Optional[logging.Logger] = None
 
 
 def logger() -> logging.Logger:
-    """Return the logger. It has a handler, so that what nobody listens to is not printed."""
+    """Return the logger. Its handler prevents output in programs that configure no logging."""
     global _made  # noqa: PLW0603
     if _made is None:
         import logging  # noqa: PLC0415
@@ -32,14 +32,14 @@ def logger() -> logging.Logger:
 
 
 def _logger_if_heard() -> Optional[logging.Logger]:
-    # The last thing that logging has when it is imported: it may be in the middle of that.
+    # NullHandler is the last name that logging defines: its import may still be in progress.
     if _made is None and not hasattr(sys.modules.get('logging'), 'NullHandler'):
         return None
     return logger()
 
 
 def escaped(text: str) -> str:
-    """Return a text with all characters written out that cannot be printed, as in a literal."""
+    """Return a text with unprintable characters escaped, as in a string literal."""
     if text.isprintable():
         return text
     return ''.join(
@@ -52,24 +52,24 @@ def _escaped_argument(value: object) -> object:
 
 
 def debug(text: str, *args: object) -> None:
-    """Log what happens, for those who look for the cause of something."""
+    """Log what happens, to help find the cause of a problem."""
     heard = _logger_if_heard()
     if heard is not None:
         _log(heard, 10, text, args)
 
 
 def warning(text: str, *args: object) -> None:
-    """Log what the program should know and is not told by an exception."""
+    """Log what the program should know and what no exception reports."""
     heard = _logger_if_heard()
     if heard is not None:
         _log(heard, 30, text, args)
 
 
 def _log(heard: logging.Logger, level: int, text: str, args: tuple[object, ...]) -> None:
-    # The numbers of the levels are part of logging's contract, and it may not be imported here.
+    # The numeric levels are documented by logging, which must not be imported here.
     if heard.isEnabledFor(level):
         heard.log(level, text, *map(_escaped_argument, args), stacklevel=3)
 
 
-# A program that has imported logging finds the logger from the beginning, and can set it up.
+# If the program has imported logging, the logger exists from now on and can be configured.
 _logger_if_heard()

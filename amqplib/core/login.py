@@ -36,7 +36,7 @@ class Login:
 
     userid, password: str, or None if they are not needed.
     method: the mechanism; None takes one that the broker offers.
-    response: octets that are sent as they are, instead of user and password.
+    response: bytes that are sent unchanged, instead of user and password.
 
     Raises TypeError if something is missing, ValueError for a mechanism that is not known.
     """

@@ -1,8 +1,8 @@
 """lru_cache, in a form that an exception from a signal handler cannot break.
 
-The one of CPython is written in C. The one of PyPy is written in Python, with a lock and a list
-that is linked anew for each call: an exception in the middle of it leaves the list broken or the
-lock taken, and so may a fork by another thread.
+CPython's lru_cache is written in C. PyPy's is written in Python, with a lock and a linked list that
+every call changes: an exception in the middle, or a fork by another thread, may leave the list
+broken or the lock locked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ else:
     _UNKNOWN = object()
 
     def lru_cache(maxsize, typed=False):
-        """Do what functools.lru_cache does, but empty a cache that is full."""
+        """Do what functools.lru_cache does, but clear the cache when it is full."""
 
         def decorate(function):
             known = {}

@@ -1,15 +1,16 @@
 """The one writer of a connection: whole methods, one after the other.
 
-Whatever is sent goes out under one lock, and what decides whether it may go out is looked at under
-that lock. What must not wait for the lock (the answers of a thread that reads; what a finalizer
-sends in the middle of a write of its own thread) is put in the queue of urgent frames, and whoever
-holds the lock sends it.
+Everything is sent under one lock, and whether a frame may be sent is checked under the same lock.
+Some senders must not wait for the lock: the reader when it answers the broker, and a finalizer in
+the middle of a write of its own thread. Their frames go to the queue of urgent frames, and the
+thread that holds the lock sends them.
 
 The stream is always in one of three states:
 
-clean: everything that was begun has been sent, but for the urgent frames.
+clean: everything that was begun has been sent, except urgent frames.
 writing: the thread that holds the lock is sending.
-spoiled: a write ended in the middle. What followed would be taken for its rest, so nothing does.
+spoiled: a write ended in the middle. The broker would take anything that follows for the rest of
+    it, so nothing is sent any more.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ CLEAN, WRITING, SPOILED = 'clean', 'writing', 'spoiled'
 
 
 class Outbox:
-    """Sends frames by a transport.
+    """Sends frames over a transport.
 
-    connection_closed: why the connection is closed; once that is shut, nothing is sent.
+    connection_closed: the state of the connection; once it is shut, nothing is sent.
     write_timeout: seconds that a write may take; None for no limit.
     state: CLEAN, WRITING or SPOILED.
     is_mine: function() -> whether the calling thread is in the middle of a write.
-    urgent: frames that whoever holds the lock sends; the first may have been sent in part.
+    urgent: frames that the thread holding the lock sends; the first may be partly sent.
     """
 
     def __init__(self, transport: AbstractTransport, connection_closed: Closed) -> None:
@@ -67,7 +68,7 @@ class Outbox:
     ) -> bool:
         """Send the frames of one method as one uninterrupted write.
 
-        closed: of the channel; once that is shut, nothing is sent.
+        closed: the state of the channel; once it is shut, nothing is sent.
         on_turn: called when these frames are the next to be sent.
 
         In the middle of a write of the same thread, where a finalizer may call it, the frames are
@@ -98,9 +99,9 @@ class Outbox:
         closed: Closed,
         on_turn: Optional[Callable[[], object]] = None,
     ) -> bool:
-        """Send frames without waiting for anything; otherwise as send().
+        """Send frames without waiting for anything; otherwise like send().
 
-        What the socket does not take at once is sent by the next thread that writes or reads.
+        The next thread that writes or reads sends what the socket does not take at once.
         """
         queued = self._enqueue_behind(frames, closed, on_turn)
         self.flush()
@@ -112,18 +113,18 @@ class Outbox:
         self.flush()
 
     def flush(self) -> None:
-        """Send what is urgent, as far as the socket takes it, unless another thread is sending.
+        """Send urgent frames as far as the socket takes them, unless another thread is sending.
 
         Raises ConnectionLost.
         """
         blocked: list[bool] = []
-        # More may come while the lock is held, and is left to whoever holds it.
+        # If another thread holds the lock, it sends them.
         while self.urgent and not blocked:
             if not self._mutex.try_run(self._send_urgent, NO_WAIT, blocked):
                 return
 
     def run_idle(self, work: Callable[..., object]) -> bool:
-        """Do work while nobody writes; return False if somebody does."""
+        """Run a function while no thread writes; return False if one does."""
         return self._mutex.try_run(work)
 
     def is_idle(self) -> bool:
@@ -172,7 +173,7 @@ class Outbox:
     ) -> bool:
         """Send frames while holding the lock."""
         self._sending_for = closed
-        # A channel.open, for instance, must not overtake the close-ok that made its number free.
+        # A channel.open, for instance, must not overtake the close-ok that freed its number.
         if self.urgent:
             self._send_urgent(deadline)
         if closed.shut or self._connection_closed.shut:
@@ -204,17 +205,17 @@ class Outbox:
         try:
             self._send_urgent(deadline)
         except AMQPTimeout:
-            return  # the frames of this call are out, and the others stay queued
+            return  # the frames of this call are sent, and the urgent ones stay queued
 
     def _send_urgent(self, deadline: Deadline, blocked: Optional[list[bool]] = None) -> None:
         """Send the urgent frames (while holding the lock); raise AMQPTimeout at the deadline.
 
-        blocked: if given, what the socket does not take at once is left, which is noted there.
+        blocked: if given, do not wait for the socket; append True if frames are left.
         """
         urgent, transport = self.urgent, self.transport
         while urgent:
             if self.state is not CLEAN:
-                # Whoever spoiled it says why; what the broker said may still have to be read.
+                # The thread that spoiled the stream first reads the broker's reason, then raises.
                 urgent.clear()
                 return
             try:
@@ -235,7 +236,7 @@ class Outbox:
                 transport.wait_to_send(deadline)
 
     def _timed_out(self, error: AMQPTimeout) -> AMQPTimeout:
-        """Return the error for a write that ended so: by whether any of it was sent."""
+        """Return the error for a write that timed out, depending on whether any of it was sent."""
         if not self.transport.unfinished:
             self.state = CLEAN
             return error
@@ -247,7 +248,7 @@ class Outbox:
     def _why_spoiled(self) -> AMQPException:
         """Return the error for a write after the one that spoiled the stream.
 
-        It is the same one, if another thread comes here before the first has told anybody.
+        It is the same error if another thread comes here before the first one has reported it.
         """
         if self._spoiled_by is not None:
             return WriteTimeout(*self._spoiled_by.args)

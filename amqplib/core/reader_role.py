@@ -1,8 +1,7 @@
-"""Which of the threads that wait reads the socket.
+"""Which of the waiting threads reads the socket.
 
-There is no thread of the library that reads. Of the threads that wait, one has the role of the
-reader: it reads, and does at once what the others wait for. When it has its own, it leaves the
-role to another one.
+The library has no thread that reads. Of the threads that wait, one has the role of the reader: it
+reads for all of them. When its own wait is over, it hands the role to another one.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ from typing import Any, Callable
 from amqplib.core.deadline import Deadline
 from amqplib.core.locks import Mutex
 
-#: Seconds after which a thread that waits looks whether another one still reads. It is woken when
-#: that one stops; this is for an interrupt at that very moment.
+#: Seconds after which a waiting thread checks whether another thread still reads. The reader wakes
+#: a thread when it stops; this is for the case that it is interrupted at that very moment.
 _WAIT_STEP = 1.0
 
 
 class ReaderRole:
-    """The role, and the threads that wait for what the reader brings.
+    """The role of the reader, and the threads that wait.
 
     is_mine: function() -> whether the calling thread is the reader.
-    re_enterable: whether the reader calls a handler, which may read in turn. Anywhere else, the
-        reader is in the middle of something.
+    re_enterable: whether the reader is calling a handler, which may read in turn. At any other
+        time, the reader is in the middle of something.
     handed_over: whether the last reader has woken another thread to read.
-    waiters: what a thread sleeps on -> function that says whether what it waits for has come.
+    waiters: the lock that a thread sleeps on -> function that says whether its wait is over.
     """
 
     def __init__(self) -> None:
@@ -36,7 +35,7 @@ class ReaderRole:
         self.waiters: dict[Any, Callable[[], object]] = {}
 
     def try_read(self, work: Callable[..., object], *args: Any) -> bool:
-        """Do work that reads if no other thread reads; return whether it was done."""
+        """Run a function that reads, unless another thread reads; return whether it was run."""
         self.handed_over = False
         try:
             return self._mutex.try_run(work, *args)
@@ -45,12 +44,12 @@ class ReaderRole:
                 self._hand_over()
 
     def wait_for_reader(self, ready: Callable[[], object], deadline: Deadline) -> bool:
-        """Wait until it is ready or no thread reads any more; return False at the deadline."""
+        """Wait until ready() is true or no thread reads any more; return False at the deadline."""
         waiter = threading.Lock()
         waiter.acquire()
         self.waiters[waiter] = ready
         try:
-            # What happened before it was listed, this thread has to see for itself.
+            # The reader does not report what happened before this waiter was listed.
             while not ready() and self.is_taken():
                 remaining = deadline.remaining()
                 step = _WAIT_STEP if remaining is None else min(_WAIT_STEP, remaining)
@@ -61,7 +60,7 @@ class ReaderRole:
             return True
         finally:
             if self.waiters.pop(waiter, None) is None:
-                # It was woken, perhaps to read: if it leaves instead, another one has to.
+                # This thread was woken, perhaps to read. If it does not read, another one must.
                 self._hand_over()
 
     def wake_ready(self) -> None:
@@ -71,11 +70,11 @@ class ReaderRole:
                 self._wake(waiter)
 
     def is_taken(self) -> bool:
-        """Return whether a thread reads."""
+        """Return whether some thread reads."""
         return not self._mutex.try_run(_do_nothing)
 
     def _hand_over(self) -> None:
-        """Wake a thread to read, if none does."""
+        """Wake a thread to read, if no thread reads."""
         if not self.is_taken():
             for waiter in list(self.waiters)[:1]:
                 self.handed_over = True

@@ -1,7 +1,8 @@
 """One connection on the wire: reading, waiting, writing, and the end.
 
-The session knows its channels as inboxes: it puts in each what arrives for it (`Inbox.arrive`), and
-tells each that it has ended (`Inbox.session_ended`). What methods mean is not known here.
+The session knows its channels only as inboxes: it passes each one the methods that arrive for it
+(`Inbox.arrive`), and tells each one that the session has ended (`Inbox.session_ended`). It does not
+know what methods mean.
 """
 
 from __future__ import annotations
@@ -41,29 +42,29 @@ POLL_INTERVAL = 0.05
 #: Bytes that are read ahead while a write waits for the broker.
 MAX_READ_AHEAD = 64 * 1024 * 1024
 
-#: Receives after the deadline of a wait that may complete what has arrived before.
+#: Receives after the deadline of a wait, to complete a method that has arrived in part.
 MAX_LATE_RECEIVES = 64
 
-#: Seconds and bytes that are spent, after a write failed, to read why.
+#: Limits, in seconds and bytes, for reading the broker's reason after a write has failed.
 DRAIN_TIMEOUT = 0.2
 MAX_DRAINED = 16 * 1024 * 1024
 
-#: Seconds after which a write that waits looks again who may read the socket.
+#: Seconds after which a waiting write checks again which thread may read the socket.
 _BLOCKED_WRITE_STEP = 0.1
 
-#: Seconds for which a write lets another thread receive what it needs before it goes on.
+#: Seconds for which a write that needs input leaves the receiving to another thread.
 _OTHERS_READ = 0.01
 
 
 class Session:
-    """A connected transport, and what is read from it and written to it.
+    """A connected transport, with its reader and its writer.
 
-    closed: why it ended; its `asked` says that the program closes the connection.
+    closed: whether and why the connection is closed.
     inboxes: channel number -> inbox.
     role: the role of the reader.
     outbox: the writer.
     poll_due: when a channel that only publishes should poll for input.
-    blocked: why the broker takes no messages at the moment; it does not say so on 0-8.
+    blocked: why the broker takes no messages at the moment, else None. On 0-8 it does not say so.
     """
 
     def __init__(
@@ -77,16 +78,17 @@ class Session:
         self.role = ReaderRole()
         self.poll_due = 0.0
         self.blocked: Optional[str] = None
-        # What the connection knows: function(channel, method) for a channel that is not open;
-        # function(ProtocolError) -> frame that tells the broker; what ends the connection.
-        self.on_unopened: Callable[[int, ArrivedMethod], None]
+        # Set by the connection: function(channel, method) for a method on a channel that is not
+        # open; function(ProtocolError) -> frame that reports it to the broker; the signature of
+        # the method that closes the connection.
+        self.on_unknown_channel: Callable[[int, ArrivedMethod], None]
         self.complaint: Callable[[ProtocolError], bytes]
         self.last_method: Signature
-        # What was received and is not decoded yet.
+        # Results of receives that are not decoded yet.
         self._arrived: list[Any] = []
-        # Whether an interrupt now would lose bytes that were received.
-        self._digesting = False
-        # The failure of a write by the thread that reads.
+        # Whether an interrupt now would lose received bytes.
+        self._processing = False
+        # The error of a write by the reader.
         self._failed_write: Optional[AMQPException] = None
         self._torn_down = False
         self._released = False
@@ -98,10 +100,10 @@ class Session:
     def wait_until(
         self, closed: Closed, ready: Callable[[], object], deadline: Deadline = NO_DEADLINE
     ) -> bool:
-        """Read, or let another thread read, until it is ready; return False at the deadline.
+        """Read, or let another thread read, until ready() is true; return False at the deadline.
 
-        closed: of the channel that waits; raises why it is closed, once it is.
-        ready: says whether what is waited for has come; called by whichever thread reads.
+        closed: the state of the channel that waits; once it has ended, its cause is raised.
+        ready: says whether the wait is over; called by the thread that reads.
         """
         role = self.role
         results: list[bool] = []
@@ -126,7 +128,7 @@ class Session:
         return results[0]
 
     def _read_again(self, closed: Closed, ready: Callable[[], object], deadline: Deadline) -> bool:
-        """Read within the reading of the same thread, if a handler asks for it."""
+        """Read for a handler that the reader itself has called."""
         role = self.role
         if not role.re_enterable:
             raise ReentrancyError.of_call()
@@ -139,32 +141,32 @@ class Session:
         return results[0]
 
     def call_handler(self, handler: Callable[..., object], *args: Any) -> None:
-        """Call what may call the library in turn, from where methods are handed out."""
+        """Call, while methods are dispatched, a handler that may call the library in turn."""
         role = self.role
-        digesting, self._digesting = self._digesting, False
+        processing, self._processing = self._processing, False
         try:
             role.re_enterable = True
             handler(*args)
         finally:
             role.re_enterable = False
-        self._digesting = digesting
+        self._processing = processing
 
     def may_wait(self) -> bool:
-        """Return whether the calling thread may wait: it is not in the middle of something here."""
+        """Return whether the calling thread may wait, as it is not inside a read or a write."""
         role = self.role
         return not self.outbox.is_mine() and (not role.is_mine() or role.re_enterable)
 
     def _read_until(
         self, closed: Closed, ready: Callable[[], object], deadline: Deadline, results: list[bool]
     ) -> None:
-        """Read until it is ready (as the reader); append whether it became so in time."""
+        """Read until ready() is true (as the reader); append whether it became true in time."""
         late = 0
         while not ready():
             if closed.cause is not None:
                 closed.raise_cause()
             in_time = self._receive(deadline)
-            # What has arrived is taken, in however many portions; but what goes on arriving for
-            # others does not prolong the wait.
+            # What has already arrived is taken, in however many portions; but methods that keep
+            # arriving for others do not extend the wait.
             if in_time and (deadline is NO_DEADLINE or not deadline.expired()):
                 continue
             if not ready() and closed.cause is None:
@@ -175,10 +177,10 @@ class Session:
         results.append(True)
 
     def _receive(self, deadline: Deadline) -> bool:
-        """Receive once and hand out what became complete (as the reader).
+        """Receive once and dispatch the complete methods (as the reader).
 
         Returns False if nothing arrived before the deadline. An error ends the session, after the
-        methods that came before it were handed out.
+        methods that arrived before it have been dispatched.
         """
         failure = None
         try:
@@ -189,9 +191,9 @@ class Session:
                         return False
                 except AMQPConnectionException as error:
                     failure = error
-            self._digesting = True
-            self._hand_out()
-            self._digesting = False
+            self._processing = True
+            self._dispatch()
+            self._processing = False
         except AMQPConnectionException as error:
             self.end(error)
         except BaseException:
@@ -200,7 +202,7 @@ class Session:
         finally:
             if failure is not None:
                 self.end(failure)
-                # Its traceback refers to this frame, and so to all that waits for the collector.
+                # Its traceback refers to this frame: only the collector could free both.
                 failure = None
             if self._failed_write is not None:
                 self._give_up_writing()
@@ -210,11 +212,11 @@ class Session:
 
     def _end_if_cut(self) -> None:
         """End the session if an interrupt has lost bytes that were received, or cut a frame."""
-        if self._digesting or self.outbox.state is SPOILED:
+        if self._processing or self.outbox.state is SPOILED:
             self.end(ConnectionLost(0, 'reading was interrupted'))
 
     def _give_up_writing(self) -> None:
-        """End the session, as an answer of this thread could not be sent."""
+        """End the session, because the reader could not send an answer."""
         error, self._failed_write = self._failed_write, None
         assert error is not None
         try:
@@ -223,7 +225,7 @@ class Session:
             self._end_after_write(error)
 
     def _flush_and_receive(self, deadline: Deadline) -> bool:
-        """Send what is urgent, and receive; but come back soon, if not all could be sent."""
+        """Send urgent frames and receive; return soon if frames are left to be sent."""
         self.outbox.flush()
         if not self.outbox.urgent:
             return self._receive_bytes(deadline)
@@ -231,9 +233,9 @@ class Session:
         return self._receive_bytes(deadline.earlier(step)) or not deadline.expired()
 
     def _receive_bytes(self, deadline: Deadline) -> bool:
-        """Have the decoder take what arrives; return False if nothing did before the deadline."""
+        """Receive and decode; return False if nothing arrived before the deadline."""
         arrived, decoder, transport = self._arrived, self.decoder, self.transport
-        if not arrived:  # else an interrupt came right after they were received
+        if not arrived:  # else an interrupt came right after the last receive
             room = None
             if decoder.open_frame is not None and transport.receives_into:
                 room = decoder.room()
@@ -244,17 +246,17 @@ class Session:
                 with room:
                     if not transport.receive_into(room, arrived, deadline):
                         return False
-        self._digesting = True
-        octets = arrived.pop()
-        if type(octets) is bytes:
-            decoder.take(octets)
+        self._processing = True
+        received = arrived.pop()
+        if type(received) is bytes:
+            decoder.take(received)
         else:
-            decoder.take_room(*transport.split(octets))
-        self._digesting = False
+            decoder.take_room(*transport.split(received))
+        self._processing = False
         return True
 
-    def _hand_out(self) -> None:
-        """Put the methods that were read in the inboxes of their channels."""
+    def _dispatch(self) -> None:
+        """Pass the decoded methods to the inboxes of their channels."""
         queue, inboxes = self.decoder.queue, self.inboxes
         while queue:
             channel_id, method = queue.popleft()
@@ -263,15 +265,15 @@ class Session:
                 return
             inbox = inboxes.get(channel_id)
             if inbox is None:
-                self.on_unopened(channel_id, method)
+                self.on_unknown_channel(channel_id, method)
             else:
                 inbox.arrive(method)
 
     def poll_input(self, closed: Closed) -> None:
-        """Read what has arrived, for a channel that only sends; raise what closed the channel.
+        """Read what has arrived, for a channel that only sends; raise the cause if it is closed.
 
-        A sender calls this when `poll_due` has passed: not for each message, yet often enough to
-        learn of a close soon.
+        Senders call this when `poll_due` has passed: not for each message, but often enough to
+        notice a close soon.
         """
         self.poll_due = monotonic() + POLL_INTERVAL
         self._try_read(self._receive_if_open)
@@ -283,7 +285,7 @@ class Session:
             self._receive(NO_WAIT)
 
     def _try_read(self, work: Callable[..., object], *args: Any) -> bool:
-        """Do work that reads, if no thread reads; return whether it was done."""
+        """Run a function that reads, unless another thread reads; return whether it was run."""
         try:
             return self.role.try_read(work, *args)
         finally:
@@ -299,9 +301,9 @@ class Session:
         deadline: Deadline = NO_DEADLINE,
         on_turn: Optional[Callable[[], object]] = None,
     ) -> None:
-        """Send the frames of a method for a channel; raise why the channel is closed.
+        """Send the frames of a method for a channel; raise the cause if the channel is closed.
 
-        on_turn: called when they are the next to be sent.
+        on_turn: called when these frames are the next to be sent.
 
         Raises AMQPTimeout if nothing was sent in time, or WriteTimeout; the latter, and
         ConnectionLost, end the session.
@@ -325,25 +327,25 @@ class Session:
     def send_urgent(self, frame: bytes) -> None:
         """Send a frame without waiting for anything; a failure ends the session and is not raised.
 
-        It is for the thread that reads, which answers the broker for any channel.
+        The reader uses it to answer the broker.
         """
         if self.closed.shut:
             return  # the broker does not listen any more
         try:
             self.outbox.send_urgent(frame)
         except AMQPException as error:
-            self._end_with_last_words(error)
+            self._drain_and_end(error)
 
     def _write_failed(self, error: AMQPException, closed: Closed) -> NoReturn:
         if isinstance(error, AMQPTimeout) and not isinstance(error, WriteTimeout):
             raise error  # nothing was sent
-        self._end_with_last_words(error)
+        self._drain_and_end(error)
         closed.raise_cause()
 
-    def _end_with_last_words(self, error: AMQPException) -> None:
-        """End the session after a write failed; what the broker sent before may say why."""
+    def _drain_and_end(self, error: AMQPException) -> None:
+        """End the session after a failed write; first read the broker's reason, if it sent one."""
         if self.role.is_mine():
-            self._failed_write = self._failed_write or error  # for when it is not in the middle
+            self._failed_write = self._failed_write or error  # the read in progress handles it
             return
         try:
             self._try_read(self._drain)
@@ -368,11 +370,11 @@ class Session:
             pass
 
     def _wait_until_writable(self, deadline: Deadline, needs_input: bool) -> None:
-        """Wait until a write can go on, and go on receiving meanwhile.
+        """Wait until a write can go on, and keep receiving meanwhile.
 
-        A broker that cannot get rid of what it sends may stop reading what this client sends.
+        A broker that cannot send may stop reading what this client sends.
 
-        needs_input: whether it may also be something of the peer's that is waited for.
+        needs_input: whether the write needs input from the peer first.
         """
         transport = self.transport
         if needs_input:
@@ -386,16 +388,16 @@ class Session:
             step = deadline.earlier(Deadline(_BLOCKED_WRITE_STEP)).remaining()
             may_read = may_read and transport.received < max_received
             if may_read and self._try_read(self._read_ahead, step):
-                # A thread that was woken to read instead may need a moment to come.
+                # Another thread that was woken to read may need a moment to start.
                 may_read = not self.role.handed_over
             else:
                 transport.is_ready(step, write=True)
                 may_read = True
 
     def _wait_for_input(self, deadline: Deadline) -> None:
-        """Receive, or let another thread do so, before a write is tried again.
+        """Receive, or let another thread receive, before the write is tried again.
 
-        It must be a receive: what the peer has sent besides does not get through a write.
+        The write itself does not take the peer's other data out of the way.
         """
         if deadline.expired():
             raise AMQPTimeout(0, f'nothing could be sent within {deadline}')
@@ -404,12 +406,12 @@ class Session:
             threading.Event().wait(_OTHERS_READ)
 
     def _read_ahead(self, seconds: float, or_writable: bool = True) -> None:
-        """Wait for a step until there is something to be received, and receive it.
+        """Wait briefly for input, and receive it.
 
-        or_writable: whether to wait no longer than until the socket can be written.
+        or_writable: whether to stop waiting when the socket can be written.
 
-        Methods are queued only, as handing out may need to write. But what takes a fast path may be
-        what another thread waits for.
+        Methods are only queued, because dispatching them may need to write. But methods on a fast
+        path may be what another thread waits for.
         """
         if not self.transport.is_ready(seconds, read=True, write=or_writable)[0]:
             return
@@ -422,7 +424,7 @@ class Session:
             raise
         self.role.wake_ready()
         if self.decoder.is_last(0, self.last_method):
-            # It need not read any more; the caller looks up why.
+            # The write is pointless now; the caller finds the reason.
             raise ConnectionLost(0, 'the broker closed the connection during a write')
 
     # Heartbeats
@@ -430,18 +432,18 @@ class Session:
     def send_heartbeat(self) -> None:
         """Send a heartbeat (called by the heartbeat thread)."""
         try:
-            # If the socket is full, the peer has more to read than a heartbeat.
+            # If the socket is full, the peer has enough to read.
             if not self.outbox.urgent and self.transport.is_ready(0, write=True)[1]:
                 self.outbox.urgent.append(HEARTBEAT_FRAME)
             self.outbox.flush()
         except AMQPException as error:
-            self._end_with_last_words(error)
+            self._drain_and_end(error)
         finally:
             if self.closed.cause is not None:
                 self._free_descriptor()
 
     def went_silent(self, seconds: float) -> None:
-        """Give up, as nothing was heard for so long (called by the heartbeat thread)."""
+        """End the session because nothing was received for so long (for the heartbeat thread)."""
         self.end(ConnectionLost(0, f'nothing was heard from the broker for {seconds:.1f} s'))
 
     # The end
@@ -449,43 +451,43 @@ class Session:
     def end(self, cause: AMQPException, reported: bool = False) -> None:
         """End the session on this side; the first cause is kept.
 
-        reported: whether the program knows the cause.
+        reported: whether the program knows the cause already.
         """
         if self.closed.end(cause, reported) and isinstance(cause, ProtocolError):
             self._complain(cause)
         self.tear_down()
 
     def end_as_asked(self) -> None:
-        """End the session as the program has asked for."""
+        """End the session because the program closed it."""
         self.closed.end_as_asked()
         self.tear_down()
 
     def _complain(self, cause: ProtocolError) -> None:
-        """Tell the broker what it did wrong, if that is possible at once."""
+        """Report a protocol error to the broker, if that is possible at once."""
         try:
             self.outbox.send_urgent(self.complaint(cause))
         except (AMQPException, ValueError) as error:
-            log.debug('the broker could not be told: %s', error)
+            log.debug('the error could not be reported to the broker: %s', error)
 
     def tear_down(self) -> None:
-        """Let go of everything, once it has ended; interrupted, it can be called again."""
+        """Release everything, once the session has ended; after an interrupt, call it again."""
         if not self._torn_down:
-            # This wakes the threads that wait for the socket.
+            # Wakes the threads that wait for the socket.
             self.transport.shutdown()
             heartbeat.unwatch(self)
             for inbox in list(self.inboxes.values()):
                 inbox.session_ended()
-            # Channels refer to the session, and it to them: nothing should wait for the collector.
+            # Breaks the reference cycle with the channels, so that no collector is needed.
             self.inboxes.clear()
-            self.on_unopened = self.complaint = _refuse
+            self.on_unknown_channel = self.complaint = _refuse
             self._torn_down = True
             self.role.wake_ready()
         self._free_descriptor()
 
     def _free_descriptor(self) -> None:
-        """Free the descriptor, unless a thread uses it: that one will.
+        """Free the descriptor, unless another thread uses it; then that thread will free it.
 
-        Its number could be given to another file while a thread still waits for it.
+        Otherwise the number could be reused for another file while a thread still waits for it.
         """
         # Of two threads, each may find that the other one still uses it: so look again.
         while not self._released and self._torn_down:
@@ -495,15 +497,15 @@ class Session:
 
     def _release(self) -> None:
         self.transport.release()
-        # Not before, so that an interrupt in between leaves it to be done again.
+        # Set only now: if an interrupt comes before, the release is repeated.
         self._released = True
 
     def forked(self) -> None:
         """In a forked child: close the descriptor and nothing else."""
-        # The locks may be held by threads that the child does not have.
+        # Threads that do not exist in the child may hold the locks.
         self.role = ReaderRole()
         self.outbox = Outbox(self.transport, self.closed)
-        # Closed now, it cannot be shut down under the parent.
+        # Closed first, so that the shutdown does not affect the parent.
         self._release()
         text = 'the connection belongs to the process that forked: connect after the fork'
         self.end(AMQPConnectionException(0, text))
@@ -513,16 +515,16 @@ def _refuse(*args: Any) -> Any:
     raise ConnectionLost(0, 'the connection is closed')
 
 
-#: The sessions of this process that may be open, for a forked child to let go of them.
+#: The sessions of this process, which a forked child discards.
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
-def _forget_sessions() -> None:
-    heartbeat.forget_all()
+def _discard_sessions() -> None:
+    heartbeat.discard_all()
     for session in list(_sessions):
         session.forked()
     _sessions.clear()
 
 
 if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_forget_sessions)
+    os.register_at_fork(after_in_child=_discard_sessions)

@@ -1,4 +1,4 @@
-"""Threads of the library's own, and where there can be none."""
+"""The library's own threads, which cannot always be started."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from amqplib.core import log
 
 
 def start(name: str, target: Callable[..., Any], *args: Any) -> Optional[threading.Thread]:
-    """Start a daemon thread and return it; None where there can be none.
+    """Start a daemon thread and return it, or None if no thread can be started.
 
-    That is while the interpreter exits, in a subinterpreter without daemon threads, and where the
-    system has no more of them.
+    None is returned while the interpreter exits, in a subinterpreter without daemon threads, and if
+    the system has no thread left.
 
-    Another thread starts it, as no signal handler raises there: threading has locks of its own,
-    which an exception could leave taken.
+    A helper thread starts it, because signal handlers do not run there: an exception could leave
+    the locks of the threading module locked.
     """
     started = _thread.allocate_lock()
     started.acquire()
@@ -42,7 +42,7 @@ def start(name: str, target: Callable[..., Any], *args: Any) -> Optional[threadi
 
 
 def can_be_started() -> bool:
-    """Return whether start() would return a thread. It is found out by trying."""
+    """Return whether a thread can be started, by starting one."""
     thread = start('amqplib trial', _do_nothing)
     if thread is not None:
         thread.join()

@@ -1,12 +1,11 @@
 """Bytes in and out of a socket, with deadlines.
 
-Each wait is a poll with what remains of the caller's deadline, and then a call that does not
-block; only where there is no deadline, and the system can do so, is one call made to wait and to
-receive. One thread at a time may receive and one may send; who may is decided by those who use a
-transport.
+Each wait is a poll with the remaining time of the caller's deadline, followed by a call that does
+not block. If there is no deadline, and the system allows it, a single call waits and receives. One
+thread at a time may receive, and one may send; the users of a transport see to that.
 
-What a call of the system returns is put in a list by the same step of C code. So an exception that
-a signal handler raises right after the call loses nothing: the next receive finds it in the list.
+The result of a system call is put in a list by the same step of C code. So an exception that a
+signal handler raises right after the call loses nothing: the next receive finds the result there.
 """
 
 from __future__ import annotations
@@ -46,34 +45,34 @@ __all__ = [
 AMQP_PORT = 5672
 AMQPS_PORT = 5671
 
-#: AMQP 0-8, in the one way of saying it that RabbitMQ and Qpid both know.
+#: The header for AMQP 0-8 that both RabbitMQ and Qpid Broker-J accept.
 AMQP_PROTOCOL_HEADER = b'AMQP\x01\x01\x08\x00'
 
 #: Kept for programs that ask; every supported Python has TLS.
 HAVE_PY26_SSL = True
 
-#: The most bytes that one system call asks for.
+#: The most bytes that one system call receives.
 RECEIVE_SIZE = 131072
-#: Whether single calls can be kept from blocking on a socket that blocks, by MSG_DONTWAIT.
-#: Other systems do not have it, or heed it for receiving only.
+#: Whether MSG_DONTWAIT keeps single calls on a blocking socket from blocking.
+#: Other systems do not have it, or apply it only to receiving.
 _CAN_CHOOSE_TO_BLOCK = sys.platform == 'linux'
 _DONTWAIT: int = socket.MSG_DONTWAIT if _CAN_CHOOSE_TO_BLOCK else 0
-#: The calls of a socket as the system has them, whatever has taken the place of socket.socket.
+#: The system's own socket calls, even if socket.socket has been replaced.
 _SYSTEM_CALLS = {
     name: getattr(_socket.socket, name)
     for name in ('recv', 'recvmsg_into', 'send', 'sendmsg')
     if hasattr(_socket.socket, name)
 }
-#: Whether memory is used where it is. PyPy has the calls for it, but copies all pieces each time
-#: that some are sent, and what was received octet by octet.
+#: Whether gathered sends and receives into memory save copies. PyPy has the calls, but copies all
+#: pieces each time that some are sent, and copies received data byte by byte.
 _SAVES_COPIES = sys.implementation.name != 'pypy'
-#: The most pieces that one system call is given (a limit of the operating systems).
-_MOST_PIECES = 512
-#: Where there is no gathered write, as for TLS, smaller pieces than this are joined with those
-#: that follow.
-_LEAST_PIECE = 16384
+#: The most pieces for one system call (a limit of operating systems).
+_MAX_PIECES = 512
+#: Where there is no gathered write, as with TLS, pieces smaller than this are joined with the
+#: following ones.
+_MIN_PIECE = 16384
 
-#: What a socket says for which the program has set a timeout; all other errors have a number.
+#: The args of the error of a socket with a timeout; all other socket errors have an errno.
 _TIMED_OUT = ('timed out',)
 
 # Arguments of recv() for map().
@@ -85,19 +84,19 @@ _FRAME_HEADER = Struct('>BHI')
 
 
 class AbstractTransport:
-    """A connected socket with a read buffer.
+    """A connected socket.
 
     host: see addresses.parse_address.
-    connect_timeout: seconds for everything until the transport can be used; None for no limit.
+    connect_timeout: seconds until the transport can be used; None for no limit.
 
     Raises ConnectionLost if no address could be connected, AMQPTimeout if that took too long.
     """
 
     default_port = AMQP_PORT
     _would_block: tuple[type[OSError], ...] = (BlockingIOError,)
-    #: Whether there is receive_into(), which saves copying large bodies.
+    #: Whether there is receive_into(), which saves a copy of large bodies.
     receives_into = False
-    # Whether the socket blocks, except in calls that are told not to.
+    # Whether the socket blocks, except in calls with MSG_DONTWAIT.
     _blocks = False
     # Whether it may.
     _may_block = False
@@ -107,17 +106,17 @@ class AbstractTransport:
     def __init__(self, host: str, connect_timeout: Optional[float]) -> None:
         self.deadline = Deadline(connect_timeout)
         self.host, self.port = parse_address(host, self.default_port)
-        # Whether the last receive may have left something in the socket.
+        # Whether the last receive may have left data in the socket.
         self._more = False
-        # Beyond the room of receive_into(): what is between the payloads of two frames.
+        # For what follows the room of receive_into(): the bytes between two payloads.
         self._overflow = bytearray(1 + _FRAME_HEADER.size)
         self._room_size = 0
-        #: Bytes received and writes done so far, by which silence is noticed.
+        #: Bytes received and writes done so far, for the heartbeat thread.
         self.received = 0
         self.sent = 0
-        #: Whether a write was begun and not finished: nothing may follow it.
+        #: Whether a write was begun but not finished: nothing may follow it.
         self.unfinished = False
-        #: What waits until a write can go on, instead of wait_for_write().
+        #: A function that waits until a write can go on, in place of wait_for_write().
         self.wait_writable: Optional[Callable[[Deadline, bool], None]] = None
         self._prepare()
         self.sock = _connect(self.host, self.port, self.deadline)
@@ -125,21 +124,21 @@ class AbstractTransport:
             self._setup_transport()
             self._blocks = self._may_block and _heeds_flags(self.sock)
             self.sock.setblocking(self._blocks)
-            # The collector may come to the socket first, which then warns that nobody closed it;
-            # but what is called by weak references comes before that.
+            # The collector may finalize the socket first, which then warns that it was not closed.
+            # Callbacks of weak references run before that.
             weakref.finalize(self, self.sock.close).atexit = False
         except BaseException:
             self.close()
             raise
 
     def _prepare(self) -> None:
-        """Find wrong settings before there is a socket."""
+        """Raise errors for wrong settings, before there is a socket."""
 
     def _setup_transport(self) -> None:
-        """Do what the kind of transport needs once the socket is connected."""
+        """Set up the kind of transport once the socket is connected."""
 
     def __del__(self) -> None:
-        # At the end of the interpreter, nothing is called by weak references any more.
+        # At interpreter exit, weak references no longer call anything.
         if self.sock is not None:
             self.sock.close()
 
@@ -147,12 +146,12 @@ class AbstractTransport:
         return f'<{type(self).__name__} to {join_address(self.host, self.port)}>'
 
     def _has_own_timeout(self) -> bool:
-        """Return whether the program has given the socket a timeout, as old ones did."""
+        """Return whether the program has set a timeout on the socket, as old programs did."""
         usual = None if self._blocks else 0
         return bool(self.sock.gettimeout() != usual)
 
     def _now(self, operation: Callable[..., Any], *args: Any) -> Any:
-        """Do it without waiting, whatever timeout the program has given the socket."""
+        """Call without waiting, whatever timeout the program has set on the socket."""
         if not self._has_own_timeout():
             return operation(*args)
         own = self.sock.gettimeout()
@@ -163,25 +162,25 @@ class AbstractTransport:
             self.sock.settimeout(own)
 
     def _check_would_block(self, error: OSError) -> None:
-        """Return if an error says that a call would have had to wait; else raise ConnectionLost."""
-        check_origin(error, self.sock.gettimeout())
+        """Return if an error says that a call would have blocked; else raise ConnectionLost."""
+        reraise_handler_error(error, self.sock.gettimeout())
         if not isinstance(error, self._would_block) and error.errno is not None:
             raise ConnectionLost.from_error(error, 'the connection broke') from error
 
     # Receiving
 
     def wait_for_write(self, deadline: Deadline, needs_input: bool) -> None:
-        """Wait until a write can go on; raise AMQPTimeout if it could not in time.
+        """Wait until a write can go on; raise AMQPTimeout at the deadline.
 
-        needs_input: whether it needs bytes of the peer before, not room for its own.
+        needs_input: whether the write needs bytes from the peer rather than room to send.
         """
         if not self._wait(deadline, read=needs_input, write=not needs_input):
             raise AMQPTimeout(0, f'nothing could be sent within {self.limit_of(deadline)}')
 
     def wait_to_send(self, deadline: Deadline, needs_input: bool = False) -> None:
-        """Wait as wait_for_write() does, in the way of those who use the transport."""
+        """Wait as wait_for_write() does, by `wait_writable` if there is one."""
         own = self.sock.gettimeout()
-        if own:  # set by the program itself, which is how old ones limited a write
+        if own:  # set by the program, which is how old programs limited a write
             deadline = deadline.earlier(Deadline(own))
         (self.wait_writable or self.wait_for_write)(deadline, needs_input)
 
@@ -190,11 +189,11 @@ class AbstractTransport:
         limit = deadline.remaining()
         own = self.sock.gettimeout()
         if own and (limit is None or own < limit):
-            limit = own  # set by the program itself, which is how old ones limited a wait
+            limit = own  # set by the program, which is how old programs limited a wait
         return any(self.is_ready(limit, read, write))
 
     def limit_of(self, deadline: Deadline) -> Deadline:
-        """Return the deadline, or that which the program has set for the socket itself."""
+        """Return the deadline, or if it has no limit, the timeout of the socket."""
         if deadline.seconds is not None:
             return deadline
         return Deadline(self.sock.gettimeout() or 0)
@@ -202,11 +201,11 @@ class AbstractTransport:
     def is_ready(
         self, seconds: Optional[float], read: bool = False, write: bool = False
     ) -> tuple[bool, bool]:
-        """Do what wait_for() does with the socket; raise ConnectionLost if it is closed."""
+        """Do what poll_socket() does with the socket; raise ConnectionLost if it is closed."""
         try:
-            return wait_for(self.sock, seconds, read, write)
+            return poll_socket(self.sock, seconds, read, write)
         except OSError as error:
-            check_origin(error)
+            reraise_handler_error(error)
             raise ConnectionLost.from_error(error, 'the connection broke') from error
 
     def receive(self, arrived: list[Any], deadline: Deadline = NO_DEADLINE) -> bool:
@@ -226,25 +225,25 @@ class AbstractTransport:
     def _fetch(
         self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
     ) -> bool:
-        """Do a call that receives, and append its result to the list; wait until there is one.
+        """Call a function that receives, and append its result to the list; wait for data.
 
-        args: a tuple of one value each, as for map(). Where calls can be told by flags not to
-            block, these come after them.
+        args: one tuple of one value for each argument, as for map(). Flags follow them if calls can
+            be kept from blocking by flags.
 
-        Returns False if there was none before the deadline.
+        Returns False if there was no data before the deadline.
         """
         raise NotImplementedError
 
     def receive_into(self, room: memoryview, arrived: list[Any], deadline: Deadline) -> bool:
-        """Wait for bytes, and put them where they belong; return False if none came in time.
+        """Wait for bytes, and receive them into the room; return False if none came in time.
 
-        Where there are more than there is room for, those up to the next payload are kept. What is
+        A few bytes beyond the room, up to the next payload, are received too. The result that is
         appended to the list is for split().
         """
         raise NotImplementedError
 
     def split(self, result: Any) -> tuple[int, bytes]:
-        """Return how many bytes are in the room of receive_into(), and those after them."""
+        """Return how many bytes receive_into() put into the room, and the bytes after them."""
         count: int = result[0]
         beyond = count - self._room_size
         if beyond <= 0:
@@ -253,18 +252,18 @@ class AbstractTransport:
 
     # Sending
 
-    def send(self, octets: BytesLike, deadline: Deadline = NO_DEADLINE) -> None:
-        """Send all of it.
+    def send(self, data: BytesLike, deadline: Deadline = NO_DEADLINE) -> None:
+        """Send all of the data.
 
         Raises ConnectionLost or AMQPTimeout; `unfinished` then says whether a part was sent.
         """
-        self.send_pieces((octets,), deadline)
+        self.send_pieces((data,), deadline)
 
     def send_pieces(self, pieces: Iterable[BytesLike], deadline: Deadline = NO_DEADLINE) -> None:
-        """Send pieces one after the other without joining them; otherwise as send()."""
+        """Send pieces one after the other without joining them; otherwise like send()."""
         self.unfinished = True
         self._send_rest(deque(memoryview(piece) for piece in pieces), False, deadline)
-        # In this order: whoever finds it unchanged, and nothing unfinished, may send it again.
+        # In this order: if `sent` is unchanged and nothing is unfinished, it may be sent again.
         self.sent += 1
         self.unfinished = False
 
@@ -284,13 +283,13 @@ class AbstractTransport:
             begun = True
             _drop(pieces, sent)
 
-    def send_some(self, octets: BytesLike) -> int:
-        """Send what the socket takes at once of the bytes; return how many that were.
+    def send_some(self, data: BytesLike) -> int:
+        """Send as many of the bytes as the socket takes at once; return how many.
 
-        What was not sent has to be sent before anything else, by the same bytes.
+        The rest must be sent before anything else, from the same bytes object.
         """
         try:
-            sent = self._send_some(deque((memoryview(octets),)))
+            sent = self._send_some(deque((memoryview(data),)))
         except OSError as error:
             self._check_would_block(error)
             return 0
@@ -298,15 +297,15 @@ class AbstractTransport:
         return sent
 
     def _send_some(self, pieces: deque[memoryview]) -> int:
-        """Send what the socket takes of the pieces; return how many bytes that was."""
+        """Send as many bytes of the pieces as the socket takes; return how many."""
         raise NotImplementedError
 
     def _needs_input(self, error: OSError) -> bool:
-        """Return whether a write that would block waits for bytes of the peer."""
+        """Return whether a write that would block needs bytes from the peer."""
         return False
 
     def _keeps_bytes(self, error: OSError) -> bool:
-        """Return whether bytes of a write that would block may be sent all the same."""
+        """Return whether bytes of a write that would block may still be sent later."""
         return False
 
     # Ending
@@ -317,16 +316,16 @@ class AbstractTransport:
             try:
                 _shut_down(self.sock)
             except OSError as error:
-                check_origin(error)  # else the peer was faster
+                reraise_handler_error(error)  # else the peer has closed first
 
     def close(self) -> None:
-        """End both directions and free the descriptor; once closed, it does nothing."""
+        """End both directions and free the descriptor; does nothing if it is closed."""
         self.shutdown()
         self.release()
 
     def release(self) -> None:
-        """Free the descriptor and nothing else; what is done with the transport then fails."""
-        # It refers to the connection, which refers to this: nothing should wait for the collector.
+        """Free the descriptor and nothing else; after that, every use of the transport fails."""
+        # Breaks the reference cycle with the session, so that no collector is needed.
         self.wait_writable = None
         if self.sock is not None:
             self.sock.close()
@@ -363,39 +362,39 @@ class TCPTransport(AbstractTransport):
             if not ready and not self._wait(deadline, read=True):
                 return False
             try:
-                # One call, and none that a signal handler could interrupt in the middle: either
-                # nothing was taken from the socket, or the result is in the list.
+                # No signal handler can run in the middle of this call: either nothing was taken
+                # from the socket, or the result is in the list.
                 results.extend(map(call, *args, flags))
             except OSError as error:
                 if results:
-                    raise  # of a signal handler, as the call is done
+                    raise  # from a signal handler, as the call has succeeded
                 self._check_would_block(error)
                 self._more = False
                 if waits:
                     return False  # the program has set a timeout for the socket
         return True
 
-    def send(self, octets: BytesLike, deadline: Deadline = NO_DEADLINE) -> None:
-        """Send all of it; otherwise as the general send(), with less work."""
+    def send(self, data: BytesLike, deadline: Deadline = NO_DEADLINE) -> None:
+        """Send all of the data, like the general send(), but with less work."""
         if deadline is not NO_DEADLINE and self._has_own_timeout():
-            # The socket itself would wait, for longer perhaps.
-            super().send(octets, deadline)
+            # The socket itself would wait, perhaps for longer.
+            super().send(data, deadline)
             return
         self.unfinished = True
         try:
-            sent = self.sock.send(octets, _DONTWAIT)
+            sent = self.sock.send(data, _DONTWAIT)
         except OSError as error:
             self._check_would_block(error)
             sent = 0
-        if sent < len(octets):
-            self._send_rest(deque([memoryview(octets)[sent:]]), sent > 0, deadline)
+        if sent < len(data):
+            self._send_rest(deque([memoryview(data)[sent:]]), sent > 0, deadline)
         self.sent += 1  # in this order, as there
         self.unfinished = False
 
     def _send_some(self, pieces: deque[memoryview]) -> int:
         sent: int
         if self._gathers:
-            sent = self._now(self.sock.sendmsg, islice(pieces, _MOST_PIECES), (), _DONTWAIT)
+            sent = self._now(self.sock.sendmsg, islice(pieces, _MAX_PIECES), (), _DONTWAIT)
         else:
             sent = self._now(self.sock.send, _join_small(pieces), _DONTWAIT)
         return sent
@@ -409,7 +408,7 @@ class SSLTransport(AbstractTransport):
 
     default_port = AMQPS_PORT
 
-    # Subclasses of amqplib 1.0.2's time set them only now and then.
+    # Subclasses written for amqplib 1.0.2 do not always set them.
     sslopts: Any = True
     sslobj: Any = None
 
@@ -420,13 +419,13 @@ class SSLTransport(AbstractTransport):
         super().__init__(host, connect_timeout)
 
     def _prepare(self) -> None:
-        # Imported only where it is used: it costs more than all the rest.
+        # Imported on demand: it takes longer than everything else.
         from amqplib.core import tls  # noqa: PLC0415
 
         self._context, self._server_name = tls.make_context(self.sslopts, self.host)
         self._would_block = (tls.WANT_READ, tls.WANT_WRITE)
         self._want_read = tls.WANT_READ
-        # OpenSSL does not allow a read and a write of one connection at the same time. It is
+        # OpenSSL does not allow a read and a write on one connection at the same time. The lock is
         # held for single calls that do not block, never while waiting.
         self._tls_lock = Mutex()
 
@@ -445,7 +444,7 @@ class SSLTransport(AbstractTransport):
         except AMQPTimeout:
             raise
         except OSError as error:
-            check_origin(error)
+            reraise_handler_error(error)
             address = join_address(self.host, self.port)
             what = f'no TLS connection to {address}'
             raise ConnectionLost.from_error(error, what) from error
@@ -456,14 +455,14 @@ class SSLTransport(AbstractTransport):
         try:
             return self._repeat(results, deadline, call, *args)
         except OSError as error:
-            check_origin(error)
+            reraise_handler_error(error)
             raise ConnectionLost.from_error(error, 'the connection broke') from error
 
     def _repeat(
         self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
     ) -> bool:
-        """Do a call again whenever the socket can go on, until its result is in the list."""
-        # TLS keeps decrypted bytes of its own: try before waiting for the socket.
+        """Repeat a call whenever the socket is ready, until its result is in the list."""
+        # TLS buffers decrypted bytes: try before waiting for the socket.
         while not results:
             try:
                 self._tls_lock.run(self._now, results.extend, map(call, *args))
@@ -473,27 +472,27 @@ class SSLTransport(AbstractTransport):
                     return False
         return True
 
-    def send_some(self, octets: BytesLike) -> int:
-        # Called by a finalizer in the middle of a read of the same thread, it does nothing.
-        return 0 if self._tls_lock.is_mine() else super().send_some(octets)
+    def send_some(self, data: BytesLike) -> int:
+        # A finalizer may call this in the middle of a read of the same thread.
+        return 0 if self._tls_lock.is_mine() else super().send_some(data)
 
     def _send_some(self, pieces: deque[memoryview]) -> int:
         sent: int = self._tls_lock.run(self._now, self.sock.send, _join_small(pieces))
         return sent
 
     def _needs_input(self, error: OSError) -> bool:
-        # In a handshake that the peer has begun, or in a message of TLS of which a part has come.
+        # In a handshake that the peer has begun, or in a TLS message that has arrived in part.
         return isinstance(error, self._want_read)
 
     def _keeps_bytes(self, error: OSError) -> bool:
-        # OpenSSL has encrypted a record before it finds that it cannot be sent.
+        # OpenSSL encrypts a record before it finds that it cannot send it.
         return not self._needs_input(error)
 
 
-def check_origin(error: OSError, may_time_out: Any = False) -> None:
-    """Raise an error that is not the system's, but of a signal handler that ran behind the call.
+def reraise_handler_error(error: OSError, may_time_out: Any = False) -> None:
+    """Raise an error again if it comes from a signal handler that ran right after a system call.
 
-    may_time_out: whether the socket has a timeout. Handlers like to raise TimeoutError too.
+    may_time_out: whether the socket has a timeout, and so may raise an error without an errno.
     """
     if error.errno is None and not (may_time_out and error.args == _TIMED_OUT):
         raise error
@@ -508,12 +507,12 @@ def create_transport(
     return SSLTransport(host, connect_timeout, ssl)
 
 
-def wait_for(
+def poll_socket(
     sock: socket.socket, seconds: Optional[float], read: bool = False, write: bool = False
 ) -> tuple[bool, bool]:
-    """Wait until the socket can be read or written, or failed; return which of the two.
+    """Wait until the socket can be read or written, or has failed; return (read, write).
 
-    seconds: how long at most; None for no limit. (False, False) says that nothing happened.
+    seconds: the limit; None for no limit. (False, False) means that nothing happened.
 
     Raises OSError if the socket is closed.
     """
@@ -526,7 +525,8 @@ def wait_for(
             )
         except RuntimeError as error:
             if seconds == 0 and 'simultaneous' in str(error):
-                # eventlet lets one thread wait for a socket; if it still does, nothing happened.
+                # eventlet lets only one thread wait for a socket; if it still waits, nothing has
+                # happened.
                 return False, False
             raise
         return bool(readable or failed), bool(writable or failed)
@@ -535,8 +535,8 @@ def wait_for(
         poller.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
     except ValueError:
         if sock.fileno() >= 0:
-            raise  # it is of a signal handler
-        # Closed just now, by another thread.
+            raise  # from a signal handler
+        # Another thread has just closed it.
         raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
     events = poller.poll(None if seconds is None else ceil(seconds * 1000))
     if not events:
@@ -556,9 +556,9 @@ def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
         try:
             return _connect_to(address, _share(deadline, len(addresses) - tried))
         except OSError as error:
-            # Not all that replace sockets number their errors.
+            # Not all replacements of sockets set an errno.
             if isinstance(error, TimeoutError):
-                check_origin(error, may_time_out=True)
+                reraise_handler_error(error, may_time_out=True)
             failure = error
     if isinstance(failure, socket.timeout) and failure.errno is None:
         raise AMQPTimeout(0, f'{what} within {deadline}') from failure
@@ -566,7 +566,7 @@ def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
 
 
 def _share(deadline: Deadline, addresses: int) -> Optional[float]:
-    """Return how long to try one address, so that time is left for the others."""
+    """Return the seconds to try one address, so that time is left for the others."""
     remaining = deadline.remaining()
     return None if remaining is None else max(remaining / addresses, 0.001)
 
@@ -578,7 +578,7 @@ def _connect_to(address: AddressInfo, seconds: Optional[float]) -> socket.socket
         sock.settimeout(seconds)
         sock.connect(where)
         if sock.getsockname() == sock.getpeername():
-            # TCP lets a socket connect to itself where nobody listens on a local port.
+            # TCP lets a socket connect to itself if nobody listens on a local port.
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -591,21 +591,22 @@ def _connect_to(address: AddressInfo, seconds: Optional[float]) -> socket.socket
 def _heeds_flags(sock: Any) -> bool:
     """Return whether a socket passes flags on to the system.
 
-    Those that wait in a way of their own, as gevent's and eventlet's do, wait in spite of
+    Sockets that wait in a way of their own, like those of gevent and eventlet, wait in spite of
     MSG_DONTWAIT.
     """
     return all(getattr(type(sock), name, None) is call for name, call in _SYSTEM_CALLS.items())
 
 
 def _shut_down(sock: Any) -> None:
-    """End both directions of a socket, of whichever kind.
+    """End both directions of a socket of any kind.
 
-    A socket of TLS would drop its TLS layer, under other threads: it is its base that is asked.
+    The shutdown of a TLS socket would drop its TLS layer while other threads use it, so the base
+    class's is called.
     """
     classes: list[Any] = [kind for kind in type(sock).__mro__ if 'shutdown' in vars(kind)]
     if classes:
         classes[-1].shutdown(sock, socket.SHUT_RDWR)
-    else:  # as for those of eventlet
+    else:  # as with eventlet
         sock.shutdown(socket.SHUT_RDWR)
 
 
@@ -614,7 +615,7 @@ def _end_of_stream() -> ConnectionLost:
 
 
 def _drop(pieces: deque[memoryview], count: int) -> None:
-    """Take the first `count` bytes off the pieces."""
+    """Remove the first `count` bytes from the pieces."""
     while pieces and count >= len(pieces[0]):
         count -= len(pieces.popleft())
     if count:
@@ -623,11 +624,11 @@ def _drop(pieces: deque[memoryview], count: int) -> None:
 
 def _join_small(pieces: deque[memoryview]) -> BytesLike:
     """Return the first piece, or the first small ones joined."""
-    if len(pieces) == 1 or len(pieces[0]) >= _LEAST_PIECE:
+    if len(pieces) == 1 or len(pieces[0]) >= _MIN_PIECE:
         return pieces[0]
     joined = b''
     for piece in pieces:
-        if len(joined) + len(piece) > 2 * _LEAST_PIECE:
-            return joined + piece[: 2 * _LEAST_PIECE - len(joined)]
+        if len(joined) + len(piece) > 2 * _MIN_PIECE:
+            return joined + piece[: 2 * _MIN_PIECE - len(joined)]
         joined += piece
     return joined

@@ -224,16 +224,16 @@ def test_one_that_is_opened_too_late_is_closed_then():
 
 def test_close_that_comes_again_is_confirmed_again():
     numbers = Numbers()
-    numbers.all.arrive_unopened(1, (CLOSE, AMQPReader(b''), None))
+    numbers.all.arrive_unknown(1, (CLOSE, AMQPReader(b''), None))
     assert numbers.session.sent == [CLOSE_OK_1]
-    numbers.all.arrive_unopened(1, (CLOSE_OK, AMQPReader(b''), None))
+    numbers.all.arrive_unknown(1, (CLOSE_OK, AMQPReader(b''), None))
     assert numbers.session.sent == [CLOSE_OK_1]
 
 
 @pytest.mark.parametrize('signature', [FLOW, (60, 60), OPEN_OK])
 def test_anything_else_on_a_channel_that_is_not_open_is_an_error(signature):
     with pytest.raises(ProtocolError, match='channel 7, which is not open') as caught:
-        Numbers().all.arrive_unopened(7, (signature, AMQPReader(b''), None))
+        Numbers().all.arrive_unknown(7, (signature, AMQPReader(b''), None))
     assert caught.value.amqp_reply_code == 504
     assert caught.value.args[2:] == (signature, PROTOCOL.name_of(signature))
 

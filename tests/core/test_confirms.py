@@ -1,5 +1,6 @@
 """Confirms: which messages are outstanding and which were refused, whatever the broker says."""
 
+import gc
 import sys
 import threading
 from collections.abc import Sized
@@ -259,11 +260,13 @@ def instructions(function, *args):
 
     def run():
         sys._getframe().f_trace_opcodes = True  # Python 3.12 looks at it when tracing begins
+        gc.disable()  # finalizers would be counted too
         sys.settrace(trace)
         try:
             function(*args)
         finally:
             sys.settrace(None)
+            gc.enable()
 
     # In a thread of its own, as what measures coverage traces this one.
     thread = threading.Thread(target=run)

@@ -18,9 +18,9 @@ NAME = 'amqplib heartbeats'
 @pytest.fixture(autouse=True)
 def monitor():
     """A monitor of the test's own."""
-    heartbeat.forget_all()
+    heartbeat.discard_all()
     yield
-    heartbeat.forget_all()
+    heartbeat.discard_all()
 
 
 class TransportLike:
@@ -235,7 +235,7 @@ def test_interrupt_between_any_two_instructions_harms_no_other_session(new_sessi
     made = []
 
     def prepare():
-        heartbeat.forget_all()
+        heartbeat.discard_all()
         one, other = new_session(), new_session()
         made.append((one, other))
         if step == 'watch':

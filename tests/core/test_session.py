@@ -67,7 +67,9 @@ class Wired:
         decoder.queue.clear()
         self.session = Session(self.transport, decoder, self.inboxes)
         self.unopened = []
-        self.session.on_unopened = lambda number, method: self.unopened.append((number, method[0]))
+        self.session.on_unknown_channel = lambda number, method: self.unopened.append(
+            (number, method[0])
+        )
         self.complaints = []
         self.session.complaint = self.complain
         self.session.last_method = CLOSE
@@ -138,7 +140,7 @@ def test_error_about_a_channel_that_is_not_open_ends_the_session(wired, session)
     def refuse(number, method):
         raise ProtocolError(504, f'not open: {number}')
 
-    session.on_unopened = refuse
+    session.on_unknown_channel = refuse
     wired.peer.sendall(method(7, FLOW))
     with pytest.raises(ProtocolError, match='not open: 7'):
         wired.wait_for(1)

@@ -8,7 +8,7 @@ import pytest
 
 from amqplib.core import transport as module
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
-from amqplib.core.transport import RECEIVE_SIZE, TCPTransport, create_transport, wait_for
+from amqplib.core.transport import RECEIVE_SIZE, TCPTransport, create_transport, poll_socket
 from amqplib.exceptions import AMQPTimeout, ConnectionLost
 
 from .interrupts import in_thread
@@ -304,14 +304,14 @@ def test_what_a_socket_is_ready_for(monkeypatch, system_calls):
         monkeypatch.delattr(module.select, 'poll', raising=False)
     one, other = socket.socketpair()
     with one, other:
-        assert wait_for(one, 0, read=True) == (False, False)
-        assert wait_for(one, 0.001, read=True) == (False, False)
-        assert wait_for(one, None, read=True, write=True) == (False, True)
+        assert poll_socket(one, 0, read=True) == (False, False)
+        assert poll_socket(one, 0.001, read=True) == (False, False)
+        assert poll_socket(one, None, read=True, write=True) == (False, True)
         other.send(b'x')
-        assert wait_for(one, LONG, read=True) == (True, False)
-        assert wait_for(one, 0, read=True, write=True) == (True, True)
+        assert poll_socket(one, LONG, read=True) == (True, False)
+        assert poll_socket(one, 0, read=True, write=True) == (True, True)
         one.recv(1)
         other.close()
-        assert wait_for(one, LONG, read=True)[0]
+        assert poll_socket(one, LONG, read=True)[0]
     with pytest.raises(OSError, match='Bad file descriptor'):
-        wait_for(one, 0, read=True)
+        poll_socket(one, 0, read=True)
