@@ -79,15 +79,15 @@ class Channel(AbstractChannel):
     channel_id: its number; the lowest free one by default.
     auto_decode: decode the bodies of messages that have a content_encoding to text.
 
-    A channel belongs to one thread at a time. If the broker closes the channel, the current call and
-    every later one raise AMQPChannelException (a subclass, by the reply code). If the connection is
-    closed, they raise AMQPConnectionException. If no reply comes within the connection's
-    rpc_timeout, the call raises AMQPTimeout and the channel is closed. If a finalizer or signal
-    handler has interrupted amqplib, calls that would have to wait raise ReentrancyError. Wrong
-    arguments raise ValueError or TypeError before anything is sent.
+    A channel belongs to one thread at a time. If the broker closes the channel, the current call
+    and every later one raise AMQPChannelException (a subclass, by the reply code). If the
+    connection is closed, they raise AMQPConnectionException. If no reply comes within the
+    connection's rpc_timeout, the call raises AMQPTimeout and the channel is closed. If a finalizer
+    or signal handler has interrupted amqplib, calls that would have to wait raise ReentrancyError.
+    Wrong arguments raise ValueError or TypeError before anything is sent.
 
-    If a method has a `ticket`, None stands for default_ticket. If it has `nowait`, True means not to
-    wait for the broker's reply; the method then returns None.
+    If a method has a `ticket`, None stands for default_ticket. If it has `nowait`, True means not
+    to wait for the broker's reply; the method then returns None.
 
     is_open: bool.
     active: False while the broker has paused publishing.
@@ -434,8 +434,8 @@ class Channel(AbstractChannel):
     ) -> None:
         """Remove a binding, given the arguments of queue_bind.
 
-        nowait: accepted, but without effect: the protocol has no such flag here, so the method waits
-            for the reply.
+        nowait: accepted, but without effect: the protocol has no such flag here, so the method
+            waits for the reply.
         """
         self._call('queue.unbind', self._ticket(ticket), queue, exchange, routing_key, arguments)
 

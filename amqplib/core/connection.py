@@ -89,8 +89,8 @@ class Connection(AbstractChannel):
     write_timeout: seconds that sending may take; None for no limit. Both can be changed later, by
         assigning to the attributes of these names.
     heartbeat: interval in seconds, 0 to 65535, at which each side sends something; 0 turns
-        heartbeats off, None takes the broker's proposal. They are sent in the background. If nothing
-        arrives for two intervals, the connection is lost.
+        heartbeats off, None takes the broker's proposal. They are sent in the background. If
+        nothing arrives for two intervals, the connection is lost.
     port: int, if host has none.
     connection_name: str; the name that operators of the broker see.
 
@@ -513,17 +513,18 @@ class Connection(AbstractChannel):
         method_sig: Signature = NO_METHOD,
         timeout: Optional[float] = CLOSE_TIMEOUT,
     ) -> None:
-        """Close the connection and its channels. All published messages have then reached the broker.
+        """Close the connection and its channels. All messages have then reached the broker.
 
         timeout: seconds to wait for the broker; None for no limit.
 
         Does nothing if the connection is closed. Raises an error of the broker that no call has
         raised: AMQPChannelException (a channel was closed, for instance for publishing to an
-        exchange that does not exist), AMQPConnectionException. Raises ConnectionLost or AMQPTimeout;
-        then the last messages may not have arrived. The connection is closed in any case.
+        exchange that does not exist), AMQPConnectionException. Raises ConnectionLost or
+        AMQPTimeout; then the last messages may not have arrived. The connection is closed in any
+        case.
 
-        Called by a finalizer or a signal handler that has interrupted amqplib, it does not wait: the
-        connection ends when the broker has confirmed the close, or at the next close().
+        Called by a finalizer or a signal handler that has interrupted amqplib, it does not wait:
+        the connection ends when the broker has confirmed the close, or at the next close().
         """
         closed, deadline = self._closed, Deadline(timeout)
         if closed.cause is not None:
