@@ -50,6 +50,7 @@ Table = dict[str, Any]
 ReturnedMessage = tuple[int, str, str, str, Message]
 Alert = tuple[int, str, Table]
 
+_ACK_PREFIX = spec.ACK.prefix
 _GET_FIELDS = tuple(name for name, _ in spec.GET_OK.fields)
 
 
@@ -694,7 +695,7 @@ class Channel(AbstractChannel):
             self._raise_cause()
         try:
             frame = pack_acknowledgement(
-                FRAME_METHOD, channel_id, ACKNOWLEDGEMENT_SIZE, spec.ACK.prefix, delivery_tag,
+                FRAME_METHOD, channel_id, ACKNOWLEDGEMENT_SIZE, _ACK_PREFIX, delivery_tag,
                 bool(multiple), FRAME_END,
             )  # fmt: skip
         except (StructError, TypeError, ValueError):

@@ -234,11 +234,15 @@ class Deliveries:
             arguments = _new_arguments(DeliveryArguments)
             arguments.message = message
             method = DELIVER.signature, arguments, message
-            inbox = None if queue else inboxes.get(layout.channel)
-            if inbox is None or inbox.delivery_queue is None:
+            if queue:
                 queue.append((layout.channel, method))
             else:
-                inbox.delivery_queue.append(method)
+                inbox = inboxes.get(layout.channel)
+                target = None if inbox is None else inbox.delivery_queue
+                if target is None:
+                    queue.append((layout.channel, method))
+                else:
+                    target.append(method)
             offset = body_end + 1
         return offset
 

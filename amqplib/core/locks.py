@@ -24,26 +24,27 @@ Result = TypeVar('Result')
 class Mutex:
     """A lock that a thread holds while it runs a function.
 
+    lock: for the one place where a call of run() would cost too much, which does what run() does.
     is_mine: function() -> whether the calling thread holds the lock. If so, a finalizer or a signal
         handler has interrupted the function, and calls again.
     """
 
-    __slots__ = ('_lock', 'is_mine')
+    __slots__ = ('is_mine', 'lock')
 
     def __init__(self) -> None:
-        self._lock: Any = cast(Any, threading.RLock())
+        self.lock: Any = cast(Any, threading.RLock())
         # threading.Condition uses it too, so any replacement of RLock has it.
-        self.is_mine: Callable[[], bool] = self._lock._is_owned
+        self.is_mine: Callable[[], bool] = self.lock._is_owned
 
     def run(self, work: Callable[..., Result], *args: Any) -> Result:
         """Wait for the lock, run the function, and return its result."""
         if self.is_mine():
             raise ReentrancyError.of_call()
         try:
-            with self._lock:
+            with self.lock:
                 result = work(*args)
         except BaseException:
-            self._release_if_mine()
+            self.release_if_mine()
             raise
         return result
 
@@ -64,17 +65,18 @@ class Mutex:
         taken = False
         try:
             try:
-                taken = bool(self._lock.acquire(timeout=timeout))
+                taken = bool(self.lock.acquire(timeout=timeout))
                 if taken:
                     work(*args)
             finally:
                 if self.is_mine():
-                    self._lock.release()
+                    self.lock.release()
         except BaseException:
-            self._release_if_mine()  # if the other one was interrupted
+            self.release_if_mine()  # if the release above was interrupted
             raise
         return taken
 
-    def _release_if_mine(self) -> None:
+    def release_if_mine(self) -> None:
+        """Release the lock if an exception has left it with the calling thread."""
         if self.is_mine():
-            self._lock.release()
+            self.lock.release()

@@ -80,7 +80,13 @@ class Outbox:
         if self.is_mine():
             return self._enqueue_behind(frames, closed, on_turn)
         if deadline is NO_DEADLINE and self.write_timeout is None:
-            sent = self._mutex.run(self._send, frames, closed, deadline, on_turn)
+            try:
+                # As Mutex.run() does, without a call more for each message.
+                with self._mutex.lock:
+                    sent = self._send(frames, closed, deadline, on_turn)
+            except BaseException:
+                self._mutex.release_if_mine()
+                raise
         else:
             sent = self._send_in_time(frames, closed, deadline, on_turn)
         if self.urgent:

@@ -321,7 +321,7 @@ class Session:
             raise
         if not sent:
             closed.raise_cause()
-        if self.closed.cause is not None:
+        if self._torn_down:
             self._free_descriptor()
 
     def send_urgent(self, frame: bytes) -> None:

@@ -55,11 +55,8 @@ def interrupt_closing(amqp, connect, by):
             channel.queue_declare(exclusive=True)
         except amqp.AMQPConnectionException:
             assert connection.transport is None
-        try:
-            connection.close()
-        except amqp.AMQPException as error:
-            assert 'interrupted' in str(error)  # noqa: PT017
-        connection.close()
+        # And can be closed, for which the program has been interrupted once already.
+        assert connection.close() is None
         assert sock.fileno() < 0
     assert line > 100
 

@@ -264,7 +264,7 @@ class HeldLock:
 def held_before_writing(connection, call):
     """Hold a call, made in a thread, from before it takes the lock of the writer until the end."""
     mutex = connection._session.outbox._mutex
-    lock = mutex._lock = HeldLock(mutex._lock)
+    lock = mutex.lock = HeldLock(mutex.lock)
     try:
         yield lock.hold(call)
     finally:
