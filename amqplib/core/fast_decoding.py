@@ -4,8 +4,8 @@ A fast path takes several complete methods of one kind from the received data, u
 that it does not recognise. The Decoder decodes that one in the general way, and the fast path
 remembers it. Methods on a fast path go straight to their channel's target, if there is one.
 
-All deliveries of a consumer have the same tag, and most have an exchange and a routing key that have
-occurred before. So the fast path remembers these bytes with their values, and the offsets of
+All deliveries of a consumer have the same tag, and most have an exchange and a routing key that
+have occurred before. So the fast path remembers these bytes with their values, and the offsets of
 everything else by the sizes of the parts. A delivery that is known in this way takes only a few
 comparisons.
 """
