@@ -305,14 +305,16 @@ class Session:
 
         on_turn: called when these frames are the next to be sent.
 
-        Raises AMQPTimeout if nothing was sent in time, or WriteTimeout; the latter, and
-        ConnectionLost, end the session.
+        Raises AMQPTimeout if nothing was sent in time, ReentrancyError as outbox.send(), or
+        WriteTimeout; the latter, and ConnectionLost, end the session.
         """
         try:
             if self.role.is_mine() and not self.role.re_enterable:
                 sent = self.outbox.send_soon(frames, closed, on_turn)
             else:
                 sent = self.outbox.send(frames, closed, deadline, on_turn)
+        except ReentrancyError:
+            raise  # nothing was sent
         except AMQPException as error:
             self._write_failed(error, closed)
         except BaseException:

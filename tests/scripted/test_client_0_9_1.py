@@ -1758,3 +1758,32 @@ def test_blocked_on_the_wrong_channel(session, name):
     with pytest.raises(amqp.ProtocolError):
         ours.channel.wait(timeout=5)
     assert ours.connection.blocked is None
+
+
+def test_a_publish_in_the_middle_of_one_on_its_channel_is_refused(confirming):
+    """And nothing else comes of it."""
+
+    def script(peer):
+        for number in (1, 2):
+            expect_publish(peer)
+            peer.send_raw(confirm(number))
+        peer.expect_close()
+
+    ours = confirming(script)
+    transport, refusals = ours.connection.transport, []
+    send = transport.send
+
+    def send_in_between(octets, deadline):
+        transport.send = send
+        try:
+            publish(ours, 1)
+        except amqp.ReentrancyError as error:
+            refusals.append(error)
+        send(octets, deadline)
+
+    transport.send = send_in_between
+    assert publish(ours, 1) == [1]
+    assert publish(ours, 1) == [2]
+    ours.channel.wait_for_confirms(timeout=PATIENCE)
+    assert len(refusals) == 1
+    ours.connection.close()
