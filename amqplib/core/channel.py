@@ -225,8 +225,8 @@ class Channel(AbstractChannel):
         if not closed.by_program:  # the broker's own close came first, or the connection ended
             self._raise_cause()
 
-    # The end. Each way to it notes the cause first; what is sent after that is refused. The number
-    # is free when both sides have said that they close it: other threads learn of the end sooner.
+    # The end. Each way records the cause first; after that, sending is refused. The number is free
+    # when both sides have sent a close or a close-ok; other threads see the end before that.
 
     def _on_close_ok(self, args: AMQPReader) -> None:
         """The broker confirms that the channel is closed."""
@@ -290,7 +290,7 @@ class Channel(AbstractChannel):
             self._do_close()
 
     def _close(self, args: AMQPReader) -> None:
-        # For those who dispatch methods themselves; the read loop calls _on_close.
+        # For programs that dispatch methods themselves; the read loop calls _on_close.
         self._on_close(args)
         self._raise_cause()
 

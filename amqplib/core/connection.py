@@ -451,8 +451,8 @@ class Connection(AbstractChannel):
             if numbers.take(number, channel):
                 return
             holder = numbers.holder(number)
-            # Other threads take and free numbers, but a method that chooses one that is not free
-            # would do so for ever.
+            # Other threads take and free numbers; but an override of _get_free_channel_id() that
+            # returns the same taken number again would do so forever.
             if holder is not None and (wanted is not None or holder is before):
                 raise numbers.why_taken(number, holder)
             before = holder

@@ -217,7 +217,7 @@ class Decoder:
         partial.body.fill(count)
         partial.missing -= count
         missing -= count
-        # Behind a room that was not for all of the frame, more of its payload comes.
+        # If the room did not hold the whole frame, the bytes after it are more of its payload.
         size = 0 if missing else self._size_of_next(after, channel, partial.missing)
         self.open_frame = channel, size or missing
         if after and not size:

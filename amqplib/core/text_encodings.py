@@ -1,8 +1,8 @@
 """The encodings that a received body may name: text encodings whose cost is linear.
 
 The sender chooses the name. Python has codecs that take minutes for a small body (punycode, idna),
-codecs whose result is not text, and imports a module by the name. So this is a closed list; no other
-codec is ever looked up. The cost of each one was measured.
+codecs whose result is not text, and imports a module by the name. So this is a closed list; no
+other codec is ever looked up. The cost of each one was measured.
 """
 
 from __future__ import annotations
