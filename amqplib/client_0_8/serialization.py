@@ -1,4 +1,4 @@
-"""The names that amqplib 1.0.2 had here, and those of the codec, which is in amqplib.core."""
+"""Names that amqplib 1.0.2 and 2.0 had here; the codec itself is in amqplib.core."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
     'named',
 ]
 
-#: Kept for programs that ask; there has been no other kind for long.
+#: Kept for programs that read it.
 IS_PY3K = True
 
 

@@ -119,7 +119,7 @@ class AbstractChannel:
         self.auto_decode = False
         self._session = session
         self._closed = closed
-        # The calls in progress: the replies that each waits for, and a list for the one that comes.
+        # The calls in progress: id -> (signatures of the expected replies, list for the reply).
         self._calls: dict[int, tuple[Collection[Signature], list[ArrivedMethod]]] = {}
         # Signatures of replies to methods that were sent by _send_method; wait() dispatches them.
         self._unclaimed: set[Signature] = set()
@@ -219,10 +219,10 @@ class AbstractChannel:
             nonlocal newest
             if not self._handled.isdisjoint(allowed_methods):
                 return True
-            # If the queue changes meanwhile, whoever changes it asks again.
+            # If another thread changes the queue meanwhile, it calls this again.
             with suppress(StopIteration, RuntimeError):
                 last = next(reversed(queue))
-                # Not told by the length, as others may have emptied the queue.
+                # Not decided by the length, as other threads may have emptied the queue.
                 for method in takewhile(lambda method: method is not newest, reversed(queue)):
                     if method[0] in allowed_methods:
                         return True

@@ -48,7 +48,7 @@ AMQPS_PORT = 5671
 #: The header for AMQP 0-8 that both RabbitMQ and Qpid Broker-J accept.
 AMQP_PROTOCOL_HEADER = b'AMQP\x01\x01\x08\x00'
 
-#: Kept for programs that ask; every supported Python has TLS.
+#: Kept for programs that read it; every supported Python has TLS.
 HAVE_PY26_SSL = True
 
 #: The most bytes that one system call receives.
