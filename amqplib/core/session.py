@@ -321,10 +321,11 @@ class Session:
             if self.outbox.state is SPOILED:
                 self.end(ConnectionLost(0, 'a write was interrupted'))
             raise
+        finally:
+            if self._torn_down:
+                self._free_descriptor()
         if not sent:
             closed.raise_cause()
-        if self._torn_down:
-            self._free_descriptor()
 
     def send_urgent(self, frame: bytes) -> None:
         """Send a frame without waiting for anything; a failure ends the session and is not raised.
@@ -337,6 +338,9 @@ class Session:
             self.outbox.send_urgent(frame)
         except AMQPException as error:
             self._drain_and_end(error)
+        finally:
+            if self._torn_down:
+                self._free_descriptor()
 
     def _write_failed(self, error: AMQPException, closed: Closed) -> NoReturn:
         if isinstance(error, AMQPTimeout) and not isinstance(error, WriteTimeout):

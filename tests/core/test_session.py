@@ -13,6 +13,7 @@ from amqplib.core.session import Session
 from amqplib.core.transport import TCPTransport
 from amqplib.exceptions import (
     AMQPConnectionException,
+    AMQPTimeout,
     ConnectionLost,
     NotFound,
     ProtocolError,
@@ -516,6 +517,36 @@ def test_descriptor_is_freed_by_the_thread_that_reads_it(wired, session):
     assert wired.transport.sock.fileno() == -1
     with pytest.raises(ConnectionLost, match=r'nothing was heard from the broker for 2\.0 s'):
         wired.wait_for(1)
+
+
+class Ending:
+    """Has another thread end the session while this one sends, and so uses the descriptor."""
+
+    def __init__(self, wired, error=None):
+        self.session, self.sock, self.error = wired.session, wired.transport.sock, error
+
+    def __call__(self, *args):
+        in_thread(self.session.end, ConnectionLost(0, 'lost meanwhile'))
+        assert self.sock.fileno() != -1
+        if self.error is not None:
+            raise self.error
+        return len(FRAME)
+
+
+@pytest.mark.parametrize(
+    ('raised', 'expected'),
+    [(None, ConnectionLost), (AMQPTimeout(0, 'not sent'), AMQPTimeout), (Interrupt(), Interrupt)],
+)
+def test_descriptor_is_freed_by_the_thread_that_wanted_to_write(wired, session, raised, expected):
+    with pytest.raises(expected):
+        session.send(FRAME, wired.closed, on_turn=Ending(wired, raised))
+    assert wired.transport.sock.fileno() == -1
+
+
+def test_descriptor_is_freed_by_the_thread_that_answers(wired, session):
+    wired.transport.send_some = Ending(wired)
+    session.send_urgent(FRAME)
+    assert wired.transport.sock.fileno() == -1
 
 
 def test_forked_child_closes_its_descriptor_and_nothing_else(wired, session):
