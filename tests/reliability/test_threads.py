@@ -213,12 +213,12 @@ def test_number_is_not_free_before_the_close_is_confirmed(amqp, session, monkeyp
     def pause(*args):
         about_to.set()
         go_on.wait(PATIENCE)
-        send_soon(*args)
+        send_urgent(*args)
 
     ours = session(script, rpc_timeout=10)
     about_to, go_on = threading.Event(), threading.Event()
-    send_soon = ours.connection._send_soon
-    monkeypatch.setattr(ours.connection, '_send_soon', pause)
+    send_urgent = ours.connection._session.send_urgent
+    monkeypatch.setattr(ours.connection._session, 'send_urgent', pause)
     reader = Worker(ours.connection.channel().wait)
     ours.broker.cue()
     assert about_to.wait(PATIENCE)
@@ -246,11 +246,10 @@ def test_confirmation_that_had_to_wait_comes_before_what_is_sent_next(amqp, sess
     busy, free = threading.Event(), threading.Event()
 
     def write():
-        with ours.connection.method_writer.lock:
-            busy.set()
-            free.wait(PATIENCE)
+        busy.set()
+        free.wait(PATIENCE)
 
-    writer = Worker(write)
+    writer = Worker(ours.connection._session.outbox.run_idle, write)
     assert busy.wait(PATIENCE)
     with pytest.raises(amqp.NotFound):
         ours.channel.wait(timeout=10)
