@@ -15,6 +15,7 @@ from amqplib.core import log, spec
 from amqplib.core.abstract_channel import (
     CLOSE_TIMEOUT,
     AbstractChannel,
+    Late,
     empty_reply,
     printable,
 )
@@ -53,23 +54,12 @@ _ACK_PREFIX = spec.ACK.prefix
 _GET_FIELDS = tuple(name for name, _ in spec.GET_OK.fields)
 
 
-class _LateQueue:
-    """An attribute that becomes a Queue when it is first looked at.
+def _make_queue(channel: Channel) -> Queue[Any]:
+    # Imported here, as most programs have no use for it; and made late, as a Queue has four locks,
+    # most channels need none, and a thousand channels notice.
+    from queue import Queue  # noqa: PLC0415
 
-    A Queue has four locks, most channels need none, and a thousand channels notice.
-    """
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, channel: Optional[Channel], owner: type) -> Any:
-        if channel is None:
-            return self
-        # Imported here, as most programs have no use for it.
-        from queue import Queue  # noqa: PLC0415
-
-        # Of two threads that come here at once, both get the same one.
-        return channel.__dict__.setdefault(self._name, Queue())
+    return Queue()
 
 
 class Channel(AbstractChannel):
@@ -97,8 +87,8 @@ class Channel(AbstractChannel):
     alerts: Queue of (reply_code, reply_text, details).
     """
 
-    returned_messages: Queue[ReturnedMessage] = _LateQueue()  # type: ignore[assignment]
-    alerts: Queue[Alert] = _LateQueue()  # type: ignore[assignment]
+    returned_messages: Queue[ReturnedMessage] = Late(_make_queue)  # type: ignore[assignment]
+    alerts: Queue[Alert] = Late(_make_queue)  # type: ignore[assignment]
 
     #: Which messages are to be confirmed; None if none are.
     _confirms: Optional[Confirms] = None
