@@ -7,6 +7,7 @@ it (`_call` if there is a reply, else `_cast`), and one in `_HANDLERS` for what 
 
 from __future__ import annotations
 
+import threading
 from struct import error as StructError
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
@@ -59,7 +60,13 @@ def _make_queue(channel: Channel) -> Queue[Any]:
     # most channels need none, and a thousand channels notice.
     from queue import Queue  # noqa: PLC0415
 
-    return Queue()
+    queue: Queue[Any] = Queue()
+    # A finalizer in the middle of put() may call the library, which may put in the next one.
+    queue.mutex = mutex = threading.RLock()  # type: ignore[assignment]
+    queue.not_empty, queue.not_full, queue.all_tasks_done = (
+        threading.Condition(mutex) for _ in range(3)
+    )
+    return queue
 
 
 class Channel(AbstractChannel):
