@@ -1,6 +1,6 @@
-"""A synchronous, blocking AMQP client that needs nothing but the standard library.
+"""A synchronous, blocking AMQP client that needs only the standard library.
 
-Import the package of the protocol version you speak::
+Import the package for your version of the protocol::
 
     import amqplib.client_0_8 as amqp
 """

@@ -1,4 +1,4 @@
-"""Channel: the methods that AMQP 0-8 has in a form of its own."""
+"""Channel: the methods that differ in AMQP 0-8."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class Channel(channel.Channel):
     ) -> int:
         """Request access to a realm, such as '/data'.
 
-        exclusive, passive, active, write, read: the kinds of access that are asked for.
+        exclusive, passive, active, write, read: the kinds of access to request.
 
-        Returns the ticket, and keeps it as default_ticket. RabbitMQ grants any, and ignores it.
+        Returns the ticket, and keeps it as default_ticket. RabbitMQ grants every request, and
+        ignores tickets.
         """
         granted: int = self._call('access.request', realm, exclusive, passive, active, write, read)
         return granted
@@ -51,15 +52,15 @@ class Channel(channel.Channel):
         ticket: Optional[int] = None,
         on_cancel: Optional[Callable[[str], Any]] = None,
     ) -> str:
-        """Ask for the messages of a queue; wait() then calls the callback with each.
+        """Consume the messages of a queue; wait() then calls the callback with each message.
 
         consumer_tag: a name for the consumer; '' makes one up.
-        no_local: not what this connection published (RabbitMQ sends that all the same).
-        no_ack: messages need no acknowledgement, and are gone once they are sent.
-        exclusive: be the only consumer, else AccessRefused.
+        no_local: leave out messages published by this connection (RabbitMQ ignores this).
+        no_ack: messages need no acknowledgement; the broker deletes them once they are sent.
+        exclusive: be the only consumer; else AccessRefused.
         callback: function of a Message; None discards messages, which stay unacknowledged.
-        on_cancel: function of the consumer tag, called from wait() when the broker ends the
-            consumer, for instance because the queue is deleted; without one, wait() raises
+        on_cancel: function of the consumer tag; wait() calls it when the broker cancels the
+            consumer, for instance because the queue is deleted. Without it, wait() raises
             ConsumerCancelled.
 
         Returns the consumer tag, the key of the callback in callbacks. Raises NotFound.
@@ -68,9 +69,9 @@ class Channel(channel.Channel):
         return self._consume(options, callback, ticket, on_cancel)
 
     def basic_recover(self, requeue: bool = False) -> None:
-        """Have all unacknowledged messages delivered again, without waiting for a reply.
+        """Redeliver all unacknowledged messages of the channel, without waiting for a reply.
 
-        requeue: to anyone; RabbitMQ closes the connection (540) on False.
+        requeue: to any consumer; RabbitMQ closes the connection (540) on False.
         """
         self._cast('basic.recover_async', requeue)
 
@@ -81,7 +82,7 @@ class Channel(channel.Channel):
 
 
 def __getattr__(name: str) -> Any:
-    # What old programs import from here.
+    # Names that old programs import from here.
     if name == 'Queue':
         from queue import Queue  # noqa: PLC0415
 

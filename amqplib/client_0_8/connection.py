@@ -1,4 +1,4 @@
-"""Connection: what AMQP 0-8 has in a form of its own, and the names of amqplib 1.0.2."""
+"""Connection: what differs in AMQP 0-8, and the names of amqplib 1.0.2."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ['Connection']
 
-#: How many redirects one connection puts up with.
+#: The most redirects that a connection follows.
 MAX_REDIRECTS = 8
 
 
@@ -67,7 +67,7 @@ class Connection(connection.Connection):
         self._session.end(cause, reported=True)
         return host
 
-    # Looked up now, as programs have replaced them.
+    # Looked up at each call, because programs replace them.
 
     def _create_transport(
         self, host: str, connect_timeout: Optional[float], ssl: Any
@@ -81,11 +81,11 @@ class Connection(connection.Connection):
         PROTOCOL, {**connection.Connection._HANDLERS, 'connection.redirect': _redirect}
     )
     _EFFECTS = handlers_by_signature(PROTOCOL, connection.Connection._ENDS)
-    #: Kept for programs that look at it.
+    #: Kept for programs that read it.
     _IMMEDIATE_METHODS: ClassVar[Any] = ()
 
 
 def __getattr__(name: str) -> Any:
-    if name == 'AMQP_LOGGER':  # which old programs import from here
+    if name == 'AMQP_LOGGER':  # old programs import it from here
         return log.logger()
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

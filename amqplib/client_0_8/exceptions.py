@@ -1,4 +1,4 @@
-"""The errors of amqplib.exceptions, and the names of the methods of 0-8, as 1.0.2 had them."""
+"""The errors of amqplib.exceptions, and the method names of 0-8, as in amqplib 1.0.2."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from amqplib.core.spec import Signature
 from amqplib.exceptions import *  # noqa: F403
 from amqplib.exceptions import NO_METHOD, channel_exception, connection_exception  # noqa: F401
 
-# MessageNacked is of 0-9-1.
+# MessageNacked belongs to 0-9-1.
 __all__ = [name for name in exceptions.__all__ if name != 'MessageNacked']
 
 METHOD_NAME_MAP: dict[Signature, str] = {row.signature: row.python_name for row in ROWS}

@@ -6,7 +6,7 @@ from amqplib.core.streams import AMQPReader, AMQPWriter
 
 __all__ = ['IS_PY3K', 'AMQPReader', 'AMQPWriter', 'GenericContent', 'byte']
 
-#: Kept for programs that ask; there has been no other kind for long.
+#: Kept for programs that read it.
 IS_PY3K = True
 
 

@@ -1,8 +1,8 @@
-"""AMQP 0-8 as data: what only this version has, or has otherwise.
+"""AMQP 0-8 as data: the rows that only this version has, or that differ in it.
 
-The other rows are in ``amqplib.core.spec``. They are those of the AMQP 0-8 specification for the
-classes connection, channel, access, exchange, queue, basic and tx, with what RabbitMQ adds to
-them (``queue.unbind`` and the synchronous ``basic.recover``).
+The other rows are in ``amqplib.core.spec``. Together they are the methods of the AMQP 0-8
+specification in the classes connection, channel, access, exchange, queue, basic and tx, and
+RabbitMQ's additions (``queue.unbind`` and the synchronous ``basic.recover``).
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ ROWS = tuple(METHODS.values())
 
 PROTOCOL = Protocol(
     '0-8',
-    # The one that both RabbitMQ and Qpid Broker-J know.
+    # The header that both RabbitMQ and Qpid Broker-J accept.
     header=b'AMQP\x01\x01\x08\x00',
     methods=METHODS,
     field_types=FIELD_TYPES,
-    capabilities=CAPABILITIES,  # which RabbitMQ heeds on 0-8 too
+    capabilities=CAPABILITIES,  # RabbitMQ heeds them on 0-8 too
     version_advice=(
         '; for 0-9-1, which every RabbitMQ speaks, '
         'import amqplib.client_0_9_1 instead of amqplib.client_0_8'
     ),
 )
 
-#: Compiled when they are first used.
+#: Compiled on first use.
 ENCODERS = Encoders(METHODS, FIELD_TYPES)
 DECODERS = Decoders(METHODS)

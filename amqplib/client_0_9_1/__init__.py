@@ -1,7 +1,7 @@
 """AMQP 0-9-1: ``import amqplib.client_0_9_1 as amqp``.
 
-The same as amqplib.client_0_8 for every RabbitMQ, also those that refuse 0-8, and what this
-version of the protocol adds.
+The same as amqplib.client_0_8, plus what this version of the protocol adds. It works with every
+RabbitMQ, including those that refuse 0-8.
 """
 
 # So that `amqp.transport` and the like are found as in client_0_8.

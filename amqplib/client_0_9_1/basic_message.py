@@ -1,4 +1,4 @@
-"""Message, with what tables of 0-9-1 can hold beside those of 0-8: None."""
+"""Message, whose tables may contain None in AMQP 0-9-1."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ __all__ = ['FIELD_TYPES', 'Message']
 
 
 class Message(message.Message):
-    """A message as that of client_0_8; values in application_headers may be None too."""
+    """A message as in client_0_8; values in application_headers may also be None."""
 
     field_types = FIELD_TYPES

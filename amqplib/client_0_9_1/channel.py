@@ -389,7 +389,7 @@ class Channel(channel.Channel):
         if confirms is None or not confirms.confirm(
             number, multiple, ok, self.on_confirm is not None
         ):
-            text = f'a confirm of {number}, which was not to be confirmed'
+            text = f'a confirm of {number}, which is not outstanding'
             raise ProtocolError(spec.COMMAND_INVALID, text)
         self._handled = _ACKNOWLEDGED
 

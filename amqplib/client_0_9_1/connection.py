@@ -21,12 +21,12 @@ __all__ = ['Connection']
 
 
 class Connection(connection.Connection):
-    """A connection as that of client_0_8, to brokers that speak AMQP 0-9-1.
+    """A connection as in client_0_8, to brokers that speak AMQP 0-9-1.
 
-    on_blocked: None, or a function(reason) to be called when the broker blocks the connection:
-        it is short of memory or disk, and takes no messages. Whichever thread reads calls it;
+    on_blocked: None, or a function(reason) to call when the broker blocks the connection, because
+        it is short of memory or disk space and takes no messages. The thread that reads calls it;
         it must not use the connection.
-    on_unblocked: None, or a function() to be called when the broker takes messages again.
+    on_unblocked: None, or a function() to call when the broker takes messages again.
 
     blocked: str, the reason while the connection is blocked; else None.
     server_capabilities: dict of str -> bool; what the broker can do.
@@ -54,17 +54,17 @@ class Connection(connection.Connection):
     def _create_transport(
         self, host: str, connect_timeout: Optional[float], ssl: Any
     ) -> AbstractTransport:
-        # Looked up now, as programs may have replaced it.
+        # Looked up at each call, because programs may replace it.
         return create_transport(host, connect_timeout, ssl)
 
     @property
     def server_capabilities(self) -> dict[str, bool]:
-        """What the broker can do, by name."""
+        """The capabilities of the broker, by name."""
         capabilities = self.server_properties.get('capabilities')
         return capabilities if isinstance(capabilities, dict) else {}
 
     def update_secret(self, new_secret: str, reason: str = '') -> None:
-        """Give the broker a new password or token, before the old one expires.
+        """Send the broker a new password or token, before the old one expires.
 
         reason: for the broker's log.
         """

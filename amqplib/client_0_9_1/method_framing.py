@@ -1,4 +1,4 @@
-"""MethodReader and MethodWriter, by the names of amqplib 1.0.2."""
+"""MethodReader and MethodWriter, under the names of amqplib 1.0.2."""
 
 from amqplib.client_0_9_1.spec import PROTOCOL
 from amqplib.core import legacy

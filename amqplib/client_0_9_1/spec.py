@@ -1,8 +1,7 @@
-"""AMQP 0-9-1 as data: what only this version has, or has otherwise.
+"""AMQP 0-9-1 as data: the rows that only this version has, or that differ in it.
 
-The other rows are in ``amqplib.core.spec``. What RabbitMQ adds to the
-specification (confirms, exchange to exchange bindings, blocked connections, ``basic.nack``,
-``connection.update_secret``) is here too.
+The other rows are in ``amqplib.core.spec``. RabbitMQ's additions (confirms, bindings between
+exchanges, blocked connections, ``basic.nack``, ``connection.update_secret``) are here too.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _OWN = (
 #: name -> Method
 METHODS: dict[str, Method] = methods_of(_OWN, _GONE)
 
-#: How Python types are written in tables: None too, which 0-8 has no type for.
+#: The encoders of Python types in tables, including None, for which 0-8 has no type.
 FIELD_TYPES: FieldTypes = {**BASE_FIELD_TYPES, type(None): encode_void}
 
 PROTOCOL = Protocol(
@@ -66,6 +65,6 @@ PROTOCOL = Protocol(
     },
 )
 
-#: Compiled when they are first used.
+#: Compiled on first use.
 ENCODERS = Encoders(METHODS, FIELD_TYPES)
 DECODERS = Decoders(METHODS)

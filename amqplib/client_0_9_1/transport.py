@@ -1,4 +1,4 @@
-"""The transports, by the names of amqplib 1.0.2; programs replace some of them here."""
+"""The transports, under the names of amqplib 1.0.2; programs replace some of them here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 AMQP_PROTOCOL_HEADER = PROTOCOL.header
 
-#: Kept for programs that ask; every supported Python has TLS.
+#: Kept for programs that read it; every supported Python has TLS.
 HAVE_PY26_SSL = True
 
 

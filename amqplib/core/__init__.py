@@ -1,4 +1,4 @@
-"""What the clients have in common: nothing here knows which version of AMQP is spoken.
+"""The code that the clients share. Nothing here depends on a version of AMQP.
 
-Programs import one of the clients, and ``amqplib.exceptions``; these modules may change.
+Programs import one of the clients, or ``amqplib.exceptions``; the modules here may change.
 """

@@ -67,7 +67,7 @@ def empty_reply(name: str) -> Callable[[Any, AMQPReader], None]:
 
 
 class Late:
-    """An attribute that is made when it is first looked at."""
+    """An attribute that is created when it is first read."""
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self._make = make
@@ -78,7 +78,7 @@ class Late:
     def __get__(self, channel: Optional[AbstractChannel], owner: type) -> Any:
         if channel is None:
             return self
-        # Of two threads that come here at once, both get the same one.
+        # Two threads that come here at once get the same object.
         return vars(channel).setdefault(self._name, self._make(channel))
 
 
@@ -135,7 +135,7 @@ class AbstractChannel:
         self.auto_decode = False
         self._session = session
         self._closed = closed
-        # The calls in progress: the replies that each waits for, and a list for the one that comes.
+        # The calls in progress: id -> (signatures of the expected replies, list for the reply).
         self._calls: dict[int, tuple[Collection[Signature], list[ArrivedMethod]]] = {}
         # Signatures of replies to methods that were sent by _send_method; wait() dispatches them.
         self._unclaimed: set[Signature] = set()
@@ -235,10 +235,10 @@ class AbstractChannel:
             nonlocal newest
             if not self._handled.isdisjoint(allowed_methods):
                 return True
-            # If the queue changes meanwhile, whoever changes it asks again.
+            # If another thread changes the queue meanwhile, it calls this again.
             with suppress(StopIteration, RuntimeError):
                 last = next(reversed(queue))
-                # Not told by the length, as others may have emptied the queue.
+                # Not decided by the length, as other threads may have emptied the queue.
                 for method in takewhile(lambda method: method is not newest, reversed(queue)):
                     if method[0] in allowed_methods:
                         return True

@@ -1,4 +1,4 @@
-"""Where a broker is: host and port out of text, and the socket addresses of a name."""
+"""The address of a broker: host and port from text, and the lookup of names."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from amqplib.exceptions import AMQPTimeout, ConnectionLost
 #: An address in brackets, with or without a port.
 IPV6_LITERAL = re.compile(r'\[([0-9A-Fa-f.:]+(?:%[^\]]+)?)\](?::(.*))?\Z')
 
-#: Brackets belong around an address; a NUL would end the name for the operating system.
+#: Brackets belong only around an address; for the operating system, a NUL would end the name.
 _NO_NAME = frozenset('[]\0')
-#: Longer than any name in the DNS, and what Python's IDNA codec has to do grows as the square.
+#: No DNS name is longer, and the cost of Python's IDNA codec is quadratic.
 _MAX_NAME_SIZE = 255
-#: What a URL has and a host has not.
+#: Characters that a URL has and a host does not.
 _OF_A_URL = frozenset('/@')
 
 #: What getaddrinfo returns: (family, type, protocol, canonical name, address).
@@ -32,7 +32,7 @@ def parse_address(host: str, default_port: int) -> tuple[str, int]:
     if not isinstance(host, str):
         raise TypeError(f'host: {host!r} is not a str')
     if not _OF_A_URL.isdisjoint(host):
-        # Not repeated, as there may be a password in it.
+        # Not shown, because it may contain a password.
         raise ValueError(
             'host: a URL is not a host: give host, userid, password and virtual_host apart'
         )
@@ -59,7 +59,7 @@ def join_address(host: str, port: int) -> str:
 
 
 def with_port(host: str, port: int) -> str:
-    """Return ``host:port`` of what is given apart; raise ValueError if they contradict."""
+    """Return ``host:port``; raise ValueError if `host` has a different port."""
     if isinstance(port, bool) or not isinstance(port, int):
         raise TypeError(f'port: {port!r} is not an int')
     if not 0 < port < 65536:
@@ -71,16 +71,16 @@ def with_port(host: str, port: int) -> str:
 
 
 def look_up(name: str, port: int, deadline: Deadline) -> list[AddressInfo]:
-    """Return the socket addresses of a name, by the order in which they should be tried.
+    """Return the socket addresses of a name, in the order in which to try them.
 
-    Raises ConnectionLost if there is none, AMQPTimeout if the answer does not come in time. Where
-    there can be no thread for it, the answer is waited for.
+    Raises ConnectionLost if there is none, AMQPTimeout if the answer does not come in time. If no
+    thread can be started for the lookup, it has no time limit.
     """
     try:
         return _get_addresses(name, port, socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):
         pass  # not an address but a name
-    # A look-up cannot be interrupted, so it has a thread that may be left behind.
+    # A lookup cannot be interrupted, so it runs in a thread that may be left behind.
     results: list[Any] = []
     thread = threads.start('amqplib name lookup', _collect, results, name, port)
     if thread is None:

@@ -2,10 +2,10 @@
 
 An encoder takes the values of the fields, in the order of the row, and returns the payload of a
 method frame: class id, method id, arguments. It joins the results of its steps. A step encodes
-one field, or several neighbouring numbers or bits. Only when a step fails are the fields encoded
+one field, or several neighbouring numbers or bits. Only if a step fails are the fields encoded
 one by one, to find out which of them is wrong.
 
-A decoder takes an AMQPReader and returns the values. It works in steps likewise.
+A decoder takes an AMQPReader and returns the values. It works in steps too.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _Fields = list[tuple[int, str]]
 
 
 def _groups_of(method: Method) -> list[tuple[str, _Fields]]:
-    """Return the fields of a method by steps: (group, fields) of each.
+    """Return the steps of a method as (group, fields).
 
     The group is 'numbers', 'bits', or the wire type of a single field.
     """
@@ -80,7 +80,7 @@ class Encoders(dict[str, Callable[..., bytes]]):
     An encoder raises ValueError or TypeError, which names the method and the field.
 
     methods: name -> Method.
-    field_types: how Python types are written in tables.
+    field_types: the encoders of Python types in tables.
     """
 
     def __init__(self, methods: Mapping[str, Method], field_types: FieldTypes) -> None:
@@ -201,9 +201,8 @@ _ENCODING_STEPS: dict[str, Callable[[_Fields, FieldTypes], _Step]] = {
 }
 
 
-# Programs use few queues, exchanges and routing keys, and use them again and again. A value that
-# has no hash cannot be cached: that is a TypeError that names no field. None of these fields is a
-# table or a secret.
+# Programs use the same few queues, exchanges and routing keys again and again. An unhashable value
+# raises a TypeError that names no field. None of these fields is a table or a secret.
 
 #: The encoder of basic.publish.
 encode_publish = lru_cache(maxsize=1024)(compile_encoder(PUBLISH, {}))
@@ -222,7 +221,7 @@ class Decoders(dict[str, Decoder]):
     """Name of a method -> its decoder: ``decoders['queue.purge_ok'](args) -> (message_count,)``.
 
     A decoder raises ProtocolError (502), which names the method, if the arguments are cut short,
-    wrong, or followed by something else.
+    malformed, or followed by more bytes.
 
     methods: name -> Method.
     """
@@ -293,7 +292,7 @@ def _name_decoding(fields: _Fields) -> _DecodingStep:
             if following <= end:
                 values.append(data[start:following].decode('utf-8', 'surrogateescape'))
                 return following
-        return decode_shortstr(data, offset, end)[1]  # says what is missing
+        return decode_shortstr(data, offset, end)[1]  # raises what is missing
 
     return decode_name
 
@@ -319,21 +318,21 @@ _DELIVERY_TAG = Struct('>QB')
 
 
 def decode_acknowledgement(method: Method, args: AMQPReader) -> tuple[int, bool]:
-    """Decode what basic.ack and basic.nack begin with, as their decoders do, but cheaply."""
+    """Decode delivery tag and `multiple` of basic.ack or basic.nack: a fast path."""
     data = args.data
     if len(data) != _DELIVERY_TAG.size:
-        compile_decoder(method)(args)  # says what is wrong
+        compile_decoder(method)(args)  # raises what is wrong
     delivery_tag, bits = _DELIVERY_TAG.unpack(data)
     return delivery_tag, bits & 1 == 1
 
 
 def decode_get_ok(args: AMQPReader) -> tuple[int, bool, str, str, int]:
-    """Decode the arguments of basic.get_ok, as its decoder does, but cheaply."""
+    """Decode the arguments of basic.get_ok: a fast path."""
     data = args.data
     try:
         redelivered, exchange, routing_key = _decode_source(data[LONGLONG.size : -LONG.size])
     except ValueError:
-        return compile_decoder(GET_OK)(args)  # says what is wrong
+        return compile_decoder(GET_OK)(args)  # raises what is wrong
     (delivery_tag,) = LONGLONG.unpack_from(data)
     (message_count,) = LONG.unpack_from(data, len(data) - LONG.size)
     return delivery_tag, redelivered, exchange, routing_key, message_count

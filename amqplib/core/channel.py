@@ -1,8 +1,9 @@
 """Channel: the methods of the classes channel, exchange, queue, basic and tx.
 
-To add a protocol method, add its row to the ``spec.py`` of its version, or to that of the core if
-all versions have it; and its function here, or in the ``channel.py`` of the client: one that sends
-it (`_call` if there is a reply, else `_cast`), and one in `_HANDLERS` for what the broker sends.
+To add a protocol method, add its row to ``spec.py`` of its version, or of the core if all versions
+have it. Then add a function here, or in ``channel.py`` of the client: a function that sends the
+method (`_call` if there is a reply, else `_cast`), or a handler in `_HANDLERS` if the broker sends
+it.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ _GET_FIELDS = tuple(name for name, _ in spec.GET_OK.fields)
 
 
 def _make_queue(channel: Channel) -> Queue[Any]:
-    # Imported here, as most programs have no use for it; and made late, as a Queue has four locks,
-    # most channels need none, and a thousand channels notice.
+    # Imported here, because most programs do not need it, and created late, because a Queue has
+    # four locks and most channels need no Queue: with a thousand channels, this matters.
     from queue import Queue  # noqa: PLC0415
 
     queue: Queue[Any] = Queue()
@@ -70,26 +71,26 @@ def _make_queue(channel: Channel) -> Queue[Any]:
 
 
 class Channel(AbstractChannel):
-    """A channel of a connection: where exchanges, queues and messages are worked with.
+    """A channel of a connection, for working with exchanges, queues and messages.
 
     connection: the Connection to open it on.
     channel_id: its number; the lowest free one by default.
-    auto_decode: make text of the bodies of messages that have a content_encoding.
+    auto_decode: decode the bodies of messages that have a content_encoding to text.
 
-    A channel belongs to one thread at a time. Every call raises AMQPChannelException (by the
-    reply code one of its subclasses) if the broker closes the channel, and again on every later
-    call; AMQPConnectionException if the connection is closed; AMQPTimeout if no reply came within
-    the connection's rpc_timeout, which closes the channel; ReentrancyError if a finalizer or signal
-    handler that interrupted amqplib would have to wait. Wrong arguments are a ValueError or
-    TypeError before anything is sent.
+    A channel belongs to one thread at a time. If the broker closes the channel, the current call
+    and every later one raise AMQPChannelException (a subclass, by the reply code). If the
+    connection is closed, they raise AMQPConnectionException. If no reply comes within the
+    connection's rpc_timeout, the call raises AMQPTimeout and the channel is closed. If a finalizer
+    or signal handler has interrupted amqplib, calls that would have to wait raise ReentrancyError.
+    Wrong arguments raise ValueError or TypeError before anything is sent.
 
-    Where there is a `ticket`, None stands for default_ticket. Where there is `nowait`, True does
-    not wait for the broker's reply and returns None.
+    If a method has a `ticket`, None stands for default_ticket. If it has `nowait`, True means not
+    to wait for the broker's reply; the method then returns None.
 
     is_open: bool.
-    active: False while the broker asks not to be sent messages.
+    active: False while the broker has paused publishing.
     default_ticket: int; the ticket that was requested last.
-    callbacks: dict of consumer tag -> function; an entry a consumer.
+    callbacks: dict of consumer tag -> function, one entry for each consumer.
     returned_messages: Queue of (reply_code, reply_text, exchange, routing_key, Message).
     alerts: Queue of (reply_code, reply_text, details).
     """
@@ -97,7 +98,7 @@ class Channel(AbstractChannel):
     returned_messages: Queue[ReturnedMessage] = Late(_make_queue)  # type: ignore[assignment]
     alerts: Queue[Alert] = Late(_make_queue)  # type: ignore[assignment]
 
-    #: Which messages are to be confirmed; None if none are.
+    #: The state of confirms; None without confirm_select.
     _confirms: Optional[Confirms] = None
 
     def __init__(
@@ -121,7 +122,7 @@ class Channel(AbstractChannel):
             raise
 
     def _never_opened(self) -> None:
-        """Give up a channel whose opening ended by an error."""
+        """Give up a channel that could not be opened."""
         if self.is_open:
             self._give_up(AMQPChannelException(0, 'interrupted while opening'))
         elif self._closed.end(AMQPChannelException(0, 'the channel was never opened'), True):
@@ -149,14 +150,14 @@ class Channel(AbstractChannel):
         return True
 
     def is_usable(self) -> bool:
-        """Return whether it was opened, if perhaps closed again (for its connection)."""
+        """Return whether it has been opened, even if it is closed again (for its connection)."""
         return self.is_open or self._closed.cause is not None
 
     def flow(self, active: bool) -> bool:
-        """Ask the broker to pause (False) or to go on with (True) sending messages.
+        """Ask the broker to pause (False) or resume (True) sending messages.
 
-        Returns what the broker does from now on. RabbitMQ closes the connection (540) on False:
-        use basic_qos.
+        Returns whether the broker sends from now on. RabbitMQ closes the connection (540) on False:
+        use basic_qos instead.
         """
         now_active: bool = self._call('channel.flow', active)
         return now_active
@@ -182,14 +183,14 @@ class Channel(AbstractChannel):
         method_sig: Signature = NO_METHOD,
         timeout: Optional[float] = CLOSE_TIMEOUT,
     ) -> None:
-        """Close the channel. What was published on it before has then reached the broker.
+        """Close the channel. All messages published on it have then reached the broker.
 
         timeout: seconds to wait for the broker; None for no limit.
 
-        Once it is closed, this does nothing. Raises the error of a message or method before that
-        failed, if no call has raised it; AMQPTimeout, ConnectionLost; it is closed then too.
+        Does nothing if the channel is closed. Raises the error of an earlier message or method, if
+        no call has raised it; AMQPTimeout; ConnectionLost. The channel is closed in any case.
 
-        Called by a finalizer or a signal handler that interrupted amqplib, it does not wait.
+        Called by a finalizer or a signal handler that has interrupted amqplib, it does not wait.
         """
         closed, deadline = self._closed, Deadline(timeout)
         if not self.is_open:
@@ -221,8 +222,8 @@ class Channel(AbstractChannel):
         if not closed.by_program:  # the broker's own close came first, or the connection ended
             self._raise_cause()
 
-    # The end. Each way to it notes the cause first; what is sent after that is refused. The number
-    # is free when both sides have said that they close it: other threads learn of the end sooner.
+    # The end. Each way records the cause first; after that, sending is refused. The number is free
+    # when both sides have sent a close or a close-ok; other threads see the end before that.
 
     def _on_close_ok(self, args: AMQPReader) -> None:
         """The broker confirms that the channel is closed."""
@@ -286,7 +287,7 @@ class Channel(AbstractChannel):
             self._do_close()
 
     def _close(self, args: AMQPReader) -> None:
-        # For those who dispatch methods themselves; the read loop calls _on_close.
+        # For programs that dispatch methods themselves; the read loop calls _on_close.
         self._on_close(args)
         self._raise_cause()
 
@@ -296,7 +297,7 @@ class Channel(AbstractChannel):
         if not self._closed.shut:
             self._free_number()  # as nobody else will: subclasses may do this alone
         self.channel_id = self.connection = None
-        # Without the callbacks, what is left could only be dropped.
+        # Without callbacks, the remaining messages could only be dropped.
         self.method_queue.clear()
         self.callbacks = {}
         self._on_cancel = {}
@@ -309,10 +310,10 @@ class Channel(AbstractChannel):
         text = f'interrupted while {what}'
         return AMQPChannelException(0, text, method.signature, method.python_name)
 
-    # Sending what answers the broker, or does not wait
+    # Answers to the broker
 
     def _answer(self, number: Optional[int], name: str, *values: Any) -> None:
-        """Send a method from within the read loop, which must not wait for other writers."""
+        """Send a method from the read loop, which must not wait for other writers."""
         if number is not None:
             self._session.send_urgent(method_frame(number, self._encode(name, *values)))
 
@@ -336,15 +337,16 @@ class Channel(AbstractChannel):
         arguments: Optional[Table] = None,
         ticket: Optional[int] = None,
     ) -> None:
-        """Create an exchange, or check that it exists as described.
+        """Create an exchange, or check that it exists with these arguments.
 
-        type: 'direct', 'fanout', 'topic', 'headers', or what plugins of the broker offer.
+        type: 'direct', 'fanout', 'topic', 'headers', or a type of a broker plugin.
         passive: only check that the name exists.
         durable: survive a restart of the broker.
-        auto_delete: go when the last queue is unbound.
-        internal: take messages from other exchanges only.
+        auto_delete: delete the exchange when its last binding is removed.
+        internal: accept messages only from other exchanges.
 
-        Raises NotFound (passive), PreconditionFailed (it exists otherwise), AccessRefused.
+        Raises NotFound (passive), PreconditionFailed (it exists with different arguments),
+        AccessRefused.
         """
         self._call(
             'exchange.declare', self._ticket(ticket), exchange, type, passive, durable,
@@ -358,9 +360,9 @@ class Channel(AbstractChannel):
         nowait: bool = False,
         ticket: Optional[int] = None,
     ) -> None:
-        """Delete an exchange; RabbitMQ does not mind if it does not exist.
+        """Delete an exchange; on RabbitMQ it need not exist.
 
-        if_unused: only if no queue is bound to it, else PreconditionFailed.
+        if_unused: only if no queue is bound to it; else PreconditionFailed.
         """
         self._call(
             'exchange.delete', self._ticket(ticket), exchange, if_unused, nowait, nowait=nowait
@@ -379,17 +381,18 @@ class Channel(AbstractChannel):
         arguments: Optional[Table] = None,
         ticket: Optional[int] = None,
     ) -> Union[tuple[str, int, int], Any]:
-        """Create a queue, or check that it exists as described.
+        """Create a queue, or check that it exists with these arguments.
 
         queue: its name; '' lets the broker make one up.
         passive: only check that the name exists.
         durable: survive a restart of the broker.
-        exclusive: only for this connection, and gone with it.
-        auto_delete: go when the last consumer is gone, with all messages, durable or not. Newer
-            RabbitMQ can refuse queues that are neither durable nor exclusive (541).
+        exclusive: only for this connection, and deleted with it.
+        auto_delete: delete the queue with its last consumer, and all its messages, durable or not.
+            Newer RabbitMQ can refuse queues that are neither durable nor exclusive (541).
 
         Returns (name, number of messages, number of consumers); None with nowait.
-        Raises NotFound (passive), PreconditionFailed (it exists otherwise), ResourceLocked.
+        Raises NotFound (passive), PreconditionFailed (it exists with different arguments),
+        ResourceLocked.
         """
         declared: Optional[tuple[str, int, int]] = self._call(
             'queue.declare', self._ticket(ticket), queue, passive, durable, exclusive,
@@ -427,17 +430,17 @@ class Channel(AbstractChannel):
         arguments: Optional[Table] = None,
         ticket: Optional[int] = None,
     ) -> None:
-        """Remove a binding, as it was made.
+        """Remove a binding, given the arguments of queue_bind.
 
-        nowait: accepted as elsewhere; the protocol has no such flag here, so the reply comes
-            and is waited for.
+        nowait: accepted, but without effect: the protocol has no such flag here, so the method
+            waits for the reply.
         """
         self._call('queue.unbind', self._ticket(ticket), queue, exchange, routing_key, arguments)
 
     def queue_purge(
         self, queue: str = '', nowait: bool = False, ticket: Optional[int] = None
     ) -> Optional[int]:
-        """Remove all messages that are not delivered from a queue.
+        """Remove all messages from a queue that are not delivered yet.
 
         Returns how many there were; None with nowait. Raises NotFound.
         """
@@ -457,11 +460,11 @@ class Channel(AbstractChannel):
         nowait: bool = False,
         ticket: Optional[int] = None,
     ) -> Optional[int]:
-        """Delete a queue; RabbitMQ does not mind if it does not exist.
+        """Delete a queue; on RabbitMQ it need not exist.
 
         if_unused, if_empty: only if it has no consumers, no messages; else PreconditionFailed.
 
-        Returns how many messages went with it; None with nowait.
+        Returns how many messages were deleted with it; None with nowait.
         """
         message_count: Optional[int] = self._call(
             'queue.delete', self._ticket(ticket), queue, if_unused, if_empty, nowait,
@@ -477,11 +480,11 @@ class Channel(AbstractChannel):
     def basic_qos(
         self, prefetch_size: int = 0, prefetch_count: int = 0, a_global: bool = False
     ) -> None:
-        """Limit what the broker sends ahead of acknowledgements.
+        """Limit how much the broker sends ahead of acknowledgements.
 
-        prefetch_size: bytes; RabbitMQ knows only 0, no limit.
-        prefetch_count: messages, 0 to 65535; 0 is no limit.
-        a_global: for the channel as a whole, rather than each new consumer on it.
+        prefetch_size: bytes; RabbitMQ supports only 0, no limit.
+        prefetch_count: messages, 0 to 65535; 0 means no limit.
+        a_global: for the channel as a whole, rather than for each new consumer on it.
         """
         self._call('basic.qos', prefetch_size, prefetch_count, a_global)
 
@@ -493,12 +496,12 @@ class Channel(AbstractChannel):
         on_cancel: Optional[Callable[[str], Any]],
         *arguments: Any,
     ) -> str:
-        """Consume; `arguments` are the fields of the version after the options."""
+        """Start a consumer; `arguments` are the version's fields after the options."""
         queue, consumer_tag, *flags, nowait = options
         check_callable('callback', callback)
         check_callable('on_cancel', on_cancel)
         if nowait and not consumer_tag:
-            # No reply will tell what the broker made up.
+            # Without a reply, the tag that the broker makes up would be unknown.
             consumer_tag = self._open()[0].new_consumer_tag()
         tag = self._call(
             'basic.consume', self._ticket(ticket), queue, consumer_tag, *flags, nowait,
@@ -516,11 +519,11 @@ class Channel(AbstractChannel):
         return self._decode('basic.consume_ok', args)[0]
 
     def basic_cancel(self, consumer_tag: str, nowait: bool = False) -> None:
-        """End a consumer.
+        """Cancel a consumer.
 
-        Its callback goes with it: messages that the broker had sent before are not handed out any
-        more, and the log says how many. They stay unacknowledged, and come back when the channel
-        is closed; those of a consumer with no_ack are lost.
+        Its callback is removed: messages that the broker has already sent are dropped, and the log
+        says how many. They stay unacknowledged, and go back to the queue when the channel is
+        closed; those of a consumer with no_ack are lost.
         """
         self._call('basic.cancel', consumer_tag, nowait, nowait=nowait)
         self._drop_consumer(consumer_tag)
@@ -533,11 +536,11 @@ class Channel(AbstractChannel):
             )
 
     def _drop_deliveries(self, consumer_tag: str) -> int:
-        """Take what is queued for a consumer off the queue; return how many deliveries it was."""
+        """Remove what is queued for a consumer; return how many deliveries there were."""
         queue, count = self.method_queue, 0
         kept: list[ArrivedMethod] = []
         try:
-            # Only what is there now: another thread may be putting in more at the other end.
+            # Only what is there now: another thread may be adding more.
             for _ in range(len(queue)):
                 method = queue.popleft()
                 if not self._is_for(consumer_tag, method):
@@ -549,7 +552,7 @@ class Channel(AbstractChannel):
         return count
 
     def _is_for(self, consumer_tag: str, method: ArrivedMethod) -> bool:
-        """Return whether a method that is queued is for a consumer."""
+        """Return whether a queued method is for this consumer."""
         method_sig, args, msg = method
         if method_sig == spec.DELIVER.signature and msg is not None:
             if msg.raw_delivery is None:
@@ -557,7 +560,7 @@ class Channel(AbstractChannel):
             return bool(msg.raw_delivery[0] == consumer_tag)
         if method_sig != spec.CANCEL.signature:
             return False
-        # By a reader of its own, as it may still be handed out.
+        # With a reader of its own, because the method may still be dispatched.
         tag, _ = self._decode('basic.cancel', AMQPReader(args.input))
         return bool(tag == consumer_tag)
 
@@ -599,7 +602,7 @@ class Channel(AbstractChannel):
             ticket = self.default_ticket
         try:
             payload = encode_get(ticket, queue, no_ack)
-        except TypeError:  # which does not say what is wrong
+        except TypeError:  # this one finds out what is wrong
             payload = self._encode('basic.get', ticket, queue, no_ack)
         msg: Optional[Message] = self._request(spec.GET, payload)
         return msg
@@ -621,13 +624,13 @@ class Channel(AbstractChannel):
         immediate: bool = False,
         ticket: Optional[int] = None,
     ) -> Optional[int]:
-        """Send a message to an exchange; '' sends it to the queue that routing_key names.
+        """Publish a message to an exchange; '' delivers to the queue named by routing_key.
 
-        mandatory: if no queue takes it, the broker sends it back: see returned_messages.
-        immediate: RabbitMQ closes the connection (540).
+        mandatory: if no queue takes the message, the broker returns it: see returned_messages.
+        immediate: not supported by RabbitMQ, which closes the connection (540).
 
-        Returns None: there is no reply. A failure is raised by a later call, at the latest by
-        close(). Raises what closed the channel, if that is known by now.
+        Returns None, as there is no reply. A later call raises the error if it fails, at the latest
+        close(). Raises the error that closed the channel, if it is known by now.
         """
         if not isinstance(msg, Message):
             raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
@@ -635,7 +638,7 @@ class Channel(AbstractChannel):
             ticket = self.default_ticket
         try:
             payload = encode_publish(ticket, exchange, routing_key, mandatory, immediate)
-        except TypeError:  # which does not say what is wrong
+        except TypeError:  # this one finds out what is wrong
             values = (ticket, exchange, routing_key, mandatory, immediate)
             payload = self._encode('basic.publish', *values)
         connection, channel_id, session = self.connection, self.channel_id, self._session
@@ -650,13 +653,13 @@ class Channel(AbstractChannel):
         return None
 
     def _publish_in_turn(self, connection: Any, frames: Frames) -> Optional[int]:
-        """Publish what may have to wait, or is to be confirmed."""
+        """Publish a message that may have to wait, or that the broker is to confirm."""
         deadline = self._wait_for_flow(connection, NO_DEADLINE)
         self._session.send(frames, self._closed, deadline)
         return None
 
     def _wait_for_flow(self, connection: Any, deadline: Deadline) -> Deadline:
-        """Wait until the broker takes messages on the channel; return the deadline of the call."""
+        """Wait until the broker resumes the channel; return the deadline of the call."""
         what = 'the broker has paused the channel'
         return self._wait_to_publish(connection, lambda: self.active, deadline, what)
 
@@ -667,7 +670,7 @@ class Channel(AbstractChannel):
         deadline: Deadline,
         what: str,
     ) -> Deadline:
-        """Wait within the connection's write_timeout, which the first wait of a call begins."""
+        """Wait within the connection's write_timeout, which starts at the first wait of a call."""
         deadline = begin(deadline, connection.write_timeout)
         if not self._wait_until(ready, deadline):
             text = f'{what} for more than {deadline}'
@@ -683,7 +686,7 @@ class Channel(AbstractChannel):
         self.returned_messages.put((*values, msg))
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
-        """Acknowledge a message; with `multiple`, all up to this one (0: all there are)."""
+        """Acknowledge a message; with `multiple`, all up to this one (0: all of them)."""
         channel_id = self.channel_id
         if self._closed.shut or channel_id is None:
             self._raise_cause()
@@ -693,25 +696,25 @@ class Channel(AbstractChannel):
                 bool(multiple), FRAME_END,
             )  # fmt: skip
         except (StructError, TypeError, ValueError):
-            self._encode('basic.ack', delivery_tag, multiple)  # which says what is wrong
+            self._encode('basic.ack', delivery_tag, multiple)  # raises what is wrong
             raise
         self._session.send(frame, self._closed)
 
     def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
-        """Reject a message: put it back (requeue) or let the broker drop or dead-letter it."""
+        """Reject a message: requeue it, or let the broker drop or dead-letter it."""
         self._cast('basic.reject', delivery_tag, requeue)
 
     def basic_recover_sync(self, requeue: bool = False) -> None:
-        """Have all unacknowledged messages delivered again; waits until the broker has done it.
+        """Redeliver all unacknowledged messages of the channel; wait until the broker has done it.
 
-        requeue: to anyone; RabbitMQ closes the connection (540) on False.
+        requeue: to any consumer; RabbitMQ closes the connection (540) on False.
         """
         self._call('basic.recover', requeue)
 
     # The tx class (specification, class 90)
 
     def tx_select(self) -> None:
-        """Begin to work with transactions on this channel."""
+        """Use transactions on this channel from now on."""
         self._call('tx.select')
 
     def tx_commit(self) -> None:
@@ -725,7 +728,7 @@ class Channel(AbstractChannel):
         """Undo what was published and acknowledged since the last commit."""
         self._call('tx.rollback')
 
-    # Subclasses may call them by the names that they had in amqplib 1.0.2.
+    # The names of amqplib 1.0.2, which subclasses may call.
     _basic_cancel_ok = empty_reply('basic.cancel_ok')
     _basic_get_empty = empty_reply('basic.get_empty')
     _basic_qos_ok = empty_reply('basic.qos_ok')
@@ -737,7 +740,7 @@ class Channel(AbstractChannel):
     _tx_commit_ok = empty_reply('tx.commit_ok')
     _tx_rollback_ok = empty_reply('tx.rollback_ok')
 
-    #: What handles which method, for a client to choose those of its version.
+    #: The handlers by method name; a client selects those of its version.
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
         'channel.open_ok': _open_ok,
         'channel.flow': _flow,
@@ -780,11 +783,11 @@ _GAVE_UP = (spec.REPLY_SUCCESS, 'gave up', *NO_METHOD)
 
 
 def begin(deadline: Deadline, seconds: Optional[float]) -> Deadline:
-    """Return the deadline of a call that has to wait: if it had none, it begins now."""
+    """Return the deadline of a call that has to wait: without a deadline, one starts now."""
     return Deadline(seconds) if deadline is NO_DEADLINE and seconds is not None else deadline
 
 
 def check_callable(name: str, value: Any) -> None:
-    """Raise TypeError if it is something that cannot be called; None is nothing."""
+    """Raise TypeError if the value is neither callable nor None."""
     if value is not None and not callable(value):
         raise TypeError(f'{name}: {value!r} cannot be called')

@@ -46,9 +46,9 @@ class ChannelNumbers:
 
     lingering: number -> the remains of a channel that was given up.
 
-    There is no lock: a number belongs to the channel that is in the dict by it, and is taken by one
-    operation. Of several threads that let go of a channel, the one that takes it from those that
-    hold numbers does so: to the others, the number may be that of a successor already.
+    There is no lock: a number belongs to the channel that is stored under it, and is taken by a
+    single operation. If several threads release a channel, the one that removes it from the holders
+    of numbers does the work: for the others, the number may already belong to a successor.
     """
 
     def __init__(self, session: Session, channels: dict[int, Any], protocol: Protocol) -> None:
@@ -57,7 +57,7 @@ class ChannelNumbers:
         self._inboxes = session.inboxes
         self._channels = channels
         self.lingering: dict[int, Lingering] = {}
-        # By their ids, the channels that hold numbers, or try to take one.
+        # id -> channel, for the channels that hold a number or try to take one.
         self._holding: dict[int, Inbox] = {}
         # No number below this one has been freed.
         self._first_free = 1

@@ -17,7 +17,7 @@ class Closed:
     """Whether and why a connection, or one of its channels, is closed.
 
     whole: for a channel, the Closed of its connection.
-    on_raise: called when the cause is raised for the first time.
+    on_raise: called when the cause is raised for the first time, unless the program knows already.
 
     cause: the first error that ended it; None until then. Every later call raises it again.
     shut: whether nothing more may be sent for it, because it has ended or the program closes it.
@@ -85,6 +85,8 @@ class Closed:
         if first is not cause:
             return False
         self.reported = self.reported or reported
+        if self.reported:
+            self._on_raise = None  # the channel's own method: it would keep the channel in a cycle
         return True
 
     def raise_cause(self) -> NoReturn:

@@ -48,7 +48,7 @@ LIBRARY_PROPERTIES: dict[str, Any] = {
     'library_version': __version__,
 }
 
-#: How many security challenges one connection puts up with.
+#: The most security challenges that a connection answers.
 MAX_CHALLENGES = 8
 
 
@@ -56,27 +56,27 @@ _consumer_tags = count(1)
 
 
 class Connection(AbstractChannel):
-    """A connection to a broker; opening it is done when the constructor returns.
+    """A connection to a broker. It is open when the constructor returns.
 
     host: ``name``, ``name:port``, ``1.2.3.4:port``, ``::1``, ``[::1]:port``; '' is the local
-        host. The port is 5672 by default, with ssl 5671.
+        host. The default port is 5672, with ssl 5671.
     userid, password: str; None for both if login_response is given or the mechanism is EXTERNAL.
-    login_method: 'AMQPLAIN', 'PLAIN' or 'EXTERNAL'; by default what the broker offers of these.
-    login_response: bytes to be sent as they are instead of userid and password.
+    login_method: 'AMQPLAIN', 'PLAIN' or 'EXTERNAL'; by default one that the broker offers.
+    login_response: bytes to send unchanged instead of userid and password.
     virtual_host, locale: str.
-    client_properties: dict that is laid over LIBRARY_PROPERTIES.
+    client_properties: dict that overrides entries of LIBRARY_PROPERTIES.
     ssl: True; an ssl.SSLContext; or a dict of options, see tls.make_context. Certificate and
-        host name are verified unless the context or the options say otherwise. None is as False.
+        host name are verified unless the context or the options say otherwise. None means False.
     insist: ask the broker not to redirect to another host.
-    connect_timeout: seconds for everything until the connection is open; None for no limit.
+    connect_timeout: seconds until the connection must be open; None for no limit.
     rpc_timeout: seconds to wait for the reply to a method; None for no limit.
     write_timeout: seconds that sending may take; None for no limit. Both can be changed later, by
         assigning to the attributes of these names.
-    heartbeat: seconds, 0 to 65535, after which each side wants to have heard of the other; 0 turns
-        heartbeats off, None takes what the broker proposes. They are sent in the background. A
-        connection on which nothing arrives for twice as long is lost.
-    port: int, where host has none.
-    connection_name: str by which the broker shows the connection to its operators.
+    heartbeat: interval in seconds, 0 to 65535, at which each side sends something; 0 turns
+        heartbeats off, None takes the broker's proposal. They are sent in the background. If
+        nothing arrives for two intervals, the connection is lost.
+    port: int, if host has none.
+    connection_name: str; the name that operators of the broker see.
 
     An unknown argument is accepted with a warning.
 
@@ -88,19 +88,19 @@ class Connection(AbstractChannel):
 
     channels: dict of number -> Channel, the connection itself as 0; None once closed.
     transport, connection: None once closed.
-    channel_max, frame_max, heartbeat: as tuned; the most channels, bytes a frame, seconds.
+    channel_max, frame_max, heartbeat: as negotiated: the most channels, bytes per frame, seconds.
     server_properties: dict; mechanisms, locales: lists of str; known_hosts: str;
-    version_major, version_minor: int; as the broker said.
+    version_major, version_minor: int; as reported by the broker.
     """
 
     _CLOSE = 'connection.close'
     _IS_QUEUE = False
-    _ONE_CALL = False  # as it belongs to no thread
+    _ONE_CALL = False  # it belongs to no single thread
     _channel_class: ClassVar[type[Channel]]
     _message_class: ClassVar[type[Message]] = Message
     _reader_class: ClassVar[type[MethodReader]]
 
-    # What programs read methods by, in place of wait(), and send them by.
+    # For programs that read methods without wait(), or send them themselves.
     method_reader: MethodReader = Late(  # type: ignore[assignment]
         lambda self: self._reader_class(self._session.transport, self._session.decoder)
     )
@@ -143,15 +143,15 @@ class Connection(AbstractChannel):
         )
         self._check_arguments()
         self._connect_to(host, ssl)
-        # The password is not needed any more.
+        # The password is no longer needed.
         del self._opening
 
     def _connect_to(self, host: str, ssl: Any) -> None:
-        """Connect to a host; overridden where the broker may name another one."""
+        """Connect to a host; overridden for a version in which the broker may redirect."""
         self._connect(host, ssl)
 
     def _check_arguments(self) -> None:
-        """Find wrong values before there is a socket."""
+        """Raise errors for wrong values, before there is a socket."""
         opening = self._opening
         self._encode('connection.open', opening.virtual_host, '', opening.insist)
         self._encode('connection.start_ok', opening.properties, '', b'', opening.locale)
@@ -172,24 +172,24 @@ class Connection(AbstractChannel):
     @write_timeout.setter
     def write_timeout(self, seconds: Optional[float]) -> None:
         self._write_timeout = Deadline(seconds, 'write_timeout').seconds
-        if '_session' in vars(self):  # else it is made later
+        if '_session' in vars(self):  # else it is created later
             self._session.outbox.write_timeout = self._write_timeout
 
     @property
     def transport(self) -> Optional[AbstractTransport]:
-        """What is connected; None once closed."""
+        """The transport; None once closed."""
         session = vars(self).get('_session')
         return None if session is None or session.closed.cause is not None else session.transport
 
     @property
     def blocked(self) -> Optional[str]:
-        """Why the broker takes no messages at the moment; None if it does. 0-8 does not say."""
+        """Why the broker takes no messages at the moment, else None. On 0-8 it does not say so."""
         return self._session.blocked
 
     # Opening (specification, class 10)
 
     def _connect(self, host: str, ssl: Any) -> Optional[str]:
-        """Connect to one host; return what opening the connection does."""
+        """Connect to one host; return what _x_open() returns."""
         deadline = self._opening.deadline
         transport = self._create_transport(host, deadline.remaining(), ssl)
         self._use(transport)
@@ -209,7 +209,7 @@ class Connection(AbstractChannel):
             raise
 
     def _use(self, transport: AbstractTransport) -> None:
-        """Begin as a connection that is not open yet."""
+        """Set up the state of a connection that is not open yet."""
         inboxes: dict[int, Inbox] = {}
         decoder = Decoder(self._protocol, self._message_class, inboxes)
         session = Session(transport, decoder, inboxes)
@@ -227,11 +227,11 @@ class Connection(AbstractChannel):
         session.on_unknown_channel = self.numbers.arrive_unknown
         session.complaint = self._complaint
         session.last_method = self._named(self._CLOSE)[0]
-        # Subclasses may have a class attribute of that name.
+        # Subclasses may have a class attribute of this name.
         session.outbox.write_timeout = Deadline(self.write_timeout, 'write_timeout').seconds
-        # Held by the thread that closes; the others have nothing left to do.
+        # Held by the thread that closes; other threads have nothing left to do.
         self._closer = Mutex()
-        # A channel that the broker closed: if no call has raised why, close() does.
+        # A channel that the broker closed: if no call has raised the cause, close() does.
         self._unreported: Optional[Closed] = None
 
     def _create_transport(
@@ -251,7 +251,7 @@ class Connection(AbstractChannel):
         return self._x_open(opening.virtual_host, insist=opening.insist)
 
     def _log_in(self, deadline: Deadline) -> None:
-        """Go through challenges until the broker tunes, which says that the login is accepted."""
+        """Answer challenges until the broker sends tune, which means that it accepts the login."""
         self._wait_tune_ok = True
         try:
             for _ in range(MAX_CHALLENGES + 1):
@@ -262,7 +262,7 @@ class Connection(AbstractChannel):
             raise
         except ConnectionLost as error:
             if not self._wait_tune_ok:
-                raise  # after it had accepted the login
+                raise  # the broker had accepted the login
             text = f'the broker hung up during the login: {self._likely_cause()}'
             raise LoginRefused(spec.ACCESS_REFUSED, text) from error
         except AMQPConnectionException as error:
@@ -272,7 +272,7 @@ class Connection(AbstractChannel):
         raise LoginRefused(0, f'more than {MAX_CHALLENGES} security challenges')
 
     def _likely_cause(self) -> str:
-        """Return why the broker may have hung up during the login, without a word."""
+        """Return why the broker may have hung up silently during the login."""
         opening = self._opening
         mechanism, response = opening.login.choose(self.mechanisms)
 
@@ -328,7 +328,7 @@ class Connection(AbstractChannel):
 
     def _secure(self, args: AMQPReader) -> None:
         self._decode('connection.secure', args)
-        # None of the mechanisms has a second step: the answer is the same as before.
+        # No mechanism has a second step, so the response is the same as before.
         self._x_secure_ok(self._opening.login.choose(self.mechanisms)[1])
 
     def _x_secure_ok(self, response: Union[str, bytes]) -> None:
@@ -337,13 +337,13 @@ class Connection(AbstractChannel):
     def _tune(self, args: AMQPReader) -> None:
         channel_max, frame_max, heartbeat = self._decode('connection.tune', args)
         if 0 < frame_max < spec.FRAME_MIN_SIZE:
-            text = 'the broker wants frames of at most {} bytes; the least is {}'
+            text = 'the broker wants frames of at most {} bytes; the minimum is {}'
             raise ProtocolError(
                 spec.NOT_ALLOWED,
                 text.format(frame_max, spec.FRAME_MIN_SIZE),
                 *self._named('connection.tune'),
             )
-        # 0 says that there is no limit.
+        # 0 means no limit.
         self.channel_max = channel_max or self.channel_max
         self.frame_max = frame_max or self.frame_max
         wanted = self._opening.heartbeat
@@ -353,7 +353,7 @@ class Connection(AbstractChannel):
             self.heartbeat = 0
         self._x_tune_ok(self.channel_max, self.frame_max, self.heartbeat)
         self.encoder.frame_max = self.frame_max
-        # RabbitMQ takes payloads of frame_max, beside its own limit; so may others send them.
+        # RabbitMQ accepts payloads of frame_max, beyond the limit; other brokers may send them.
         self._session.decoder.body_limit = self.frame_max
         if self.heartbeat and self.transport is not None:
             heartbeats.watch(self._session, self.heartbeat)
@@ -361,7 +361,7 @@ class Connection(AbstractChannel):
     def _x_tune_ok(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
         self._wait_tune_ok = False
         self._cast('connection.tune_ok', channel_max, frame_max, heartbeat)
-        # Here, as subclasses may send other values.
+        # Set here, because subclasses may send other values.
         self.channel_max = channel_max or spec.DEFAULT_CHANNEL_MAX
         self.frame_max = frame_max or spec.DEFAULT_FRAME_MAX
         self.heartbeat = heartbeat
@@ -389,7 +389,7 @@ class Connection(AbstractChannel):
 
         channel_id: 1 to 65535; 0 returns the connection itself.
 
-        Raises ValueError or TypeError, AMQPException if channel_max channels are open.
+        Raises ValueError or TypeError; AMQPException if channel_max channels are open.
         """
         self._open()
         if channel_id is None:
@@ -398,12 +398,12 @@ class Connection(AbstractChannel):
         if channel is None:
             try:
                 return self._channel_class(self, channel_id)
-            except NumberTaken as taken:  # by another thread, just now
+            except NumberTaken as taken:  # another thread has just opened it
                 channel = taken.channel
         return self._when_open(channel)
 
     def _when_open(self, channel: Any) -> Channel:
-        """Return a channel when it is open, as another thread may be opening it."""
+        """Return a channel once it is open: another thread may be opening it."""
         deadline = self._rpc_deadline()
         if not self._wait_until(lambda: channel is self or channel.is_usable(), deadline):
             raise AMQPTimeout(0, f'another thread did not open it within {deadline}')
@@ -414,14 +414,14 @@ class Connection(AbstractChannel):
         return NO_DEADLINE if self.rpc_timeout is None else Deadline(self.rpc_timeout)
 
     def open_session(self) -> Session:
-        """Return the session (for a channel); raise why the connection is closed."""
+        """Return the session (for a channel); raise the cause if the connection is closed."""
         self._open()
         return self._session
 
     def register(self, channel: Channel, wanted: Optional[int]) -> None:
-        """Give a channel its number; raise AMQPException, ValueError or TypeError if it cannot.
+        """Assign a number to a channel; raise AMQPException, ValueError or TypeError.
 
-        wanted: the number; None for any.
+        wanted: the number; None for any free number.
         """
         numbers = self.numbers
         numbers.check_room(self.channel_max)
@@ -430,13 +430,13 @@ class Connection(AbstractChannel):
         before = None
         while True:
             number = self._get_free_channel_id() if wanted is None else wanted
-            # Before it is taken, so that after an interrupt the channel frees it.
+            # Set before it is taken, so that the channel frees it after an interrupt.
             channel.channel_id = number
             if numbers.take(number, channel):
                 return
             holder = numbers.holder(number)
-            # Other threads take and free numbers, but a method that chooses one that is not free
-            # would do so for ever.
+            # Other threads take and free numbers; but an override of _get_free_channel_id() that
+            # returns the same taken number again would do so forever.
             if holder is not None and (wanted is not None or holder is before):
                 raise numbers.why_taken(number, holder)
             before = holder
@@ -445,9 +445,9 @@ class Connection(AbstractChannel):
         return self.numbers.choose(self.channel_max)
 
     def note_closed(self, closed: Closed) -> None:
-        """Remember that the broker closed a channel, until a call raises why.
+        """Remember that the broker closed a channel, until a call raises the cause.
 
-        Of several, the first one; the others are in the log.
+        Only the first one is kept; the others are logged.
         """
         if self._unreported is None or self._unreported.reported:
             self._unreported = closed
@@ -455,7 +455,7 @@ class Connection(AbstractChannel):
             log.warning('the broker closed a channel: %s', closed.cause)
 
     def new_consumer_tag(self) -> str:
-        """Return a name for a consumer that no other one of this connection has."""
+        """Return a consumer tag that no other consumer of this connection has."""
         return f'amqplib-{next(_consumer_tags)}'
 
     # Receiving
@@ -468,11 +468,11 @@ class Connection(AbstractChannel):
     ) -> Optional[ArrivedMethod]:
         """Wait for a method for a channel, and take it off its queue.
 
-        Returns None if it took effect when it arrived.
+        Returns None if the method took effect when it arrived.
         """
         channel = (self.channels or {}).get(channel_id)
         if channel is None:
-            # Closed by another thread just now.
+            # Another thread has just closed it.
             self._open()
             raise AMQPConnectionException(0, f'channel {channel_id} is closed')
         method: Optional[ArrivedMethod] = channel.wait_for_method(allowed_methods, timeout)
@@ -497,17 +497,18 @@ class Connection(AbstractChannel):
         method_sig: Signature = NO_METHOD,
         timeout: Optional[float] = CLOSE_TIMEOUT,
     ) -> None:
-        """Close the connection and its channels. What was published has then reached the broker.
+        """Close the connection and its channels. All messages have then reached the broker.
 
         timeout: seconds to wait for the broker; None for no limit.
 
-        Once it is closed, this does nothing. Raises an error of the broker that no call has raised
-        before: AMQPChannelException (a channel was closed, such as for publishing to an exchange
-        that does not exist), AMQPConnectionException; ConnectionLost or AMQPTimeout, and then
-        what was published last may not have arrived. The connection is closed in any case.
+        Does nothing if the connection is closed. Raises an error of the broker that no call has
+        raised: AMQPChannelException (a channel was closed, for instance for publishing to an
+        exchange that does not exist), AMQPConnectionException. Raises ConnectionLost or
+        AMQPTimeout; then the last messages may not have arrived. The connection is closed in any
+        case.
 
-        Called by a finalizer or a signal handler that interrupted amqplib, it does not wait: the
-        broker is told, and the connection ends when it has confirmed that, or at the next close().
+        Called by a finalizer or a signal handler that has interrupted amqplib, it does not wait:
+        the connection ends when the broker has confirmed the close, or at the next close().
         """
         closed, deadline = self._closed, Deadline(timeout)
         if closed.cause is not None:
@@ -530,7 +531,7 @@ class Connection(AbstractChannel):
 
         def close() -> None:
             if self._closed.cause is None:
-                # From here on, most of what arrives is dropped.
+                # From now on, most of what arrives is dropped.
                 session.decoder.fast_paths.clear()
                 self._ask_to_close(frame, deadline)
 
@@ -539,13 +540,13 @@ class Connection(AbstractChannel):
                 text = f'another thread did not end its close() within {deadline}'
                 raise AMQPTimeout(0, text)
         except AMQPTimeout as error:
-            # Perhaps it could not even be sent.
+            # It may not even have been sent.
             session.end(error, reported=True)
             raise
         except AMQPException:
             raise
         except BaseException:
-            # Also if nothing was sent: the others would wait for what is dropped now.
+            # Even if nothing was sent: other threads may wait for what is dropped from now on.
             interrupted = AMQPConnectionException(0, 'interrupted while closing')
             session.end(interrupted, reported=True)
             raise
@@ -573,7 +574,7 @@ class Connection(AbstractChannel):
         self._session.end(cause)
 
     def _close(self, args: AMQPReader) -> None:
-        # For those who dispatch methods themselves; the read loop calls _on_close.
+        # For programs that dispatch methods themselves; the read loop calls _on_close.
         self._on_close(args)
         self._raise_cause()
 
@@ -589,7 +590,7 @@ class Connection(AbstractChannel):
         return AMQPConnectionException(0, text, method.signature, method.python_name)
 
     def _complaint(self, error: ProtocolError) -> bytes:
-        """Return the frame that tells the broker what it did wrong."""
+        """Return the frame that reports a protocol error to the broker."""
         text = error.amqp_reply_text[:80]
         values = (error.amqp_reply_code, text, *error.amqp_method_sig)
         return method_frame(0, self._encode(self._CLOSE, *values))
@@ -603,7 +604,7 @@ class Connection(AbstractChannel):
         self.connection = self.channels = None
         self.numbers.clear()
 
-    #: What handles which method, for a client to choose those of its version.
+    #: The handlers by method name; a client selects those of its version.
     _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
         'connection.start': _start,
         'connection.secure': _secure,
@@ -612,7 +613,7 @@ class Connection(AbstractChannel):
         'connection.close': _close,
         'connection.close_ok': _close_ok,
     }
-    #: The same for what ends the connection, which takes effect when it arrives.
+    #: The same for the methods that end the connection, which take effect when they arrive.
     _ENDS: ClassVar[dict[str, Callable[..., Any]]] = {
         'connection.close': _on_close,
         'connection.close_ok': _on_close_ok,
@@ -620,7 +621,7 @@ class Connection(AbstractChannel):
 
 
 class _Opening:
-    """What is needed until the connection is open.
+    """The data that is needed until the connection is open.
 
     options: virtual_host, locale, insist, heartbeat.
     """
@@ -641,7 +642,7 @@ class _Opening:
 def _client_properties(
     protocol: Protocol, own: Optional[dict[str, Any]], name: Optional[str]
 ) -> dict[str, Any]:
-    """Return what the client says of itself: the program's properties over the library's."""
+    """Return the client properties: the program's override the library's."""
     if own is not None and not isinstance(own, Mapping):
         raise TypeError(f'client_properties: {type(own).__name__!r} is not a dict')
     properties = {**LIBRARY_PROPERTIES, **(own or {})}
@@ -658,6 +659,6 @@ def _client_properties(
 
 
 def _words(listed: Union[str, bytes]) -> list[str]:
-    """Return the words of a list in a long string, which comes as bytes if it is not UTF-8."""
+    """Return the words in a long string, which may be bytes if it is not UTF-8."""
     text = listed if isinstance(listed, str) else listed.decode('utf-8', 'replace')
     return text.split(' ')

@@ -1,7 +1,7 @@
-"""Bytes as methods with their content (specification 4.2; encoding.py draws a frame).
+"""Bytes -> methods with their content (specification 4.2; encoding.py draws a frame).
 
-A Decoder does no I/O. Given the same bytes in whatever portions, it finds the same methods or the
-same error. Where a large body is to be received without a copy, it hands out the memory.
+A Decoder does no I/O. The same bytes give the same methods or the same error, in whatever portions
+they come. So that a large body can be received without a copy, it provides the memory.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ if TYPE_CHECKING:
 
 __all__ = ['ArrivedMethod', 'Decoder']
 
-#: Room for that many bytes of a body is handed out at least, or for as many as there are already.
+#: The room for a body has at least this many bytes, or as many as have arrived already.
 ROOM_SIZE = 131072
-#: The memory of bodies up to this size is used again.
+#: The memory of bodies up to this size is reused.
 MAX_REUSED = 2 * 1024 * 1024
-#: At least so many bytes of a body have to be missing to be received without a copy.
+#: A body is received without a copy if at least this many bytes are missing.
 MIN_DIRECT = 16384
 
 _FRAME = Struct('>BHI')
 _SIGNATURE = Struct('>HH')
 #: Class, weight (always 0), size of the body.
 _CONTENT = Struct('>HHQ')
-#: A frame header and what begins a content header.
+#: A frame header and the beginning of a content header.
 _HEADER = Struct('>BHI2sHQ')
 
 
@@ -68,7 +68,7 @@ class _Body:
     def __init__(self) -> None:
         self._buffer = BytesIO()
         self._size = 0
-        # How far the buffer may be filled without growing; never less than the size.
+        # The size to which the buffer can be filled without growing.
         self._capacity = 0
 
     def add(self, data: Union[bytes, memoryview]) -> None:
@@ -78,7 +78,7 @@ class _Body:
         self._capacity = max(self._capacity, self._size)
 
     def room(self, wanted: int) -> memoryview:
-        """Return memory for up to so many of the next bytes.
+        """Return memory for up to this many of the next bytes.
 
         The buffer never grows by more than what it holds, or ROOM_SIZE.
         """
@@ -91,17 +91,17 @@ class _Body:
         return self._buffer.getbuffer()[start:end]
 
     def fill(self, count: int) -> None:
-        """Note that so many bytes are in the room."""
+        """Record that this many bytes were put into the room."""
         self._size += count
         self._buffer.seek(self._size)
 
     @property
     def reusable(self) -> bool:
-        """Whether its memory should be kept for the next body, as new memory costs more."""
+        """Whether to keep its memory for the next body, because new memory is expensive."""
         return self._capacity <= MAX_REUSED
 
     def take(self) -> bytes:
-        """Return the bytes, and begin anew; many are not copied for that."""
+        """Return the bytes, and start an empty body; a large one is not copied."""
         if self.reusable:
             self._buffer.seek(0)
             data = self._buffer.read(self._size)
@@ -122,9 +122,9 @@ class PartialMessage:
         self.args = args
         # None until the content header has come.
         self.properties: Optional[bytes] = None
-        # Bytes of the body that are still to come.
+        # How many bytes of the body are missing.
         self.missing = 0
-        # None if they are not to be kept.
+        # None if the body is not kept.
         self.body = body
 
     def add_header(self, payload: bytes) -> None:
@@ -147,14 +147,14 @@ class PartialMessage:
 class Decoder:
     """Finds methods with their content in the bytes of a connection.
 
-    protocol: the version that is spoken.
-    message_class: what contents are made.
-    inboxes: channel number -> inbox, which says whether contents are to be collected for it.
+    protocol: the version of the protocol.
+    message_class: the class of the messages.
+    inboxes: channel number -> inbox, which says whether contents for it are kept.
 
-    queue: the methods that are complete: (channel, (signature, arguments, content)).
-    body_limit: the largest payload of a body frame; what the broker was told, once that is agreed.
-    open_frame: the body frame of which only a part has come: its channel, and what is missing.
-    fast_paths: the bytes that begin a method -> what takes several such methods at once.
+    queue: the complete methods: (channel, (signature, arguments, content)).
+    body_limit: the largest payload of a body frame; frame_max, once it is negotiated.
+    open_frame: the body frame that has arrived in part: its channel, and how much is missing.
+    fast_paths: the prefix of a method -> its fast path.
     """
 
     def __init__(
@@ -171,26 +171,26 @@ class Decoder:
         self._message_class = message_class
         self._inboxes = inboxes
         self._deliveries = Deliveries(message_class, inboxes)
-        # What is not decoded yet: the beginning of a frame.
+        # The undecoded beginning of a frame.
         self._buffer = b''
-        # The body that was used last, for the next content that comes in parts.
+        # The body that was used last, to be reused for the next content that comes in parts.
         self._spare_body: Optional[_Body] = None
-        # The first bytes decide whether the peer speaks this protocol at all.
+        # Whether the first bytes have shown that the peer speaks this protocol.
         self._started = False
         self.open_frame: Optional[tuple[int, int]] = None
         self.add_fast_path(self._deliveries)
 
     def add_fast_path(self, path: FastPath) -> None:
-        """Have a kind of method taken by a fast path."""
+        """Use a fast path for its kind of method."""
         self.fast_paths[path.prefix] = path
 
     @property
     def incomplete(self) -> bool:
-        """Whether a part of a method or of its content has come, and the rest has not."""
+        """Whether a method or its content has arrived only in part."""
         return bool(self.partial_messages or self._buffer)
 
     def is_last(self, channel: int, signature: Signature) -> bool:
-        """Return whether this is the method that has become complete last."""
+        """Return whether this is the last method that became complete."""
         if not self.queue:
             return False
         last_channel, method = self.queue[-1]
@@ -199,7 +199,7 @@ class Decoder:
     # Large bodies
 
     def room(self) -> Optional[memoryview]:
-        """Return memory for the next bytes of a large body; None if it is not their turn."""
+        """Return memory for the next bytes of a large body; None if something else comes next."""
         if self.open_frame is None:
             return None
         channel, missing = self.open_frame
@@ -209,7 +209,7 @@ class Decoder:
         return partial.body.room(missing)
 
     def take_room(self, count: int, after: bytes) -> None:
-        """Take bytes that were put in the room, and those after them, if it is full."""
+        """Take the bytes that were put into the room, and if it is full, the bytes after them."""
         assert self.open_frame is not None
         channel, missing = self.open_frame
         partial = self.partial_messages[channel]
@@ -217,16 +217,16 @@ class Decoder:
         partial.body.fill(count)
         partial.missing -= count
         missing -= count
-        # Behind a room that was not for all of the frame, more of its payload comes.
+        # If the room did not hold the whole frame, the bytes after it are more of its payload.
         size = 0 if missing else self._size_of_next(after, channel, partial.missing)
         self.open_frame = channel, size or missing
         if after and not size:
             self.take(after)
 
     def _size_of_next(self, after: bytes, channel: int, limit: int) -> int:
-        """Return the size of the body frame that goes on, if this is its header and no more.
+        """Return the size of the next body frame, if these bytes are exactly its header.
 
-        Else it is 0, and so it is if anything is wrong, which is found where frames are parsed.
+        Returns 0 for anything else, including errors, which the general way then finds.
         """
         if len(after) != 1 + _FRAME.size or after[0] != FRAME_END:
             return 0
@@ -241,7 +241,7 @@ class Decoder:
     def take(self, received: bytes) -> None:
         """Take the next bytes, and queue the methods that they complete.
 
-        Raises ProtocolError, ProtocolVersionRefused; what was complete before is on the queue.
+        Raises ProtocolError, ProtocolVersionRefused; earlier methods are on the queue.
         """
         data = self._buffer + received if self._buffer else received
         self._buffer = data
@@ -271,9 +271,10 @@ class Decoder:
             self._buffer = data[offset:]
 
     def _take_next(self, data: bytes, offset: int) -> int:
-        """Take the frame at the offset; return where it ends; of a body frame, what is here of it.
+        """Take the frame at the offset; return the offset after it.
 
-        It is the offset again, if too little is here.
+        If it is incomplete, a body frame is taken as far as it is here, and for any other frame the
+        offset is returned unchanged.
         """
         frame_type, channel, size = _FRAME.unpack_from(data, offset)
         start: int = offset + _FRAME.size
@@ -288,7 +289,7 @@ class Decoder:
             return self._continue_frame(data, start)
         if data[end] != FRAME_END:
             if frame_type == FRAME_BODY:
-                # Checked first, as it is where the frame comes in parts.
+                # Checked first, as for a frame that comes in parts.
                 self._partial_for_body(channel, size)
             raise _wrong_end(data[end])
         if frame_type == FRAME_METHOD:
@@ -300,12 +301,12 @@ class Decoder:
         return end + 1
 
     def _take_whole(self, data: bytes, offset: int, prefix: bytes) -> int:
-        """Take a method with its content, if all of it is at the offset and small.
+        """Take a small method with its content, if all of it is here.
 
-        This is how small messages come, and a shortcut of what follows. Return where it ends; the
-        offset again for anything else, which is then taken frame by frame.
+        This is a shortcut for small messages. Returns the offset after it; for anything else, the
+        offset unchanged, and it is then taken frame by frame.
 
-        prefix: the bytes that would begin the method.
+        prefix: the class id and method id at the offset.
         """
         frame_type, channel, size = _FRAME.unpack_from(data, offset)
         end: int = offset + _FRAME.size + size
@@ -348,14 +349,14 @@ class Decoder:
         return body_end + 1
 
     def _continue_frame(self, data: bytes, start: int) -> int:
-        """Take what has come of the body frame that is not complete."""
+        """Take what has arrived of the open body frame."""
         assert self.open_frame is not None
         channel, missing = self.open_frame
         taken = min(missing, len(data) - start)
         following = start + taken
         partial = self._partial(channel)
         partial.add_body(memoryview(data)[start:following])
-        if following == len(data):  # the end byte is still to come
+        if following == len(data):  # the frame end is still missing
             self.open_frame = channel, missing - taken
             return following
         if data[following] != FRAME_END:
@@ -370,7 +371,7 @@ class Decoder:
             raise ProtocolError(FRAME_ERROR, text)
 
     def _take_frame(self, frame_type: int, channel: int, data: bytes, start: int, end: int) -> None:
-        """Take a frame that is not one of a method."""
+        """Take a frame that is not a method frame."""
         if frame_type == FRAME_HEADER:
             self._take_header(channel, data[start:end])
         elif frame_type == FRAME_BODY:
@@ -409,7 +410,7 @@ class Decoder:
         self._complete(channel, partial)
 
     def _partial_for_body(self, channel: int, size: int) -> PartialMessage:
-        """Return what a body frame of this size belongs to."""
+        """Return the partial message that a body frame of this size belongs to."""
         if channel not in self.partial_messages:
             raise _unexpected('a content body without a header', channel)
         partial = self._partial(channel)
@@ -420,7 +421,7 @@ class Decoder:
         return partial
 
     def _partial(self, channel: int) -> PartialMessage:
-        """Return what is here of a message; of one that nobody wants any more, nothing is kept."""
+        """Return the partial message; drop its body if the channel no longer keeps contents."""
         partial = self.partial_messages[channel]
         inbox = self._inboxes.get(channel)
         if inbox is None or not inbox.keeps_content:
@@ -428,7 +429,7 @@ class Decoder:
         return partial
 
     def _complete(self, channel: int, partial: PartialMessage) -> None:
-        """Queue the method if its content is all there."""
+        """Queue the method if its content is complete."""
         if partial.missing:
             return
         del self.partial_messages[channel]
@@ -449,24 +450,24 @@ def _unexpected(what: str, channel: int) -> ProtocolError:
     return ProtocolError(UNEXPECTED_FRAME, f'{what} on channel {channel}')
 
 
-#: Versions whose names are not just their numbers, by what is in their protocol headers.
+#: The names of versions that differ from the numbers in their protocol headers.
 _VERSIONS = {(1, 0, 0): '1.0', (1, 1, 8, 0): '0-8', (1, 1, 0, 9): '0-9', (1, 1, 0, 10): '0-10'}
 
 
 def _version_of(header: bytes) -> str:
-    """Return the name of the version that a protocol header stands for."""
+    """Return the name of the version in a protocol header."""
     numbers = tuple(header[4:8])
     if numbers[0] != 1:
-        # The first number is not one of the version, but of what is around AMQP: TLS, SASL.
+        # The first number is a protocol id: AMQP itself, TLS or SASL.
         numbers = numbers[1:]
     return _VERSIONS.get(numbers) or '-'.join(map(str, numbers))
 
 
 def _is_amqp(data: bytes, protocol: Protocol) -> bool:
-    """Return whether the stream begins with a method frame; False if that is not sure yet.
+    """Return whether the stream begins with a method frame; False if that is not known yet.
 
-    A peer that does not speak this version answers with the protocol header of one that it
-    speaks (specification 4.2.2); one that does not speak AMQP, with anything.
+    A peer that does not speak this version answers with the protocol header of a version that it
+    speaks (specification 4.2.2). A peer that does not speak AMQP may answer with anything.
     """
     if data[0] == FRAME_METHOD:
         return True

@@ -32,23 +32,23 @@ if TYPE_CHECKING:
     from amqplib.core.message import Message
     from amqplib.core.serialization import BytesLike
 
-    #: What is sent in one write: bytes, or pieces that are not worth joining.
+    #: The data for one write: bytes, or pieces that are not worth joining.
     Frames = Union[bytes, list[BytesLike]]
 
-#: Up to this many bytes of arguments, properties and body, a method takes the fast path.
-SMALL = FRAME_MIN_SIZE - FRAME_OVERHEAD - 12  # which a content header has beside properties
-#: Up to this many bytes, a method and its content are joined; beyond, they are sent as pieces.
+#: With at most this many bytes of arguments, properties and body, a method takes the fast path.
+SMALL = FRAME_MIN_SIZE - FRAME_OVERHEAD - 12  # of a content header, besides the properties
+#: With at most this many bytes of body, the frames are joined; else they are sent as pieces.
 MAX_JOINED = 32768
 
 _FRAME = Struct('>BHI')
 _TYPE_AND_CHANNEL = Struct('>BH')
 #: Class, weight (always 0), size of the body.
 _CONTENT_SIZE = Struct('>HHQ').size
-#: A frame header and what begins a content header.
+#: A frame header and the beginning of a content header.
 _HEADER = Struct('>BHI2sHQ')
 _NO_WEIGHT = b'\0\0'
-#: The frame of an acknowledgement, as an Encoder would make it, but by one call: frame type,
-#: channel, size, class and method id, delivery tag, a bit, the end of the frame.
+#: The frame of an acknowledgement, the same as from an Encoder, but by a single call: frame type,
+#: channel, size, class and method id, delivery tag, a bit, frame end.
 _ACKNOWLEDGEMENT = Struct('>BHI4sQBB')
 pack_acknowledgement = _ACKNOWLEDGEMENT.pack
 ACKNOWLEDGEMENT_SIZE = _ACKNOWLEDGEMENT.size - FRAME_OVERHEAD
@@ -67,7 +67,7 @@ class Encoder:
         self.frame_max = frame_max
 
     def frames(self, channel: int, payload: bytes, content: Optional[Message] = None) -> Frames:
-        """Return the frames of a method and its content; as a list of pieces, if they are large.
+        """Return the frames of a method and its content; large ones as a list of pieces.
 
         payload: class id, method id and arguments.
 
@@ -83,7 +83,7 @@ class Encoder:
         if properties is None:
             properties = content.encode_properties()
         size = len(body)
-        # It needs no look at frame_max: every frame is smaller than the least that this can be.
+        # No check against frame_max: every frame is smaller than its minimum.
         if size and size + len(properties) + len(payload) <= SMALL:
             pack, first, second = _small_frames(channel, payload, properties)
             small: bytes = pack(first, size, second, size) + body + _END
@@ -113,7 +113,7 @@ class Encoder:
     def _content_pieces(
         self, channel: int, class_id: bytes, properties: bytes, body: BytesLike
     ) -> Iterator[BytesLike]:
-        """Return the header frame and the body frames, with the body as it is in memory."""
+        """Return the header frame and the body frames, without copying the body."""
         size = _CONTENT_SIZE + len(properties)
         header = _HEADER.pack(FRAME_HEADER, channel, size, class_id, 0, len(body))
         yield header + properties + _END
@@ -137,10 +137,10 @@ def method_frame(channel: int, payload: bytes) -> bytes:
 def _small_frames(
     channel: int, payload: bytes, properties: bytes
 ) -> tuple[Callable[..., bytes], bytes, bytes]:
-    """Return the frames of a method with a small content: a fast path of frames().
+    """Return the parts of the frames of a method with a small content: a fast path of frames().
 
-    They are what the function returns for the first piece, the size of the body, the second piece
-    and the size again; then body and end byte follow. Most messages are like others before.
+    The returned function packs the first piece, the size of the body, the second piece and the size
+    again; body and end byte follow. It is cached because most messages resemble earlier ones.
     """
     size = _CONTENT_SIZE + len(properties)
     first = b''.join(
@@ -159,5 +159,5 @@ def _small_frames(
 
 @lru_cache(maxsize=128)
 def _two_pieces(first: int, second: int) -> Struct:
-    """Return what packs two pieces of these sizes, with the size of a body after each."""
+    """Return a Struct of two pieces of these sizes, with the size of a body after each."""
     return Struct(f'>{first}sQ{second}sI')

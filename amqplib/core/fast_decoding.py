@@ -1,12 +1,12 @@
-"""Fast paths: what comes most is recognised by what came before, several methods at a time.
+"""Fast paths for the methods that arrive most, which resemble earlier ones.
 
-A fast path takes whole methods of one kind at an offset of what was received, up to the first that
-it does not know. That one takes the general way of the Decoder, and is remembered there. What it
-takes goes straight to a target of its channel, if there is one.
+A fast path takes several complete methods of one kind from the received data, up to the first one
+that it does not recognise. The Decoder decodes that one in the general way, and the fast path
+remembers it. Methods on a fast path go straight to their channel's target, if there is one.
 
-The deliveries of a consumer have its tag in common, and most have exchange and routing key in
-common with others. So the bytes of these are remembered with what they mean, and the places of
-everything else by the sizes of the parts. A delivery of which all this is known takes a few
+All deliveries of a consumer have the same tag, and most have an exchange and a routing key that
+have occurred before. So the fast path remembers these bytes with their values, and the offsets of
+everything else by the sizes of the parts. A delivery that is known in this way takes only a few
 comparisons.
 """
 
@@ -37,24 +37,24 @@ ArrivedMethod = tuple[Signature, AMQPReader, Optional[Message]]
 #: (channel, method)
 QueuedMethod = tuple[int, ArrivedMethod]
 
-#: The largest method or header frame that is read. Brokers send headers beyond frame_max: a
+#: The largest method or header frame that is read. Brokers send headers larger than frame_max: a
 #: message keeps the headers it was published with, and dead-lettering adds to them.
 MAX_HEADER = 8 * DEFAULT_FRAME_MAX
-#: When about so many things are remembered, all are forgotten: routing keys may all differ.
+#: When about this many items are remembered, all are discarded: routing keys may all differ.
 MAX_REMEMBERED = 1024
 
 _FRAME = Struct('>BHI')
-#: Bytes that tell the kind: frame header, signature, size of the consumer tag.
+#: Bytes that identify the kind: frame header, signature, size of the consumer tag.
 _KIND_SIZE = 12
-#: Bytes that a content header begins with: its size, class and weight.
+#: The first bytes of a content header: its size, class and weight.
 _HEADER_LEAD_SIZE = 8
-#: Class, weight and size of the body, which the size of a content header counts.
+#: Class, weight and size of the body, which count as part of a content header.
 _CONTENT_SIZE = 12
 _DELIVERY_TAG_SIZE = 8
-#: Where the arguments of a method begin, from the header of its frame.
+#: The offset of the arguments of a method in its frame.
 _ARGUMENTS = _FRAME.size + 4
 
-#: Frame type, channel, size and signature, sequence number, a bit, the end of the frame.
+#: Frame type, channel, size and signature, sequence number, a bit, frame end.
 _CONFIRM = Struct('>BH8sQBB')
 _CONFIRM_REST = (len(ACK.prefix) + 9).to_bytes(4, 'big') + ACK.prefix
 
@@ -63,11 +63,11 @@ _decode_delivery = compile_decoder(DELIVER)
 
 
 class Inbox(Protocol):
-    """What is known here of a channel.
+    """What the session and the decoder know of a channel.
 
-    keeps_content: whether the content of what comes for it is collected.
-    delivery_queue: where deliveries go at once; None for the general way.
-    take_confirm: function(sequence number, multiple) that takes a confirm; None likewise.
+    keeps_content: whether contents for it are kept.
+    delivery_queue: the queue for deliveries on the fast path; None to use arrive().
+    take_confirm: function(sequence number, multiple) for confirms; None to use arrive().
     """
 
     keeps_content: bool
@@ -75,40 +75,40 @@ class Inbox(Protocol):
     take_confirm: Optional[Callable[[int, bool], Any]]
 
     def arrive(self, method: ArrivedMethod) -> None:
-        """Take a method; raise ProtocolError if it should not have come."""
+        """Take a method; raise ProtocolError if the broker must not send it."""
 
     def session_ended(self) -> None:
-        """Learn that the session has ended."""
+        """Handle the end of the session."""
 
 
 class FastPath(Protocol):
-    """What takes methods of one kind.
+    """A fast path for one kind of method.
 
-    prefix: the class id and method id that begin them.
+    prefix: the class id and method id of this kind.
     """
 
     prefix: bytes
 
     def take(self, data: bytes, offset: int, body_limit: int, queue: deque[QueuedMethod]) -> int:
-        """Take the methods at the offset; return where the first begins that is left.
+        """Take the methods at the offset; return the offset of the first one that is left.
 
-        They go to their channels at once, unless something on the queue comes before them.
+        They go to their channels at once, unless the queue has earlier methods.
         """
 
 
 def not_open(channel: int, signature: Signature, name: str) -> ProtocolError:
     """Return the error for a method on a channel that is not open.
 
-    name: how errors name the method.
+    name: the name of the method in errors.
     """
     text = f'a method {signature} on channel {channel}, which is not open'
     return ProtocolError(CHANNEL_ERROR, text, signature, name)
 
 
 class DeliveryArguments(AMQPReader):
-    """The arguments of a delivery; its message has what they say already.
+    """The arguments of a delivery whose message already has the values.
 
-    So there are bytes to read only for those who ask, such as handlers of subclasses.
+    The bytes are encoded only if somebody reads them, such as a handler of a subclass.
     """
 
     message: Message
@@ -128,12 +128,12 @@ _new_message = Message.__new__
 class _Kind:
     """Deliveries on one channel whose method frame and consumer tag have the same sizes.
 
-    lead_size: bytes of frame header, signature and consumer tag.
-    source_size: those of bits, exchange, routing key, frame end, type and channel of the next
-        frame; what the content header begins with comes after them, at header_start.
+    lead_size: the size of frame header, signature and consumer tag.
+    source_size: the size of bits, exchange, routing key, frame end, and type and channel of the
+        next frame; the content header begins after them, at header_start.
     tags: the bytes up to the consumer tag -> the tag.
-    sources: those from the bits to the next frame -> redelivered, exchange, routing key.
-    layouts: what the content header begins with -> where everything is then.
+    sources: the bytes from the bits to the next frame -> redelivered, exchange, routing key.
+    layouts: the first bytes of the content header -> the offsets of everything.
     """
 
     __slots__ = (
@@ -151,9 +151,9 @@ class _Kind:
 
 
 class _Layout:
-    """Where things are in a delivery of a kind with a content header of a certain size.
+    """The offsets in a delivery of one kind with a content header of one size.
 
-    header: what the content header begins with; it is the key in the layouts of the kind.
+    header: the first bytes of the content header, the key in the layouts of the kind.
     """
 
     __slots__ = ('body', 'body_lead', 'channel', 'header', 'sources', 'tags', 'unpack')
@@ -163,22 +163,22 @@ class _Layout:
         self.header = header
         self.tags, self.sources = kind.tags, kind.sources
         properties = int.from_bytes(header[:4], 'big') - _CONTENT_SIZE
-        # The second number is the size of the body, and so is the last.
+        # The second and the last number are the size of the body.
         layout = Struct(
             f'>{kind.lead_size}sQ{kind.source_size}s{_HEADER_LEAD_SIZE}sQ{properties}s4sI'
         )
         self.unpack = layout.unpack_from
         self.body = layout.size
-        # The end of the content header, and what begins the frame after it.
+        # The end of the content header, and the beginning of the frame after it.
         self.body_lead = bytes((FRAME_END, FRAME_BODY)) + kind.channel.to_bytes(2, 'big')
 
 
 class Deliveries:
     """The fast path of deliveries.
 
-    message_class: what is made of contents.
+    message_class: the class of the messages.
     inboxes: channel number -> inbox.
-    kinds: the bytes from frame header to size of the consumer tag -> what is known of these.
+    kinds: the bytes from the frame header to the size of the consumer tag -> _Kind.
     """
 
     prefix = DELIVER.prefix
@@ -187,7 +187,7 @@ class Deliveries:
         self._message_class = message_class
         self._inboxes = inboxes
         self.kinds: dict[bytes, _Kind] = {}
-        # How many things are remembered.
+        # How many items are remembered.
         self._count = 0
 
     def _layout_at(self, data: bytes, offset: int) -> Optional[_Layout]:
@@ -247,10 +247,10 @@ class Deliveries:
         return offset
 
     def remember(self, data: bytes, offset: int, message: Message) -> AMQPReader:
-        """Return the arguments of a whole delivery at the offset, and remember what it is like.
+        """Return the arguments of a complete delivery at the offset, and remember its layout.
 
-        If they are wrong, or would not be the same bytes if they were written, nothing is
-        remembered, and the wait() that hands it out raises the error.
+        If they are malformed, or if encoding their values gives different bytes, nothing is
+        remembered; if they are malformed, wait() raises the error.
         """
         _, channel, size = _FRAME.unpack_from(data, offset)
         arguments = data[offset + _ARGUMENTS : offset + _FRAME.size + size]
@@ -299,7 +299,7 @@ class ConfirmFrames:
         self._inboxes = inboxes
 
     def take(self, data: bytes, offset: int, body_limit: int, queue: deque[QueuedMethod]) -> int:
-        """Take the confirms at the offset; raise ProtocolError if nothing is to be confirmed."""
+        """Take the confirms at the offset; raise ProtocolError for an unexpected one."""
         inboxes = self._inboxes
         last = len(data) - _CONFIRM.size
         while offset <= last and not queue:

@@ -1,4 +1,4 @@
-"""Who the client says it is: the SASL mechanisms that a login may use."""
+"""The login: the SASL mechanisms that the client supports."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def _amqplain(userid: str, password: str) -> bytes:
 
 
 def _external(userid: str, password: str) -> bytes:
-    # The TLS certificate says who it is.
+    # The TLS certificate identifies the user.
     return b''
 
 
-#: Mechanism -> its response to a user and a password; the one to be preferred first.
+#: Mechanism -> its response for a user and a password; the preferred one first.
 MECHANISMS: dict[str, Callable[[str, str], bytes]] = {
     'AMQPLAIN': _amqplain,
     'PLAIN': _plain,
@@ -32,13 +32,13 @@ MECHANISMS: dict[str, Callable[[str, str], bytes]] = {
 
 
 class Login:
-    """What a connection logs in with.
+    """The credentials of a connection.
 
     userid, password: str, or None if they are not needed.
-    method: the mechanism; None takes one that the broker offers.
+    method: the mechanism; None for one that the broker offers.
     response: bytes that are sent unchanged, instead of user and password.
 
-    Raises TypeError if something is missing, ValueError for a mechanism that is not known.
+    Raises TypeError if something is missing, ValueError for an unknown mechanism.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class Login:
         self._response = response
 
     def choose(self, offered: list[str]) -> tuple[str, Union[str, bytes]]:
-        """Return the mechanism to use with a broker that offers these, and the response.
+        """Return the mechanism to use and its response, given the mechanisms that are offered.
 
-        Raises LoginRefused if the broker offers none that can be used.
+        Raises LoginRefused if the broker offers no usable mechanism.
         """
         if self._response is not None:
             return self._method or 'AMQPLAIN', self._response
@@ -79,10 +79,10 @@ class Login:
 
 
 def likely_cause(size: int, parts: dict[str, int]) -> str:
-    """Return why a broker may have hung up, without a word, on a login.
+    """Return why a broker may have hung up silently during a login.
 
-    size: bytes of its frame.
-    parts: what the program has given -> how many bytes of the frame that is.
+    size: the size of the login's frame in bytes.
+    parts: name of an argument -> how many bytes of the frame it takes.
     """
     if size <= FRAME_MIN_SIZE:
         return 'user or password may be wrong'
@@ -99,5 +99,5 @@ def _check_text(name: str, value: Any) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        # Not with the error of the codec, which shows what it could not encode.
+        # Not with the codec's error, which shows the text.
         raise ValueError(f'{name}: it cannot be encoded as UTF-8') from None

@@ -1,4 +1,4 @@
-"""Message: a body with the properties of the basic class, and where it came from."""
+"""Message: a body, the properties of the basic class, and where the message came from."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ __all__ = ['Message']
 
 Body = Union[str, bytes, bytearray, memoryview]
 
-#: What text is encoded as where the message does not say.
+#: The encoding of text if the message names none.
 DEFAULT_ENCODING = 'UTF-8'
 
-#: In the first byte of the property flags.
+#: Its flag in the first byte of the property flags.
 CONTENT_ENCODING_FLAG = 0x80 >> [name for name, _ in BASIC_PROPERTIES].index('content_encoding')
 
 
-#: The fields of basic.deliver, which are in delivery_info.
+#: The fields of basic.deliver, which delivery_info has.
 DELIVERY_FIELDS = tuple(name for name, _ in DELIVER.fields)
 
 
-#: Attributes that are pickled -> what they were in version 2.0.
+#: Attributes that are pickled -> their names in version 2.0.
 _NAMES_OF_2_0 = {'raw_properties': '_raw_properties', '_decode_errors': '_damage'}
 
 
 class _DeliveryProperty:
-    """Attribute access to an entry of delivery_info; one that is assigned goes before it."""
+    """Attribute access to an entry of delivery_info; an assigned attribute takes precedence."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -41,12 +41,12 @@ class _DeliveryProperty:
         delivery = message.raw_delivery
         if delivery is not None:
             return delivery[self._index]
-        # Message.__getattr__ is asked next.
+        # Python calls Message.__getattr__ next.
         raise AttributeError(self._name)
 
 
 class _ChannelProperty(_DeliveryProperty):
-    """The channel of a delivery, likewise."""
+    """Attribute access to the channel of a delivery."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -60,63 +60,63 @@ class _ChannelProperty(_DeliveryProperty):
 
 
 class Message(GenericContent):
-    """A message to be published, or one that was received (specification 1.6).
+    """A message to publish, or a received message (specification 1.6).
 
-    body: str or bytes. Text is encoded when it is published, as content_encoding says, or as
-        UTF-8 with content_encoding set to that. Received, it is bytes; text if the channel's
-        auto_decode is on and the message has a content_encoding that is right and one of
-        text_encodings; '' if it is empty.
-    children: accepted and not used.
+    body: str or bytes. When published, text is encoded by content_encoding; if that is not set, as
+        UTF-8, and content_encoding is set. A received body is bytes; it is text if the channel's
+        auto_decode is on and content_encoding is correct and one of text_encodings; it is '' if it
+        is empty.
+    children: accepted but not used.
     properties: content_type, content_encoding, application_headers (dict), delivery_mode (1, or
         2 for persistent), priority (0 to 255), correlation_id, reply_to, expiration
         (milliseconds, as str), message_id, timestamp (datetime or seconds), type, user_id,
-        app_id, cluster_id; str where nothing else is said. None is not sent. An unknown name is
+        app_id, cluster_id; str unless stated otherwise. None is not sent. An unknown name is
         ignored with a warning.
 
-    Properties and the entries of delivery_info can be read as attributes; what is absent is an
-    AttributeError. Properties can be assigned as attributes too.
+    Properties and the entries of delivery_info can be read as attributes; if they are absent,
+    reading raises AttributeError. Properties can be assigned as attributes too.
 
-    delivery_info: dict; on messages that a consumer received: channel, consumer_tag,
-        delivery_tag, redelivered, exchange, routing_key; on those of basic_get: delivery_tag,
-        redelivered, exchange, routing_key, message_count; absent on others.
+    delivery_info: dict. After basic_consume: channel, consumer_tag, delivery_tag, redelivered,
+        exchange, routing_key. After basic_get: delivery_tag, redelivered, exchange, routing_key,
+        message_count. Absent on other messages.
 
-    raw_delivery and raw_channel are for the core alone: the values of DELIVERY_FIELDS, and the
-    channel, of a delivery until its delivery_info is looked at: many programs never do.
+    raw_delivery and raw_channel are only for the core: the values of DELIVERY_FIELDS, and the
+    channel, of a delivery until its delivery_info is read, which many programs never do.
 
-    Messages are equal when their bodies and properties would be the same on the wire. They can
-    be pickled; without the channel they came from.
+    Messages are equal if their bodies and properties are the same on the wire. They can be pickled,
+    without the channel that they came from.
     """
 
-    # A list, as programs add their own to it in subclasses.
+    # A list, because subclasses in programs extend it.
     PROPERTIES: ClassVar[list[tuple[str, str]]] = list(BASIC_PROPERTIES)
 
     raw_delivery: Optional[tuple[Any, ...]] = None
     raw_channel: Any = None
     raw_delivery_info: Optional[dict[str, Any]] = None
 
-    # Those that programs look at for each message. Others, and what is absent, take the way of
-    # __getattr__, which costs more.
+    # The entries that programs read for each message. All others, and absent ones, go through
+    # __getattr__, which is slower.
     channel = _ChannelProperty()
     consumer_tag = _DeliveryProperty()
     delivery_tag = _DeliveryProperty()
 
     def __init__(self, body: Body = '', children: Any = None, **properties: Any) -> None:
         try:
-            # Not with text, as its encoding is to be added.
+            # Not for text, because content_encoding has to be added.
             raw = self._remembered(**properties) if type(body) is bytes else None
         except (TypeError, ValueError):
-            raw = None  # publishing finds out what is wrong, if anything is
+            raw = None  # if something is wrong, publishing raises it
         if raw is None and not self._NAMES.issuperset(properties):
             properties = self._without_unknown(properties)
         self.raw_properties = raw
-        # The properties of this call alone, so they need no copy.
+        # Nothing else refers to this dict, so it need not be copied.
         self._properties = properties
-        # For type checkers, it is of any type, as nobody wants to ask before each use.
+        # Typed as Any, so that programs need no check before each use.
         self.body: Any = body
 
     @classmethod
     def received(cls, raw_properties: bytes, body: bytes) -> Message:
-        """Make a message of a content header's property list and a body."""
+        """Make a message from the property list of a content header and a body."""
         message = cls.__new__(cls)
         message.raw_properties = raw_properties
         message.body = body or ''
@@ -148,7 +148,7 @@ class Message(GenericContent):
         return self.raw_delivery_info[name]
 
     def __getattr__(self, name: str) -> Any:
-        # Asked when there is no such attribute and no such property.
+        # Called if there is no such attribute and no such property.
         if self.raw_delivery is not None:
             self._make_delivery_info(self.raw_delivery)
         return self._from_delivery_info(name)
@@ -156,7 +156,7 @@ class Message(GenericContent):
     if TYPE_CHECKING:
 
         def __setattr__(self, name: str, value: Any) -> None:
-            """Properties can be assigned, which type checkers do not see."""
+            """Allow type checkers to assign properties."""
 
     def __eq__(self, other: object) -> bool:
         if not hasattr(other, 'properties') or not hasattr(other, 'body'):
@@ -189,7 +189,7 @@ class Message(GenericContent):
 
     def __copy__(self) -> Message:
         if self._properties is not None:
-            self.raw_properties = None  # the other one may change what they share
+            self.raw_properties = None  # the copy may change the shared dict
         duplicate = type(self).__new__(type(self))
         duplicate.__dict__.update(self.__dict__)
         return duplicate
@@ -205,13 +205,13 @@ class Message(GenericContent):
         return f'<{type(self).__name__} of {what}>'
 
     def encode_body(self) -> Union[bytes, bytearray, memoryview]:
-        """Return the body as bytes; notes the encoding in the properties if it was text.
+        """Return the body as bytes; if it was text, set content_encoding.
 
         Raises ValueError if the text cannot be encoded, TypeError if it is neither str nor bytes.
         """
         body = self.body
         if body == '' and self._properties is None:
-            return b''  # received so, and sent on unchanged
+            return b''  # an empty body that was received is sent on unchanged
         if isinstance(body, str):
             encoding = self.properties.get('content_encoding') or DEFAULT_ENCODING
             encoded = _encode_text(body, encoding)
@@ -224,14 +224,14 @@ class Message(GenericContent):
         raise TypeError(f'body: {type(body).__name__!r} is not a str or bytes')
 
     def decode_body(self) -> None:
-        """Make text of the body where content_encoding names how; else leave it as it is."""
+        """Decode the body by content_encoding; leave it unchanged if that is not possible."""
         try:
             encoding = self.content_encoding
             if is_text_encoding(encoding):
                 self.body = self.body.decode(encoding)
         except Exception:  # noqa: BLE001
-            # No encoding, not bytes, an encoding that is not the one of the body: every encoding
-            # has errors (and warnings) of its own.
+            # There is no encoding, the body is not bytes, or the encoding is wrong: codecs raise
+            # all kinds of errors (and warnings).
             return
 
 
@@ -245,7 +245,7 @@ def _encode_text(body: str, encoding: str) -> bytes:
 
 
 def _as_sent(message: Any) -> tuple[dict[str, Any], Any]:
-    """Return properties and body as publishing would send them; as they are if it could not."""
+    """Return properties and body as they would be sent; unchanged if they cannot be sent."""
     properties = dict(message.properties)
     body = message.body
     if isinstance(body, str):

@@ -71,8 +71,9 @@ class Outbox:
         closed: the state of the channel; once it is shut, nothing is sent.
         on_turn: called when these frames are the next to be sent.
 
-        In the middle of a write of the same thread, where a finalizer may call it, the frames are
-        queued behind that; but with on_turn and for the same channel, it raises ReentrancyError.
+        A finalizer may call this in the middle of a write of the same thread. The frames are then
+        queued after that write; but with on_turn and for the same channel, ReentrancyError is
+        raised.
 
         Returns False if the channel is shut. Raises AMQPTimeout if nothing was sent in time, or
         ConnectionLost, of which a WriteTimeout is one; the stream is spoiled then.
@@ -138,7 +139,7 @@ class Outbox:
             return False
         if on_turn is not None:
             if self.is_mine() and self._sending_for is closed:
-                # It could not be told which of the two the broker gets first.
+                # It would be unknown which of the two the broker gets first.
                 raise ReentrancyError.of_call()
             on_turn()
             if closed.cause is not None:

@@ -1,7 +1,7 @@
 """The properties of a content, in the property list of its header (specification 4.2.6.1).
 
-A received property list is kept as it came until a property is read. So it can be sent on
-unchanged, and a property that cannot be decoded harms nothing else.
+A received property list stays undecoded until a property is read. So it can be sent on unchanged,
+and a property that cannot be decoded harms nothing else.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from amqplib.core.serialization import (
 )
 from amqplib.core.spec import FieldTypes
 
-#: What a content header has that announces no property.
+#: The property list of a content without properties.
 _NO_PROPERTIES = b'\0\0'
-#: Properties to a word of flags; its lowest bit says that another word follows.
+#: Properties per word of flags; the lowest bit of a word says that another word follows.
 _FLAGS_PER_WORD = 15
 
 
@@ -53,7 +53,7 @@ def _remember_nothing(**properties: Any) -> bytes:
 
 
 def _flag(position: int, words: int) -> int:
-    """Return the flag of a property, as a number of all the words of flags."""
+    """Return the flag of a property, in the number that all words of flags form."""
     word, bit = divmod(position, _FLAGS_PER_WORD)
     return 0x8000 >> bit << 16 * (words - 1 - word)
 
@@ -61,12 +61,12 @@ def _flag(position: int, words: int) -> int:
 class GenericContent:
     """A content with the properties that the class attribute PROPERTIES lists.
 
-    properties: dict of those that are set, by name. Each is also an attribute; one that is
-    absent is an AttributeError. A property that cannot be decoded is left out of the dict;
-    reading it as an attribute raises ValueError.
+    properties: dict of the properties that are set. Each is also an attribute; reading an absent
+    one raises AttributeError. A property that cannot be decoded is left out of the dict; reading
+    it as an attribute raises ValueError.
 
-    raw_properties is for the core alone: the property flags and list as they are on the wire, as
-    long as nobody was given the dict, which may be changed; else None.
+    raw_properties is only for the core: the property flags and list in wire format, as long as no
+    program has got the dict, which it may change; then None.
     """
 
     PROPERTIES: ClassVar[list[tuple[str, str]]] = [('dummy', 'shortstr')]
@@ -74,7 +74,7 @@ class GenericContent:
     field_types: FieldTypes = FIELD_TYPES
 
     raw_properties: Optional[bytes] = None
-    # None if they were received and are not decoded yet.
+    # None if they are not decoded yet.
     _properties: Optional[dict[str, Any]] = None
     # Property name -> why it cannot be decoded.
     _decode_errors: Mapping[str, str] = MappingProxyType({})
@@ -98,19 +98,19 @@ class GenericContent:
         )
         words = 1 + max(0, len(cls.PROPERTIES) - 1) // _FLAGS_PER_WORD
         cls._FLAGS_SIZE = 2 * words
-        # Each word but the last says that another one follows.
+        # Each word except the last says that another one follows.
         cls._NO_FLAGS = sum(1 << 16 * word for word in range(1, words))
         encoders: dict[str, Callable[[Any], bytes]] = {
             **ENCODERS,
-            # As they are then.
+            # Reads field_types at each call.
             'table': lambda table: encode_table(table, cls.field_types),
         }
         cls._ENCODERS = [
             (name, _flag(position, words), encoders.get(kind, _refuse))
             for position, (name, kind) in enumerate(cls.PROPERTIES)
         ]
-        # Most messages of a program have the properties of others. Where a class encodes in a way
-        # of its own, it is asked each time.
+        # Most messages of a program have the same properties as others. A class that overrides the
+        # encoding is called each time.
         encode: Callable[..., bytes] = _remember_nothing
         if cls._serialize_properties is cls._standard_serialization:
             encode = lru_cache(maxsize=256, typed=True)(cls._encode_unchangeable)
@@ -127,7 +127,7 @@ class GenericContent:
             error = self._decode_errors.get(name)
             if error is not None:
                 raise ValueError(error)
-            # __getattr__ is asked next.
+            # Python calls __getattr__ next.
             raise AttributeError(name)
 
         def assign(self: GenericContent, value: Any) -> None:
@@ -157,7 +157,7 @@ class GenericContent:
     @property
     def properties(self) -> dict[str, Any]:
         """The properties that are set, by name."""
-        # In this order: another thread sets the first to None after it has set the second.
+        # In this order: another thread sets `_properties` before it resets `raw_properties`.
         raw, properties = self.raw_properties, self._properties
         if properties is None:
             properties = self._decode_properties(_NO_PROPERTIES if raw is None else raw)
@@ -182,14 +182,14 @@ class GenericContent:
     __hash__ = None  # type: ignore[assignment]
 
     def _load_properties(self, raw_bytes: bytes) -> None:
-        """Take the property flags and list of a content header; decoded when looked at."""
+        """Take the property flags and list of a content header; they are decoded when read."""
         self.raw_properties, self._properties = raw_bytes, None
         if self._remembered is _remember_nothing:
             self._decode_properties(raw_bytes)
             self.raw_properties = None
 
     def _decode_properties(self, raw: bytes) -> dict[str, Any]:
-        """Decode what can be decoded, and note for the rest why it cannot be."""
+        """Decode the properties, and record the errors of those that cannot be decoded."""
         properties: dict[str, Any] = {}
         errors: dict[str, str] = {}
         present: list[tuple[str, str]] = []
@@ -202,19 +202,19 @@ class GenericContent:
             try:
                 following = offset
                 if wire_type == 'table':
-                    # Whatever is wrong in the table, what follows it can be found.
+                    # Even if the table is malformed, its size says where the next one begins.
                     following = decode_bytes(raw, offset, len(raw))[1]
                 properties[name], offset = decode(raw, offset, len(raw))
             except ValueError as error:
                 errors[name] = f'{name}: {error}'
                 offset = following if following > offset else len(raw)
-        # Only now, so that nothing is lost to an interrupt, or half done for another thread.
+        # Set only now, so that neither an interrupt nor another thread sees half of the work.
         self._decode_errors = errors
         self._properties = properties
         return properties
 
     def _serialize_properties(self) -> bytes:
-        """Return the property flags and list, as a content header carries them.
+        """Return the property flags and list for a content header.
 
         Raises ValueError or TypeError that names the property.
         """
@@ -227,7 +227,7 @@ class GenericContent:
         try:
             return self._remembered(**properties)
         except (TypeError, ValueError):
-            # There is a table or a time among them, which are not remembered; or one is wrong.
+            # There is a table or a time among them, which are not cached; or one is wrong.
             return self._encode(properties)
 
     _standard_serialization = _serialize_properties
@@ -242,7 +242,7 @@ class GenericContent:
             raise TypeError('unknown names are not remembered')
         if not cls._CHANGEABLE.isdisjoint(properties):
             # Equal times may be encoded differently: naive ones depend on the zone and on `fold`.
-            # Tables may be equal with values of other types, and be changed.
+            # Tables may be equal although their values have other types, and may be changed.
             raise TypeError('times and tables are not remembered')
         return cls._encode(properties)
 

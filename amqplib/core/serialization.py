@@ -1,9 +1,9 @@
 """The wire types and tables of AMQP: Python values to bytes, and back.
 
 One function per wire type: ``encode_X(value) -> bytes`` and ``decode_X(data, offset, end) ->
-(value, next offset)``, where `end` is the end of the container of the value. A length that goes
-beyond its container is refused before anything is taken. Wrong values and wrong bytes are a
-ValueError or a TypeError.
+(value, next offset)``, where `end` is the end of the container of the value. A length beyond the
+container is refused before anything is decoded. Wrong values and malformed bytes raise ValueError
+or TypeError.
 
 Field-table types, read and written (RabbitMQ's set, which differs from the specification's)::
 
@@ -29,13 +29,12 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 
 from amqplib.core.spec import FieldTypes
 
-# The modules of rare types are imported when there is a value of them: a program that has none
-# starts sooner.
+# The modules of rare types are imported on demand, so that other programs start faster.
 if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-#: How deep tables and arrays may be nested, to be read or written. The broker has no limit.
+#: How deep tables and arrays may be nested, when read or written. The broker has no limit.
 MAX_NESTING = 64
 
 OCTET = Struct('>B')
@@ -45,7 +44,7 @@ LONGLONG = Struct('>Q')
 _DECIMAL = Struct('>Bi')
 _MAX_LONG = (1 << 32) - 1
 
-#: The sizes that short strings begin with, by size.
+#: The first byte of a short string, by its size.
 SHORT_SIZES = tuple(OCTET.pack(size) for size in range(256))
 
 BytesLike = Union[bytes, bytearray, memoryview]
@@ -77,7 +76,7 @@ def _to_bytes(value: Union[str, bytes, bytearray], errors: str) -> bytes:
 
 
 def encode_shortstr(value: Union[str, bytes, bytearray], errors: str = 'surrogateescape') -> bytes:
-    """Encode a string of at most 255 bytes; text as UTF-8, surrogates as the bytes they were."""
+    """Encode a string of at most 255 bytes; text as UTF-8, surrogate escapes as their bytes."""
     data = _to_bytes(value, errors)
     if len(data) > 255:
         raise ValueError(f'String too long ({len(data)} bytes, at most 255 are allowed)')
@@ -85,7 +84,7 @@ def encode_shortstr(value: Union[str, bytes, bytearray], errors: str = 'surrogat
 
 
 def encode_longstr(value: Union[str, bytes, bytearray]) -> bytes:
-    """Encode a string of up to 4 GiB; text as UTF-8, surrogates as the bytes they were."""
+    """Encode a string of up to 4 GiB; text as UTF-8, surrogate escapes as their bytes."""
     return _after_size(_to_bytes(value, 'surrogateescape'))
 
 
@@ -145,8 +144,8 @@ def _encode_decimal(value: Decimal, types: FieldTypes, depth: int) -> bytes:
     if not value.is_finite():
         raise ValueError(f'{value} is not a finite number')
     sign, digits, exponent = value.as_tuple()
-    assert isinstance(exponent, int)  # it is a letter for what is not finite
-    # A number of ten digits is beyond 32 bits; do not compute 10 ** 999999 to find that out.
+    assert isinstance(exponent, int)  # it is a letter only if the value is not finite
+    # A number of more than ten digits exceeds 32 bits: avoid computing 10 ** 999999.
     if exponent > 10 or exponent < -255:
         raise ValueError(f'{value} does not fit into 32 bits and 255 decimal places')
     unscaled = int(''.join(map(str, digits))) * 10 ** max(exponent, 0) * (-1 if sign else 1)
@@ -168,7 +167,7 @@ def _encode_bytes(value: bytes, types: FieldTypes, depth: int) -> bytes:
 
 
 def encode_void(value: None, types: FieldTypes, depth: int) -> bytes:
-    """Encode None in a table, which not every version has a type for."""
+    """Encode None in a table, for versions that have a type for it."""
     return b'V'
 
 
@@ -182,8 +181,8 @@ def _encode_list(value: Union[list[Any], tuple[Any, ...]], types: FieldTypes, de
     return b'A' + _after_size(items)
 
 
-#: Python type -> how it is written; a subclass is written as the first of these that it is.
-#: The rare types are not among them: see _encoder_of.
+#: Python type -> its encoder; a subclass uses the first type that matches.
+#: Rare types are not included: see _encoder_of.
 FIELD_TYPES: FieldTypes = {
     str: _encode_str,
     bool: _encode_bool,
@@ -208,7 +207,7 @@ def _encode_value(value: Any, types: FieldTypes, depth: int) -> bytes:
 
 
 def _encoder_of(value: Any, types: FieldTypes) -> Callable[[Any, Any, int], bytes]:
-    """Return how a value is written whose own type is not among these; else raise ValueError."""
+    """Return the encoder for a value whose exact type has none; raise ValueError if none fits."""
     for known, encode in types.items():
         if isinstance(value, known):
             return encode
@@ -230,7 +229,7 @@ def encode_table(
     Raises ValueError or TypeError that names the key.
     """
     _check_depth(depth)
-    # Looked at first, as the question to an abstract class takes longer than all the rest.
+    # Checked first, because isinstance() with an abstract class is slow.
     if type(table) is not dict and not isinstance(table, Mapping):
         raise TypeError(f'{type(table).__name__!r} is not a dict')
     parts: list[bytes] = []
@@ -243,7 +242,7 @@ def encode_table(
 
 
 def with_context(error: Exception, name: str) -> Exception:
-    """Return the error again, as a plain ValueError or TypeError that says where it was."""
+    """Return the error as a plain ValueError or TypeError that says where it happened."""
     cls = TypeError if isinstance(error, TypeError) else ValueError
     text = str(error)
     return cls('{}{}{}'.format(name, '' if text.startswith('[') else ': ', text))
@@ -253,7 +252,7 @@ def with_context(error: Exception, name: str) -> Exception:
 
 
 def check_end(offset: int, size: int, end: int) -> int:
-    """Return the offset after `size` bytes; raise ValueError if that is beyond the end."""
+    """Return the offset after `size` bytes; raise ValueError if it is beyond the end."""
     following = offset + size
     if following > end:
         raise ValueError(f'{size} bytes announced where {end - offset} are left')
@@ -272,7 +271,7 @@ decode_longlong = partial(_decode_fixed, LONGLONG)
 
 
 def decode_shortstr(data: bytes, offset: int, end: int) -> Decoded:
-    """Decode UTF-8; bytes that are not UTF-8 become surrogates, which are written as they were."""
+    """Decode UTF-8; other bytes become surrogate escapes, which are encoded back unchanged."""
     if offset >= end:
         check_end(offset, 1, end)
     start = offset + 1
@@ -298,12 +297,12 @@ def decode_longstr(data: bytes, offset: int, end: int) -> Decoded:
         return value, following
 
 
-#: 30 December 9999: from here on, not every time zone has a datetime that can be written back.
+#: 30 December 9999: later times have no datetime in some time zones.
 _END_OF_TIME = 253_402_128_000
 
 
 def decode_timestamp(data: bytes, offset: int, end: int) -> Decoded:
-    """Decode a naive datetime in local time; an int where that has no such time."""
+    """Decode a naive datetime in local time, or an int if there is no such datetime."""
     from datetime import datetime  # noqa: PLC0415
 
     seconds, following = decode_longlong(data, offset, end)
@@ -311,7 +310,7 @@ def decode_timestamp(data: bytes, offset: int, end: int) -> Decoded:
         try:
             return datetime.fromtimestamp(seconds), following
         except (OverflowError, ValueError, OSError):
-            pass  # some systems have even less
+            pass  # the range is even smaller on some systems
     return seconds, following
 
 
@@ -342,7 +341,7 @@ def _decode_decimal(data: bytes, offset: int, end: int) -> Decoded:
 
     following = check_end(offset, _DECIMAL.size, end)
     scale, unscaled = _DECIMAL.unpack_from(data, offset)
-    # Built from its parts, it is exact under every decimal context.
+    # Built from its parts, so that it is exact in every decimal context.
     digits = tuple(map(int, str(abs(unscaled))))
     return Decimal((int(unscaled < 0), digits, -scale)), following
 
@@ -386,7 +385,7 @@ def _decode_array(data: bytes, offset: int, end: int, depth: int) -> Decoded:
 
 
 def decode_table(data: bytes, offset: int, end: int, depth: int = 0) -> Decoded:
-    """Decode a field table to a dict; of equal keys the last counts."""
+    """Decode a field table to a dict; of equal keys, the last one wins."""
     _check_depth(depth)
     size, offset = decode_long(data, offset, end)
     end = check_end(offset, size, end)

@@ -1,9 +1,9 @@
 """AMQP as data: the one place where ids, names, fields and reply codes are written.
 
 Encoders, decoders, dispatch and the names in exceptions are derived from it. SHARED_ROWS has the
-methods whose ids mean the same in every version of the protocol. What a version has of its own,
-and what it has in another form, is in the ``spec.py`` of its client, which puts all of it into a
-Protocol. To add a protocol method, add its row there or here, and its function in ``channel.py``.
+methods whose ids mean the same in every version of the protocol. ``spec.py`` of each client has the
+methods that its version adds or changes, and combines all of them into a Protocol. To add a
+protocol method, add its row there or here, and its function in ``channel.py``.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ FRAME_HEADER = 2
 FRAME_BODY = 3
 FRAME_HEARTBEAT = 8
 FRAME_END = 0xCE
-#: Bytes of a frame that are not payload: type, channel, size, and the end.
+#: Bytes of a frame that are not payload: type, channel, size and end.
 FRAME_OVERHEAD = 8
-#: No peer may ask for less, and no frame may be larger before tuning is done.
+#: No peer may ask for less, and no frame may be larger before the tuning.
 FRAME_MIN_SIZE = 4096
 
-#: What to believe until the broker has said otherwise, or where it says "no limit".
+#: The limits until the broker sends its own, or if it sends 0 for "no limit".
 DEFAULT_CHANNEL_MAX = 65535
 DEFAULT_FRAME_MAX = 131072
 
@@ -59,10 +59,10 @@ class Method:
     signature: (class id, method id).
     name: ``class.method`` with underscores for dashes, as in ``queue.declare_ok``.
     fields: ((name, wire type), ...) in the order of the wire.
-    python_name: how errors name it, as in ``Channel.queue_declare``.
+    python_name: its name in errors, as in ``Channel.queue_declare``.
     content: whether a content header and body follow.
-    replies: the signatures of the methods that may answer this one; () if it has no answer.
-    prefix: the four bytes that begin its payload.
+    replies: the signatures of its possible replies; () if it has none.
+    prefix: the first four bytes of its payload.
     """
 
     __slots__ = ('content', 'fields', 'name', 'prefix', 'python_name', 'replies', 'signature')
@@ -102,8 +102,8 @@ CLOSE_FIELDS = 'short reply_code, shortstr reply_text, short class_id, short met
 _TUNE = 'short channel_max, long frame_max, short heartbeat'
 
 # fmt: off
-#: The methods whose ids mean the same in every version that has them. A version may leave one
-#: out, or have it with other fields: so the row of a method is looked up in a Protocol.
+#: The methods whose ids mean the same in every version that has them. A version may lack one, or
+#: have it with other fields, so look up the row of a method in a Protocol.
 SHARED_ROWS = (
     Method(10, 10, 'connection.start',
            'octet version_major, octet version_minor, table server_properties,'
@@ -184,7 +184,7 @@ SHARED_ROWS = (
     Method(60, 72, 'basic.get_empty', 'shortstr cluster_id'),
     Method(60, 80, 'basic.ack', 'longlong delivery_tag, bit multiple'),
     Method(60, 90, 'basic.reject', 'longlong delivery_tag, bit requeue'),
-    # The asynchronous form is what 0-8 itself calls basic.recover, and so does the client.
+    # AMQP 0-8 calls the asynchronous form basic.recover, and so does the client.
     Method(60, 100, 'basic.recover_async', 'bit requeue', python_name='Channel.basic_recover'),
     Method(60, 110, 'basic.recover', 'bit requeue', replies=(111,),
            python_name='Channel.basic_recover_sync'),
@@ -220,9 +220,9 @@ BASIC_PROPERTIES: tuple[tuple[str, str], ...] = (
 _BY_NAME = {row.name: row for row in SHARED_ROWS}
 
 ACCESS_REQUEST = _BY_NAME['access.request']
-#: Of which only the fields differ from version to version.
+#: Only its fields differ between versions.
 CHANNEL_OPEN_OK = _BY_NAME['channel.open_ok'].signature
-# These are the same in every version, fields and all.
+# These are the same in every version, including their fields.
 ACK = _BY_NAME['basic.ack']
 CANCEL = _BY_NAME['basic.cancel']
 CHANNEL_CLOSE = _BY_NAME['channel.close']
@@ -237,11 +237,11 @@ RETURN = _BY_NAME['basic.return']
 CONNECTION_CLASS_ID = 10
 
 
-#: What every client tells the broker that it can do.
+#: The capabilities that every client announces to the broker.
 CAPABILITIES = {
-    # Refuse a login by connection.close instead of silence and a reset.
+    # The broker refuses a login with connection.close, rather than with silence and a reset.
     'authentication_failure_close': True,
-    # Say so when a consumer is ended, for instance because its queue is deleted.
+    # The broker reports cancelled consumers, for instance when their queue is deleted.
     'consumer_cancel_notify': True,
 }
 
@@ -249,8 +249,8 @@ CAPABILITIES = {
 def methods_of(own: Iterable[Method], without: Iterable[str] = ()) -> dict[str, Method]:
     """Return the methods of a version by name, in the order of their ids.
 
-    own: the rows that the version adds to SHARED_ROWS, or has in their place.
-    without: names of those in SHARED_ROWS that it does not have.
+    own: the rows that the version adds to SHARED_ROWS, or that replace some of them.
+    without: names of methods in SHARED_ROWS that the version does not have.
     """
     methods = {**_BY_NAME, **{row.name: row for row in own}}
     for name in without:
@@ -258,7 +258,7 @@ def methods_of(own: Iterable[Method], without: Iterable[str] = ()) -> dict[str, 
     return dict(sorted(methods.items(), key=lambda item: item[1].signature))
 
 
-#: Python type -> function(value, these types, depth), which returns the bytes of a table field.
+#: Python type -> function(value, field types, depth) that returns the bytes of a table field.
 FieldTypes = Mapping[type, Callable[[Any, Any, int], bytes]]
 
 
@@ -266,14 +266,14 @@ class Protocol:
     """A version of AMQP, as a value that a connection holds.
 
     name: as in '0-8'.
-    header: the eight bytes that a client begins with.
+    header: the eight bytes that a client sends first.
     methods: name -> Method.
     by_signature: (class id, method id) -> Method.
-    replies: the signatures of the methods that answer others.
-    content_prefixes: the bytes that begin the methods with content.
-    field_types: how Python types are written in tables.
-    capabilities: what the client tells the broker that it can do.
-    version_advice: how an error about a broker of another version ends.
+    replies: the signatures of the methods that are replies.
+    content_prefixes: the prefixes of the methods with content.
+    field_types: the encoders of Python types in tables.
+    capabilities: what the client announces to the broker.
+    version_advice: the end of an error about a broker of another version.
     """
 
     __slots__ = (
@@ -301,7 +301,7 @@ class Protocol:
         self.version_advice = version_advice
 
     def name_of(self, signature: Signature) -> str:
-        """Return how errors name a method; '' if there is no such method."""
+        """Return the name of a method in errors; '' if there is no such method."""
         row = self.by_signature.get(signature)
         return '' if row is None else row.python_name
 

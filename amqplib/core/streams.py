@@ -1,7 +1,7 @@
 """AMQPReader and AMQPWriter, which read and write the wire types one after the other.
 
-The clients themselves encode and decode by ``arguments``. The handlers of both clients are given
-an AMQPReader, and programs may override handlers, and send methods of their own by AMQPWriter.
+The clients themselves use ``arguments`` to encode and decode. Handlers get an AMQPReader, because
+programs may override them; programs may also send methods of their own with an AMQPWriter.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 class AMQPReader:
     """Reads the wire types one after the other from bytes, or from an object with read().
 
-    Bits are taken from one byte as long as bits are read, the lowest first (specification
-    4.2.5.2). What is not there or not right is a ValueError.
+    Consecutive bits are read from one byte, the lowest first (specification 4.2.5.2). Missing or
+    malformed data raises ValueError.
 
     input: the source.
-    data: the bytes; of a source with read(), those that were needed so far.
-    offset: where in the data the next value begins.
+    data: the bytes; from a source with read(), the bytes that were needed so far.
+    offset: the offset of the next value in the data.
     """
 
-    # Here, as a reader is made for every method that arrives.
+    # Class attributes, because a reader is made for every method that arrives.
     offset = bits = bitcount = 0
 
     def __init__(self, source: Any) -> None:
@@ -65,19 +65,19 @@ class AMQPReader:
             raise ValueError('AMQPReader needs bytes or an object with read()')
 
     def close(self) -> None:
-        """Forget the source."""
+        """Release the source."""
         self.input = self.data = b''
         self.offset = 0
 
     def _need(self, size: int) -> None:
-        """Have `size` more bytes at hand, from the source if it is a stream."""
+        """Make sure that `size` more bytes are there, reading from the source if it is a stream."""
         missing = self.offset + size - len(self.data)
         if missing > 0 and hasattr(self.input, 'read'):
             self.data += self.input.read(missing)
         check_end(self.offset, size, len(self.data))
 
     def read(self, n: int) -> bytes:
-        """Read n bytes as they are."""
+        """Read n raw bytes."""
         self.bitcount = 0
         self._need(n)
         start = self.offset
@@ -120,7 +120,7 @@ class AMQPReader:
         return self._take(decode_longlong)  # type: ignore[no-any-return]
 
     def read_timestamp(self) -> Union[datetime, int]:
-        """Read a time: a naive datetime in local time, or an int where there is none."""
+        """Read a time: a naive datetime in local time, or an int if there is no such datetime."""
         self._need(8)
         return self._take(decode_timestamp)  # type: ignore[no-any-return]
 
@@ -148,13 +148,13 @@ class AMQPReader:
 class AMQPWriter:
     """Writes the wire types one after the other, to a buffer or to an object with write().
 
-    Bits are packed into bytes with their neighbours, the lowest first; any other write ends
-    the byte. Wrong values are a ValueError or TypeError, and nothing is written.
+    Consecutive bits are packed into a byte, the lowest first; any other write ends the byte. Wrong
+    values raise ValueError or TypeError, and nothing is written.
 
     dest: an object with write(), or None to collect the bytes for getvalue().
     """
 
-    #: How Python types are written in tables.
+    #: The encoders of Python types in tables.
     field_types: FieldTypes = FIELD_TYPES
 
     def __init__(self, dest: Any = None) -> None:
@@ -167,7 +167,7 @@ class AMQPWriter:
             self.bits = self.bitcount = 0
 
     def flush(self) -> None:
-        """Write the bits that are still held, and flush the destination."""
+        """Write pending bits, and flush the destination."""
         self._flush_bits()
         if hasattr(self.out, 'flush'):
             self.out.flush()
@@ -178,12 +178,12 @@ class AMQPWriter:
         self.out.close()
 
     def getvalue(self) -> bytes:
-        """Return what was written so far."""
+        """Return everything written so far."""
         self._flush_bits()
         return self.out.getvalue()
 
     def write(self, data: bytes) -> None:
-        """Write bytes as they are."""
+        """Write raw bytes."""
         self._flush_bits()
         self.out.write(data)
 

@@ -1,8 +1,8 @@
-"""Which encodings a received body may name: those that make text of it, at a cost that is linear.
+"""The encodings that a received body may name: text encodings whose cost is linear.
 
-A sender names whatever it wants. Python has codecs that take minutes for a small body (punycode,
-idna), that make something else of it than text, or that import what the name says. So this is a
-closed list; Python is asked for nothing that is not on it. All of it was measured.
+The sender chooses the name. Python has codecs that take minutes for a small body (punycode, idna),
+codecs whose result is not text, and imports a module by the name. So this is a closed list; no
+other codec is ever looked up. The cost of each one was measured.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from amqplib.core.memoize import lru_cache
 
 __all__ = ['is_text_encoding']
 
-# Of anything else, Python may make a name that it knows, or not, by its version.
+# How Python normalises any other name depends on its version.
 _NAME = re.compile(r'[A-Za-z0-9 ._:-]+')
 
-# By the names of Python's modules, which all other names are aliases of.
+# The names of Python's modules; all other names are aliases of these.
 _LISTED = """
     ascii utf_7 utf_8 utf_8_sig utf_16 utf_16_be utf_16_le utf_32 utf_32_be utf_32_le latin_1
     iso8859_1 iso8859_2 iso8859_3 iso8859_4 iso8859_5 iso8859_6 iso8859_7 iso8859_8 iso8859_9
@@ -38,7 +38,7 @@ _TEXT_ENCODINGS = frozenset(_LISTED.split())
 
 @lru_cache(maxsize=128)
 def is_text_encoding(name: str) -> bool:
-    """Return whether a body may be decoded by the encoding of this name."""
+    """Return whether a body may be decoded with the encoding of this name."""
     if not _NAME.fullmatch(name):
         return False
     normal = normalize_encoding(name).lower()

@@ -1,4 +1,4 @@
-"""TLS settings: what the `ssl` argument of a connection may be, as an SSLContext."""
+"""TLS settings: the `ssl` argument of a connection as an SSLContext."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Union
 
-#: Raised by a socket that does not block, when it has to wait.
+#: Raised by a non-blocking socket that would have to wait.
 WANT_READ = ssl.SSLWantReadError
 WANT_WRITE = ssl.SSLWantWriteError
 
-#: A context of whichever class, as gevent and eventlet put others in the place of ssl.SSLContext.
+#: The base of all context classes: gevent and eventlet replace ssl.SSLContext.
 _AnyContext: type[ssl.SSLContext] = ssl.SSLContext.__mro__[-2]  # the last one is object
 
-#: Options of the old ssl.wrap_socket that have no meaning any more.
+#: Options of the old ssl.wrap_socket that no longer mean anything.
 _IGNORED = frozenset(
     ('do_handshake_on_connect', 'server_side', 'suppress_ragged_eofs', 'ssl_version')
 )
@@ -38,19 +38,18 @@ Options = Union[bool, ssl.SSLContext, Mapping[str, Any]]
 
 
 def make_context(options: Options, host: str) -> tuple[ssl.SSLContext, str]:
-    """Return the context, and the server name to ask for and to check.
+    """Return the context, and the server name to send and to verify.
 
-    options: True for the system's authorities, an SSLContext to be used as it is, or a dict of
-        ca_certs, certfile, keyfile, password, ciphers, server_hostname, check_hostname (bool)
-        and cert_reqs. The certificate's chain and host name are verified unless
-        check_hostname=False or cert_reqs=ssl.CERT_NONE say otherwise. What is missing or None is
-        as by default.
-    host: whose name it is, if the options do not name another.
+    options: True for the CAs of the system, an SSLContext to use unchanged, or a dict of ca_certs,
+        certfile, keyfile, password, ciphers, server_hostname, check_hostname (bool) and cert_reqs.
+        The certificate's chain and host name are verified unless check_hostname=False or
+        cert_reqs=ssl.CERT_NONE say otherwise. Missing options and None mean the default.
+    host: the server name, unless the options name another.
 
     Raises TypeError or ValueError for an unknown or wrong option, OSError or ssl.SSLError for an
     unusable file; each names the option, and the file.
     """
-    # The zone says where an address is, and is no part of it.
+    # The zone of an IPv6 address is not part of the name.
     name = host.partition('%')[0] if ':' in host else host
     if isinstance(options, _AnyContext):
         context = options
@@ -66,7 +65,7 @@ def make_context(options: Options, host: str) -> tuple[ssl.SSLContext, str]:
             f'ssl: {what} is not True, False, an SSLContext or a dict, such as {_EXAMPLE}'
         )
     try:
-        # As for the connection, but there is none yet.
+        # What the connection will do, but without a socket.
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
     except (ValueError, ssl.SSLError) as error:
         raise ValueError(f'ssl: no TLS to the server_hostname {name!r}: {error}') from error
@@ -74,7 +73,7 @@ def make_context(options: Options, host: str) -> tuple[ssl.SSLContext, str]:
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that say something, after checking that they go together."""
+    """Return the options that are not None, after checking that they are consistent."""
     unknown = set(options) - _KNOWN - _IGNORED
     if unknown:
         raise TypeError('ssl: unknown option {}'.format(', '.join(sorted(map(repr, unknown)))))
@@ -95,7 +94,7 @@ def _context_of(given: dict[str, Any]) -> ssl.SSLContext:
     check_hostname = given.get('check_hostname', True)
     if check_hostname not in (True, False):
         raise TypeError(f'ssl: check_hostname: {check_hostname!r} is not a bool')
-    # The context refuses to drop verification while it still checks the name.
+    # In this order: a context that checks the name refuses to turn verification off.
     context.check_hostname = bool(check_hostname) and verify_mode != ssl.CERT_NONE
     context.verify_mode = verify_mode
     if 'ciphers' in given:
@@ -129,7 +128,7 @@ def _text(given: dict[str, Any], name: str) -> str:
 
 
 def _file(given: dict[str, Any], name: str) -> Any:
-    """Return the path that is given for a file, after checking that it can be read."""
+    """Return the path of a file, after checking that it can be read."""
     if name not in given:
         return None
     path = given[name]
@@ -141,7 +140,7 @@ def _file(given: dict[str, Any], name: str) -> Any:
 
 @contextmanager
 def _naming(*options_and_values: Any) -> Iterator[None]:
-    """Have errors of the block name the options and their values."""
+    """Make errors in the block name the options and their values."""
     names = '{}: {!r}'
     try:
         yield

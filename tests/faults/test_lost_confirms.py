@@ -5,6 +5,7 @@ exception that says why.
 """
 
 import pytest
+from confirmed import Confirmed
 from fault_proxy import DOWN, UP, in_thread
 from fault_tools import (
     HUGE,
@@ -23,24 +24,6 @@ from scripted.checks import check_repeated, lasting
 from scripted_broker import VERSION_0_9_1, content, method
 
 pytestmark = only_0_9_1
-
-
-class Confirmed:
-    """What `on_confirm` of a channel is told: the numbers that are confirmed."""
-
-    def __init__(self, channel):
-        self.numbers = set()
-        self._lowest = 1
-        channel.on_confirm = self._on_confirm
-
-    def _on_confirm(self, number, multiple, ok):
-        assert ok
-        told = set(range(self._lowest, number + 1)) if multiple else {number}
-        if multiple:
-            self._lowest = number + 1
-        else:
-            assert number not in self.numbers, f'{number} is confirmed twice'
-        self.numbers |= told
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from confirmed import Confirmed
 from live_tools import drain, get_bodies, new_name
 from packages import only_0_9_1
 
@@ -99,17 +100,9 @@ class Publisher:
         self.amqp = amqp
         self.queue = queue
         self.channel = connection.channel()
-        self.channel.on_confirm = self._on_confirm
-        self.confirmed = set()
+        self.confirmed = Confirmed(self.channel).numbers
         self.sent = 0
         self.unsure = False
-        self._lowest = 1
-
-    def _on_confirm(self, number, multiple, ok):
-        assert ok
-        self.confirmed.update(range(self._lowest, number + 1) if multiple else (number,))
-        if multiple:
-            self._lowest = number + 1
 
     def publish(self):
         message = self.amqp.Message(str(self.sent + 1), delivery_mode=2)

@@ -143,7 +143,7 @@ def test_signals_neither_shorten_nor_prolong_a_wait_while_another_thread_reads(
     connection = connect(broker)
     reader, follower = connection.channel(), connection.channel()
     worker = Worker(lambda: reader.wait(timeout=15))
-    poll(connection._turns.is_led)
+    poll(connection._session.role.is_taken)
     with about_a_second(), pytest.raises(amqp.AMQPTimeout):
         follower.wait(timeout=1)
     assert len(many_signals) >= 10
@@ -443,8 +443,6 @@ def test_opening_a_channel_without_a_reply_ends_in_time(amqp, play, connect):
     def script(peer):
         peer.handshake()
         peer.expect_method(1, 'channel.open')
-        peer.expect_method(1, 'channel.close')
-        peer.confirm_channel(1)
         peer.open_channel(2)
         peer.expect_close()
 
@@ -456,7 +454,9 @@ def test_opening_a_channel_without_a_reply_ends_in_time(amqp, play, connect):
     connection.close()
 
 
-def test_a_channel_whose_opening_was_interrupted_is_closed_once_it_is_open(play, connect):
+def test_a_channel_whose_opening_was_interrupted_is_closed_once_it_is_open(
+    play, connect, monkeypatch
+):
     def script(peer):
         peer.handshake()
         peer.expect_method(1, 'channel.open')
@@ -470,17 +470,16 @@ def test_a_channel_whose_opening_was_interrupted_is_closed_once_it_is_open(play,
 
     broker = play(script)
     connection = connect(broker)
-    receive = connection.method_reader.receive
-    connection.method_reader.receive = interrupt_now
-    with pytest.raises(KeyboardInterrupt):
-        connection.channel()
-    connection.method_reader.receive = receive
+    with monkeypatch.context() as patch:
+        patch.setattr(connection.transport, 'receive', interrupt_now)
+        with pytest.raises(KeyboardInterrupt):
+            connection.channel()
     broker.cue()
     connection.channel()
     connection.close()
 
 
-def interrupt_now(deadline):
+def interrupt_now(arrived, deadline):
     raise KeyboardInterrupt
 
 

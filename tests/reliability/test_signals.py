@@ -89,7 +89,7 @@ def interrupt_a_follower(amqp, address):
     queue = reading.queue_declare(exclusive=True, auto_delete=False)[0]
     reading.basic_consume(queue, no_ack=True)
     worker = Worker(reading.wait)
-    poll(connection._turns.is_led)
+    poll(connection._session.role.is_taken)
     with interrupted():
         ready()
         channel.wait()

@@ -380,7 +380,7 @@ def test_a_confirm_of_what_is_not_to_be_confirmed(confirming, octets):
 
     ours = confirming(script)
     publish(ours, 2)
-    with pytest.raises(amqp.ProtocolError, match='not to be confirmed') as raised:
+    with pytest.raises(amqp.ProtocolError, match='not outstanding') as raised:
         ours.channel.wait_for_confirms(timeout=5)
     check_closed(ours.connection, ours.sock, raised.value, [ours.channel])
 
@@ -411,7 +411,7 @@ def test_a_confirm_that_was_not_asked_for(session, octets):
 
     ours = session(script)
     assert publish(ours, 1) == [None]
-    with pytest.raises(amqp.ProtocolError, match='not to be confirmed'):
+    with pytest.raises(amqp.ProtocolError, match='not outstanding'):
         ours.channel.wait(timeout=5)
 
 
