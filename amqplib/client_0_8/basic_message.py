@@ -1,5 +1,5 @@
-"""Message, which is that of amqplib.core.message."""
+"""Message, where amqplib 1.0.2 had it."""
 
-from amqplib.core.message import CONTENT_ENCODING_FLAG, DELIVERY_FIELDS, Message
+from amqplib.core.message import Message
 
-__all__ = ['CONTENT_ENCODING_FLAG', 'DELIVERY_FIELDS', 'Message']
+__all__ = ['Message']

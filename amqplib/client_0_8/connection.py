@@ -11,7 +11,7 @@ from amqplib.client_0_8.method_framing import (
     MethodWriter,  # noqa: F401
 )
 from amqplib.client_0_8.spec import DECODERS, ENCODERS, PROTOCOL
-from amqplib.client_0_8.transport import create_transport  # noqa: F401
+from amqplib.client_0_8.transport import create_transport
 from amqplib.core import connection, log, spec
 from amqplib.core.abstract_channel import handlers_by_signature, printable
 from amqplib.core.connection import LIBRARY_PROPERTIES  # noqa: F401
@@ -67,12 +67,12 @@ class Connection(connection.Connection):
         self._session.end(cause, reported=True)
         return host
 
-    # Looked up in that module at each call, because programs replace them.
+    # Looked up at each call, because programs replace them.
 
     def _create_transport(
         self, host: str, connect_timeout: Optional[float], ssl: Any
     ) -> AbstractTransport:
-        return transport_module.create_transport(host, connect_timeout, ssl)
+        return create_transport(host, connect_timeout, ssl)
 
     def _protocol_header(self) -> bytes:
         return transport_module.AMQP_PROTOCOL_HEADER

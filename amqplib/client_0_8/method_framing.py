@@ -3,16 +3,10 @@
 from amqplib.client_0_8.spec import PROTOCOL
 from amqplib.core import legacy
 from amqplib.core.decoding import PartialMessage as _PartialMessage  # noqa: F401
+from amqplib.core.legacy import CONTENT_METHODS as _CONTENT_METHODS  # noqa: F401
 from amqplib.core.legacy import MethodWriter
 
 __all__ = ['MethodReader', 'MethodWriter']
-
-#: The signatures of the methods with content that brokers send.
-_CONTENT_METHODS = [
-    row.signature
-    for row in PROTOCOL.methods.values()
-    if row.content and row.name != 'basic.publish'
-]
 
 
 class MethodReader(legacy.MethodReader):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from amqplib.core.arguments import Decoders, Encoders
 from amqplib.core.serialization import FIELD_TYPES
-from amqplib.core.spec import *  # noqa: F403
 from amqplib.core.spec import CAPABILITIES, CLOSE_FIELDS, Method, Protocol, methods_of
 
 # fmt: off

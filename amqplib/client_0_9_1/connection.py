@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 
-from amqplib.client_0_9_1 import transport as transport_module
 from amqplib.client_0_9_1.basic_message import Message
 from amqplib.client_0_9_1.channel import Channel
 from amqplib.client_0_9_1.method_framing import MethodReader
 from amqplib.client_0_9_1.spec import DECODERS, ENCODERS, PROTOCOL
+from amqplib.client_0_9_1.transport import create_transport
 from amqplib.core import connection
 from amqplib.core.abstract_channel import empty_reply, handlers_by_signature, printable
 from amqplib.core.fast_decoding import ConfirmFrames
@@ -54,8 +54,8 @@ class Connection(connection.Connection):
     def _create_transport(
         self, host: str, connect_timeout: Optional[float], ssl: Any
     ) -> AbstractTransport:
-        # Looked up in that module at each call, because programs may replace it.
-        return transport_module.create_transport(host, connect_timeout, ssl)
+        # Looked up at each call, because programs may replace it.
+        return create_transport(host, connect_timeout, ssl)
 
     @property
     def server_capabilities(self) -> dict[str, bool]:

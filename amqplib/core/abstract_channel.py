@@ -66,6 +66,22 @@ def empty_reply(name: str) -> Callable[[Any, AMQPReader], None]:
     return take
 
 
+class Late:
+    """An attribute that is created when it is first read."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, channel: Optional[AbstractChannel], owner: type) -> Any:
+        if channel is None:
+            return self
+        # Two threads that come here at once get the same object.
+        return vars(channel).setdefault(self._name, self._make(channel))
+
+
 class AbstractChannel:
     """One of the numbered streams of methods that share a connection.
 

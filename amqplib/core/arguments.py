@@ -18,6 +18,7 @@ from typing import Any, Callable, Optional, Union
 
 from amqplib.core.memoize import lru_cache
 from amqplib.core.serialization import (
+    ENCODERS,
     LONG,
     LONGLONG,
     SHORT_SIZES,
@@ -26,11 +27,7 @@ from amqplib.core.serialization import (
     decode_longstr,
     decode_shortstr,
     decode_table,
-    encode_long,
-    encode_longlong,
     encode_longstr,
-    encode_octet,
-    encode_short,
     encode_shortstr,
     encode_table,
     with_context,
@@ -141,13 +138,9 @@ def _encode_optional_table(value: Optional[Mapping[Any, Any]], field_types: Fiel
 
 
 _FIELD_ENCODERS: dict[str, Callable[[Any], object]] = {
+    **ENCODERS,
     'bit': bool,
-    'octet': encode_octet,
-    'short': encode_short,
-    'long': encode_long,
-    'longlong': encode_longlong,
     'shortstr': _encode_name,
-    'longstr': encode_longstr,
 }
 
 

@@ -8,6 +8,7 @@ it.
 
 from __future__ import annotations
 
+import threading
 from struct import error as StructError
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
@@ -16,6 +17,7 @@ from amqplib.core import log, spec
 from amqplib.core.abstract_channel import (
     CLOSE_TIMEOUT,
     AbstractChannel,
+    Late,
     empty_reply,
     printable,
 )
@@ -54,23 +56,18 @@ _ACK_PREFIX = spec.ACK.prefix
 _GET_FIELDS = tuple(name for name, _ in spec.GET_OK.fields)
 
 
-class _LateQueue:
-    """An attribute that becomes a Queue when it is first read.
+def _make_queue(channel: Channel) -> Queue[Any]:
+    # Imported here, because most programs do not need it, and created late, because a Queue has
+    # four locks and most channels need no Queue: with a thousand channels, this matters.
+    from queue import Queue  # noqa: PLC0415
 
-    A Queue has four locks, and most channels need no Queue: with a thousand channels, this matters.
-    """
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, channel: Optional[Channel], owner: type) -> Any:
-        if channel is None:
-            return self
-        # Imported here, because most programs do not need it.
-        from queue import Queue  # noqa: PLC0415
-
-        # Two threads that come here at once get the same queue.
-        return channel.__dict__.setdefault(self._name, Queue())
+    queue: Queue[Any] = Queue()
+    # A finalizer in the middle of put() may call the library, which may put in the next one.
+    queue.mutex = mutex = threading.RLock()  # type: ignore[assignment]
+    queue.not_empty, queue.not_full, queue.all_tasks_done = (
+        threading.Condition(mutex) for _ in range(3)
+    )
+    return queue
 
 
 class Channel(AbstractChannel):
@@ -98,8 +95,8 @@ class Channel(AbstractChannel):
     alerts: Queue of (reply_code, reply_text, details).
     """
 
-    returned_messages: Queue[ReturnedMessage] = _LateQueue()  # type: ignore[assignment]
-    alerts: Queue[Alert] = _LateQueue()  # type: ignore[assignment]
+    returned_messages: Queue[ReturnedMessage] = Late(_make_queue)  # type: ignore[assignment]
+    alerts: Queue[Alert] = Late(_make_queue)  # type: ignore[assignment]
 
     #: The state of confirms; None without confirm_select.
     _confirms: Optional[Confirms] = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 from amqplib import __version__
 from amqplib.core import heartbeat as heartbeats
 from amqplib.core import log, spec
-from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, printable
+from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, Late, printable
 from amqplib.core.addresses import join_address, with_port
 from amqplib.core.channel_numbers import ChannelNumbers, NumberTaken
 from amqplib.core.closed import Closed
@@ -23,7 +23,6 @@ from amqplib.core.login import Login, likely_cause
 from amqplib.core.message import Message
 from amqplib.core.session import Session
 from amqplib.core.streams import AMQPReader
-from amqplib.core.transport import AbstractTransport, create_transport
 from amqplib.exceptions import (
     NO_METHOD,
     AMQPConnectionException,
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from amqplib.core.decoding import ArrivedMethod
     from amqplib.core.fast_decoding import Inbox
     from amqplib.core.spec import Method, Protocol, Signature
+    from amqplib.core.transport import AbstractTransport
 
 __all__ = ['Connection']
 
@@ -53,22 +53,6 @@ MAX_CHALLENGES = 8
 
 
 _consumer_tags = count(1)
-
-
-class _Late:
-    """An attribute that is created when it is first read."""
-
-    def __init__(self, make: Callable[[Any], Any]) -> None:
-        self._make = make
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, connection: Optional[Connection], owner: type) -> Any:
-        if connection is None:
-            return self
-        # Two threads that come here at once get the same object.
-        return vars(connection).setdefault(self._name, self._make(connection))
 
 
 class Connection(AbstractChannel):
@@ -117,10 +101,10 @@ class Connection(AbstractChannel):
     _reader_class: ClassVar[type[MethodReader]]
 
     # For programs that read methods without wait(), or send them themselves.
-    method_reader: MethodReader = _Late(  # type: ignore[assignment]
+    method_reader: MethodReader = Late(  # type: ignore[assignment]
         lambda self: self._reader_class(self._session.transport, self._session.decoder)
     )
-    method_writer: MethodWriter = _Late(  # type: ignore[assignment]
+    method_writer: MethodWriter = Late(  # type: ignore[assignment]
         lambda self: MethodWriter(self._session.transport, self.frame_max, self._session)
     )
 
@@ -253,7 +237,7 @@ class Connection(AbstractChannel):
     def _create_transport(
         self, host: str, connect_timeout: Optional[float], ssl: Any
     ) -> AbstractTransport:
-        return create_transport(host, connect_timeout, ssl)
+        raise NotImplementedError  # each client has its own, which programs may replace
 
     def _protocol_header(self) -> bytes:
         return self._protocol.header

@@ -49,11 +49,6 @@ class Deadline:
             return None
         return max(0.0, self.moment - monotonic())
 
-    def shorten(self, seconds: float) -> None:
-        """Move the deadline to at most this many seconds from now."""
-        moment = monotonic() + seconds
-        self.moment = moment if self.moment is None else min(self.moment, moment)
-
     def earlier(self, other: Deadline) -> Deadline:
         """Return the earlier of the two deadlines."""
         if self.moment is None:

@@ -14,7 +14,7 @@ from amqplib.core.deadline import NO_DEADLINE
 from amqplib.core.decoding import Decoder
 from amqplib.core.encoding import Encoder
 from amqplib.core.message import Message
-from amqplib.core.spec import FRAME_BODY, FRAME_END, FRAME_ERROR, FRAME_HEADER
+from amqplib.core.spec import FRAME_BODY, FRAME_END, FRAME_ERROR, FRAME_HEADER, SHARED_ROWS
 from amqplib.core.streams import AMQPReader, AMQPWriter
 from amqplib.exceptions import AMQPTimeout, ProtocolError
 
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 _FRAME_HEADER = Struct('>BHI')
 _SIGNATURE = Struct('>HH')
+
+#: The signatures of the methods with content that brokers send.
+CONTENT_METHODS = [
+    row.signature for row in SHARED_ROWS if row.content and row.name != 'basic.publish'
+]
 
 
 class LegacyTransport(transport.AbstractTransport):

@@ -13,51 +13,16 @@ from typing import Any, Callable, ClassVar, Optional
 
 from amqplib.core.memoize import lru_cache
 from amqplib.core.serialization import (
+    DECODERS,
+    ENCODERS,
     FIELD_TYPES,
     SHORT,
     Decoded,
     decode_bytes,
-    decode_long,
-    decode_longlong,
-    decode_longstr,
-    decode_octet,
-    decode_short,
-    decode_shortstr,
-    decode_table,
-    decode_timestamp,
-    encode_long,
-    encode_longlong,
-    encode_longstr,
-    encode_octet,
-    encode_short,
-    encode_shortstr,
     encode_table,
-    encode_timestamp,
     with_context,
 )
 from amqplib.core.spec import FieldTypes
-
-_PROPERTY_ENCODERS: dict[str, Callable[[Any], bytes]] = {
-    'shortstr': encode_shortstr,
-    'octet': encode_octet,
-    'short': encode_short,
-    'long': encode_long,
-    'longlong': encode_longlong,
-    'longstr': encode_longstr,
-    'timestamp': encode_timestamp,
-}
-
-_Decoder = Callable[[bytes, int, int], Decoded]
-_PROPERTY_DECODERS: dict[str, _Decoder] = {
-    'shortstr': decode_shortstr,
-    'octet': decode_octet,
-    'short': decode_short,
-    'long': decode_long,
-    'longlong': decode_longlong,
-    'longstr': decode_longstr,
-    'table': decode_table,
-    'timestamp': decode_timestamp,
-}
 
 #: The property list of a content without properties.
 _NO_PROPERTIES = b'\0\0'
@@ -136,7 +101,7 @@ class GenericContent:
         # Each word except the last says that another one follows.
         cls._NO_FLAGS = sum(1 << 16 * word for word in range(1, words))
         encoders: dict[str, Callable[[Any], bytes]] = {
-            **_PROPERTY_ENCODERS,
+            **ENCODERS,
             # Reads field_types at each call.
             'table': lambda table: encode_table(table, cls.field_types),
         }
@@ -233,7 +198,7 @@ class GenericContent:
         except ValueError as error:
             errors = {name: f'{name}: {error}' for name, _ in self.PROPERTIES}
         for name, wire_type in present:
-            decode: _Decoder = _PROPERTY_DECODERS.get(wire_type, _refuse)
+            decode: Callable[[bytes, int, int], Decoded] = DECODERS.get(wire_type, _refuse)
             try:
                 following = offset
                 if wire_type == 'table':

@@ -107,6 +107,18 @@ def encode_timestamp(value: Union[datetime, int]) -> bytes:
     return encode_longlong(value)
 
 
+#: Wire type -> its encoder; a table needs the types of its protocol besides.
+ENCODERS: dict[str, Callable[[Any], bytes]] = {
+    'octet': encode_octet,
+    'short': encode_short,
+    'long': encode_long,
+    'longlong': encode_longlong,
+    'shortstr': encode_shortstr,
+    'longstr': encode_longstr,
+    'timestamp': encode_timestamp,
+}
+
+
 # --- Encoding: tables ---------------------------------------------------------------------------
 
 
@@ -382,3 +394,16 @@ def decode_table(data: bytes, offset: int, end: int, depth: int = 0) -> Decoded:
         key, offset = decode_shortstr(data, offset, end)
         table[key], offset = _decode_value(data, offset, end, depth + 1)
     return table, offset
+
+
+#: Wire type -> its decoder.
+DECODERS: dict[str, Callable[[bytes, int, int], Decoded]] = {
+    'octet': decode_octet,
+    'short': decode_short,
+    'long': decode_long,
+    'longlong': decode_longlong,
+    'shortstr': decode_shortstr,
+    'longstr': decode_longstr,
+    'timestamp': decode_timestamp,
+    'table': decode_table,
+}

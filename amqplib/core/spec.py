@@ -231,7 +231,6 @@ DELIVER = _BY_NAME['basic.deliver']
 GET = _BY_NAME['basic.get']
 GET_OK = _BY_NAME['basic.get_ok']
 PUBLISH = _BY_NAME['basic.publish']
-REJECT = _BY_NAME['basic.reject']
 RETURN = _BY_NAME['basic.return']
 
 #: The class of the methods on channel 0.

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from itertools import islice
 from math import ceil
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from amqplib.core.addresses import AddressInfo, join_address, look_up, parse_address
 from amqplib.core.deadline import NO_DEADLINE, Deadline
@@ -33,23 +33,8 @@ from amqplib.exceptions import AMQPTimeout, ConnectionLost
 if TYPE_CHECKING:
     from amqplib.core import tls
 
-__all__ = [
-    'AMQP_PORT',
-    'AMQP_PROTOCOL_HEADER',
-    'HAVE_PY26_SSL',
-    'SSLTransport',
-    'TCPTransport',
-    'create_transport',
-]
-
 AMQP_PORT = 5672
 AMQPS_PORT = 5671
-
-#: The header for AMQP 0-8 that both RabbitMQ and Qpid Broker-J accept.
-AMQP_PROTOCOL_HEADER = b'AMQP\x01\x01\x08\x00'
-
-#: Kept for programs that read it; every supported Python has TLS.
-HAVE_PY26_SSL = True
 
 #: The most bytes that one system call receives.
 RECEIVE_SIZE = 131072
@@ -496,15 +481,6 @@ def reraise_handler_error(error: OSError, may_time_out: Any = False) -> None:
     """
     if error.errno is None and not (may_time_out and error.args == _TIMED_OUT):
         raise error
-
-
-def create_transport(
-    host: str, connect_timeout: Optional[float], ssl: Union[bool, Any] = False
-) -> AbstractTransport:
-    """Connect a transport: plain TCP if `ssl` is False or None, else TLS."""
-    if ssl is None or ssl is False:
-        return TCPTransport(host, connect_timeout)
-    return SSLTransport(host, connect_timeout, ssl)
 
 
 def poll_socket(

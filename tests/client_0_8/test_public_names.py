@@ -127,6 +127,19 @@ def test_constants_of_old():
     assert connection.LIBRARY_PROPERTIES['library_version'] == amqplib.__version__
 
 
+def test_create_transport_can_be_replaced_where_a_connection_looks_it_up(monkeypatch):
+    asked = []
+
+    def replaced(host, connect_timeout, ssl=False):
+        asked.append(host)
+        raise ConnectionRefusedError(host)
+
+    monkeypatch.setattr(connection, 'create_transport', replaced)
+    with pytest.raises(ConnectionRefusedError):
+        amqp.Connection('elsewhere')
+    assert asked == ['elsewhere']
+
+
 def test_version_is_a_number_and_newer_than_1_0_2():
     assert re.match(r'\d+\.\d+', amqplib.__version__)
     assert tuple(map(int, re.findall(r'\d+', amqplib.__version__)[:2])) > (1, 0)

@@ -13,6 +13,8 @@ from xml.etree import ElementTree
 import pytest
 
 from amqplib.client_0_8 import spec
+from amqplib.core import spec as core_spec
+from amqplib.core.spec import BASIC_PROPERTIES
 
 SPEC_DIR = os.environ.get('AMQPLIB_SPEC_DIR')
 CLASSES = {10, 20, 30, 40, 50, 60, 90}
@@ -191,11 +193,11 @@ def test_fields_of_a_method_with_several_types():
 
 
 def test_constants():
-    assert {name: getattr(spec, name) for name in CONSTANTS} == CONSTANTS
+    assert {name: getattr(core_spec, name) for name in CONSTANTS} == CONSTANTS
 
 
 def test_every_reply_code_is_among_the_constants_that_are_checked():
-    numbers = {name for name, value in vars(spec).items() if isinstance(value, int)}
+    numbers = {name for name, value in vars(core_spec).items() if isinstance(value, int)}
     of_our_own = {
         'FRAME_OVERHEAD', 'DEFAULT_CHANNEL_MAX', 'DEFAULT_FRAME_MAX', 'CONNECTION_CLASS_ID',
     }  # fmt: skip
@@ -203,7 +205,7 @@ def test_every_reply_code_is_among_the_constants_that_are_checked():
 
 
 def test_basic_properties():
-    assert [name for name, _ in spec.BASIC_PROPERTIES] == [
+    assert [name for name, _ in BASIC_PROPERTIES] == [
         'content_type',
         'content_encoding',
         'application_headers',
@@ -219,7 +221,7 @@ def test_basic_properties():
         'app_id',
         'cluster_id',
     ]
-    others = {name: type_ for name, type_ in spec.BASIC_PROPERTIES if type_ != 'shortstr'}
+    others = {name: type_ for name, type_ in BASIC_PROPERTIES if type_ != 'shortstr'}
     assert others == {
         'application_headers': 'table',
         'delivery_mode': 'octet',
@@ -357,7 +359,7 @@ def test_replies_are_those_of_the_file():
 def test_properties_are_those_of_the_file(specification):
     ours = [
         ('headers' if name == 'application_headers' else name, wire_type)
-        for name, wire_type in spec.BASIC_PROPERTIES
+        for name, wire_type in BASIC_PROPERTIES
     ]
     assert tuple(ours) == specification().properties()
 

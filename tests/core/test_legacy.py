@@ -2,6 +2,7 @@
 
 import pytest
 
+from amqplib import client_0_8, client_0_9_1
 from amqplib.client_0_8.method_framing import MethodReader
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.fast_decoding import ConfirmFrames
@@ -229,3 +230,13 @@ def test_frame_is_written_at_once():
 def test_transports_are_those_of_the_core():
     assert issubclass(LegacyTCPTransport, TCPTransport)
     assert issubclass(LegacyTCPTransport, AbstractTransport)
+
+
+@pytest.mark.parametrize('amqp', [client_0_8, client_0_9_1])
+@pytest.mark.parametrize(
+    ('ssl', 'name'), [(False, 'TCPTransport'), (None, 'TCPTransport'), ({}, 'SSLTransport')]
+)
+def test_what_ssl_says_chooses_the_transport_that_is_there_by_now(amqp, ssl, name, monkeypatch):
+    monkeypatch.setattr(amqp.transport, name, lambda *args: (name, args[:2]))
+    made = amqp.transport.create_transport('broker', 3, ssl)
+    assert made == (name, ('broker', 3))

@@ -371,7 +371,7 @@ def test_interrupt_while_looking_loses_nothing(monkeypatch):
 
     message = received('8800 0163 05')
     with monkeypatch.context() as patch:
-        patch.setitem(properties._PROPERTY_DECODERS, 'octet', interrupted)
+        patch.setitem(properties.DECODERS, 'octet', interrupted)
         with pytest.raises(KeyboardInterrupt):
             message.content_type  # noqa: B018
     assert message.properties == {'content_type': 'c', 'priority': 5}

@@ -8,7 +8,7 @@ import pytest
 
 from amqplib.core import transport as module
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
-from amqplib.core.transport import RECEIVE_SIZE, TCPTransport, create_transport, poll_socket
+from amqplib.core.transport import RECEIVE_SIZE, TCPTransport, poll_socket
 from amqplib.exceptions import AMQPTimeout, ConnectionLost
 
 from .interrupts import in_thread
@@ -267,13 +267,6 @@ def test_release_ends_no_stream_that_others_have(transport, peer):
 
 def test_transport_shows_where_it_is_connected_to(transport, address):
     assert repr(transport) == f'<TCPTransport to {address}>'
-
-
-@pytest.mark.parametrize('ssl', [False, None])
-def test_transport_without_tls(address, server, ssl):
-    transport = create_transport(address, LONG, ssl)
-    assert type(transport) is TCPTransport
-    transport.close()
 
 
 def test_nobody_listens(server, address):

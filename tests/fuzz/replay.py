@@ -204,7 +204,7 @@ class PlayedSocket(socket.socket):
 
     def recv(self, size, flags=0):
         if self.gettimeout() is None and not flags:
-            transport.wait_for(self, None, read=True)  # which knows when nothing will come
+            transport.poll_socket(self, None, read=True)  # which knows when nothing will come
         octets = super().recv(min(size, self.player.most()))
         self.player.has_received(len(octets))
         return octets
@@ -231,10 +231,10 @@ class Player:
         self.end = ours
         self.sock = PlayedSocket(theirs.family, theirs.type, theirs.proto, theirs.detach())
         self.sock.player = self
-        self._really_wait = transport.wait_for
+        self._really_poll = transport.poll_socket
 
     def __enter__(self):
-        self._patched = patched(_connect=self._connect, wait_for=self._wait_for)
+        self._patched = patched(_connect=self._connect, poll_socket=self._poll_socket)
         self._patched.__enter__()
         return self
 
@@ -249,10 +249,10 @@ class Player:
         self.connected = True
         return self.sock
 
-    def _wait_for(self, sock, seconds, read=False, write=False):
-        if read and seconds != 0 and not any(self._really_wait(sock, 0, read)):
+    def _poll_socket(self, sock, seconds, read=False, write=False):
+        if read and seconds != 0 and not any(self._really_poll(sock, 0, read)):
             self.nothing_left()
-        return self._really_wait(sock, PATIENCE if seconds is None else seconds, read, write)
+        return self._really_poll(sock, PATIENCE if seconds is None else seconds, read, write)
 
     def has_sent(self, octets):
         self.sent += octets

@@ -1,10 +1,12 @@
 """What is fuzzed beside whole conversations: functions of octets, which raise what is wrong."""
 
 import amqplib.client_0_8 as amqp
-from amqplib.client_0_8.serialization import AMQPReader, decode_arguments
-from amqplib.client_0_8.spec import BASIC_PROPERTIES, PROTOCOL, ROWS
+from amqplib.client_0_8.spec import PROTOCOL, ROWS
+from amqplib.core.arguments import compile_decoder
 from amqplib.core.decoding import Decoder
 from amqplib.core.legacy import AnyInbox
+from amqplib.core.spec import BASIC_PROPERTIES
+from amqplib.core.streams import AMQPReader
 
 BEGINNING = b'\1\0\0\0\0\0\4\0\x0a\0\x0a\xce'
 
@@ -38,7 +40,7 @@ def arguments(octets):
     """Values or a ProtocolError; the first octet chooses the method."""
     row = ROWS[octets[0] % len(ROWS)] if octets else ROWS[0]
     try:
-        values = decode_arguments(row, AMQPReader(octets[1:]))
+        values = compile_decoder(row)(AMQPReader(octets[1:]))
     except amqp.ProtocolError:
         return
     assert len(values) == len(row.fields)

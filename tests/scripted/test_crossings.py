@@ -1,6 +1,7 @@
 """What comes into a call at the one moment that hurts: another thread, or a signal handler."""
 
 import os
+import queue
 import signal
 import threading
 
@@ -381,4 +382,30 @@ def test_close_that_is_said_while_the_broker_closes_is_not_sent(amqp, session, m
     with pytest.raises(amqp.NotFound):
         channel.close()
     assert ours.connection.channel().channel_id == 1
+    ours.connection.close()
+
+
+def test_message_that_comes_back_while_another_one_is_put_away(session):
+    """A finalizer or a signal handler may call the library in the middle of Queue.put()."""
+
+    def script(peer):
+        peer.send_content(1, 'basic.return', 312, 'NO_ROUTE', '', 'q', body=b'first')
+        peer.expect_method(1, 'tx.select')
+        peer.send_content(1, 'basic.return', 312, 'NO_ROUTE', '', 'q', body=b'second')
+        peer.send_method(1, 'tx.select_ok')
+        peer.expect_close()
+
+    ours = session(script)
+    channel, returned = ours.channel, ours.channel.returned_messages
+    put = returned._put
+
+    def interrupted(message):
+        put(message)
+        if len(returned.queue) == 1:
+            channel.tx_select()
+
+    returned._put = interrupted
+    channel.wait(timeout=5)
+    assert [returned.get_nowait()[-1].body for _ in range(2)] == [b'first', b'second']
+    assert isinstance(returned, queue.Queue)
     ours.connection.close()
