@@ -11,3 +11,10 @@ PACKAGES = [pytest.param(CLIENT_0_8, id='0-8'), pytest.param(CLIENT_0_9_1, id='0
 #: code in both, where the test takes long.
 only_0_8 = pytest.mark.parametrize('amqp', PACKAGES[:1], indirect=True)
 only_0_9_1 = pytest.mark.parametrize('amqp', PACKAGES[1:], indirect=True)
+
+#: For tests of the shared core that take long: 0-8 is left to the soak tests.
+mostly_0_9_1 = pytest.mark.parametrize(
+    'amqp',
+    [pytest.param(CLIENT_0_8, id='0-8', marks=pytest.mark.soak), PACKAGES[1]],
+    indirect=True,
+)

@@ -9,6 +9,7 @@ import signal
 import sys
 
 import pytest
+from packages import mostly_0_9_1
 
 from .stepping import at_line, lines
 from .tools import PATIENCE, Worker, posix_only, run_in_child
@@ -95,6 +96,7 @@ def check_new(amqp, address):
         pass
 
 
+@mostly_0_9_1
 @pytest.mark.parametrize('step', ['connect', 'use', 'close'])
 @one_kind_always
 def test_raising_before_any_line_leaves_no_lock_taken(amqp, kind, step):

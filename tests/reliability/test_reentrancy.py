@@ -13,7 +13,7 @@ import threading
 from functools import partial
 
 import pytest
-from packages import only_0_9_1
+from packages import mostly_0_9_1, only_0_9_1
 
 from .stepping import FOLDER, at_line, lines
 from .tools import PATIENCE, posix_only, refused, run_in_child
@@ -158,6 +158,7 @@ ACTIONS = [
 ]  # fmt: skip
 
 
+@mostly_0_9_1
 @pytest.mark.parametrize('action', ACTIONS)
 def test_a_call_into_any_line_of_another_call(amqp, action):
     run_in_child(call_into_any_line, amqp, action, False, seconds=380)
@@ -187,6 +188,7 @@ def call_into_any_line(amqp, action, confirms):
         setting.check()
 
 
+@mostly_0_9_1
 def test_closing_the_connection_in_any_line_of_a_call(amqp):
     run_in_child(close_in_any_line, amqp, seconds=380)
 
