@@ -91,6 +91,7 @@ class Closed:
 
     def raise_cause(self) -> NoReturn:
         """Raise the cause."""
+        on_raise = self._on_raise
         self.end_with_connection()
         cause, whole = self.cause, self._whole
         if cause is None:
@@ -98,7 +99,7 @@ class Closed:
         self.reported = True
         if whole is not None and whole.cause is cause:
             whole.reported = True
-        on_raise, self._on_raise = self._on_raise, None
+        self._on_raise = None
         if on_raise is not None:
             on_raise()
         raise cause.copy() from cause.__cause__
