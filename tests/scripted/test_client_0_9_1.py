@@ -1050,7 +1050,8 @@ def test_a_write_of_another_thread_that_was_cut_ends_the_wait(play, connect, wha
     writer = Caller(lambda: writing.basic_publish(large, '', 'q'))
     while what == 'leave' and connection.blocked is None:
         connection.wait(timeout=5)
-    time.sleep(0.3)  # so that the writer's time is over first
+    poll(lambda: connection._session.outbox.state == 'writing', 'a write')
+    connection.write_timeout = 20  # so that the writer's time is over first
     waiting = {
         'confirms': channel.wait_for_confirms,
         'room': lambda: channel.basic_publish(amqp.Message(b'x'), '', 'q'),
