@@ -49,7 +49,7 @@ def wait_frame(thread):
     frame = sys._current_frames().get(thread.ident)
     while frame is not None:
         # A poll, or a receive that waits by itself.
-        if frame.f_code.co_name in {'wait_for', '_fetch'}:
+        if frame.f_code.co_name in {'poll_socket', '_fetch'}:
             return frame
         frame = frame.f_back
     return None
