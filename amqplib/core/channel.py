@@ -193,7 +193,7 @@ class Channel(AbstractChannel):
         Called by a finalizer or a signal handler that has interrupted amqplib, it does not wait.
         """
         closed, deadline = self._closed, Deadline(timeout)
-        if not self.is_open:
+        if not self.is_open or closed.cause is not None:
             if closed.cause is not None and not closed.reported:
                 self._raise_cause()
             return
@@ -245,10 +245,11 @@ class Channel(AbstractChannel):
         cause = channel_exception(code, printable(text), signature, self._name_of(signature))
         log.debug('channel %s closed by the broker: %s', self.channel_id, cause)
         number = self.channel_id
-        self.is_open = False
         if number is None:
             return
-        if not self._closed.end(cause):
+        first = self._closed.end(cause)
+        self.is_open = False  # not before, as whoever finds it closed looks for the cause
+        if not first:
             # Another thread has given it up just now, and sends a close of its own.
             self._answer(number, 'channel.close_ok')
             return
@@ -261,8 +262,8 @@ class Channel(AbstractChannel):
             self.connection.note_closed(self._closed)
 
     def session_ended(self) -> None:
-        self.is_open = False
         self._closed.end_with_connection()
+        self.is_open = False
         if self._closed.reported:
             self._do_close()
 
@@ -275,9 +276,9 @@ class Channel(AbstractChannel):
         """
         number = self.channel_id
         open_pending = not self.is_open
-        self.is_open = False
         if number is None or not self._closed.end(cause, reported):
             return
+        self.is_open = False
         self._numbers.linger(number, self, open_pending)
         if not (self._closed.said or open_pending):
             if frame is None:

@@ -70,6 +70,9 @@ class _Body:
         self._size = 0
         # The size to which the buffer can be filled without growing.
         self._capacity = 0
+        # The memory handed out last. While it is in use, the buffer cannot grow; after an
+        # interrupt, the frames of the error may still refer to it.
+        self._room = memoryview(b'')
 
     def add(self, data: Union[bytes, memoryview]) -> None:
         """Take the next bytes."""
@@ -82,16 +85,19 @@ class _Body:
 
         The buffer never grows by more than what it holds, or ROOM_SIZE.
         """
+        self._room.release()
         start = self._size
         end = start + min(wanted, max(start, ROOM_SIZE))
         if end > self._capacity:
             self._buffer.seek(end - 1)
             self._buffer.write(b'\0')
             self._capacity = end
-        return self._buffer.getbuffer()[start:end]
+        self._room = self._buffer.getbuffer()[start:end]
+        return self._room
 
     def fill(self, count: int) -> None:
         """Record that this many bytes were put into the room."""
+        self._room.release()
         self._size += count
         self._buffer.seek(self._size)
 

@@ -240,12 +240,11 @@ class Session:
             if decoder.open_frame is not None and transport.receives_into:
                 room = decoder.room()
             if room is None:
-                if not transport.receive(arrived, deadline):
-                    return False
+                in_time = transport.receive(arrived, deadline)
             else:
-                with room:
-                    if not transport.receive_into(room, arrived, deadline):
-                        return False
+                in_time = transport.receive_into(room, arrived, deadline)
+            if not in_time:
+                return False
         self._processing = True
         received = arrived.pop()
         if type(received) is bytes:

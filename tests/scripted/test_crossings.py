@@ -1,8 +1,10 @@
 """What comes into a call at the one moment that hurts: another thread, or a signal handler."""
 
+import contextlib
 import os
 import queue
 import signal
+import sys
 import threading
 
 import pytest
@@ -409,3 +411,89 @@ def test_message_that_comes_back_while_another_one_is_put_away(session):
     assert [returned.get_nowait()[-1].body for _ in range(2)] == [b'first', b'second']
     assert isinstance(returned, queue.Queue)
     ours.connection.close()
+
+
+# --- What has ended says why ---------------------------------------------------------------------
+
+
+@both
+@pytest.mark.parametrize('end', ['channel', 'connection', 'timeout'])
+def test_channel_that_is_not_open_knows_why(amqp, session, monkeypatch, end):
+    """Else a close() in another thread at that moment would not raise the error of a message."""
+
+    def script(peer):
+        if end == 'channel':
+            peer.send_method(1, 'channel.close', 404, 'gone', 50, 10)
+        elif end == 'timeout':
+            peer.expect_method(1, 'queue.declare')
+        if end == 'connection':
+            peer.close()
+        else:
+            peer.rest()
+
+    def recorded(function):
+        def call(*args, **kwargs):
+            open_before.append(ours.channel.is_open)
+            return function(*args, **kwargs)
+
+        return call
+
+    ours = session(script)
+    closed, open_before = ours.channel._closed, []
+    for name in ('end', 'end_with_connection'):
+        monkeypatch.setattr(closed, name, recorded(getattr(closed, name)))
+    ours.connection.rpc_timeout = 0.05 if end == 'timeout' else None
+    with pytest.raises(amqp.AMQPException):
+        ours.channel.queue_declare('q')
+    assert open_before[0]
+    assert not ours.channel.is_open
+
+
+# --- Large bodies -------------------------------------------------------------------------------
+
+
+@both
+@pytest.mark.parametrize('step', range(16))
+def test_interrupt_before_a_large_receive_leaves_the_memory_of_the_body_alone(amqp, session, step):
+    """Also while the program keeps the error, and with it the frames that it went through."""
+    body = bytes(range(256)) * 4096
+    octets = delivery(1, 'tag', 1, body)
+
+    def script(peer):
+        peer.send_raw(octets[:20_000])
+        peer.await_cue()
+        with contextlib.suppress(OSError):
+            peer.send_raw(octets[20_000:])
+        peer.rest()
+
+    ours = session(script)
+    inner, got = ours.connection._session, []
+    ours.channel.callbacks['tag'] = lambda message: got.append(message.body)
+    assert ours.channel._wait_until(lambda: inner.decoder.open_frame, Deadline(PATIENCE))
+    ours.broker.cue()
+    receiving, left = inner._receive_bytes.__func__.__code__, step
+
+    def trace(frame, event, arg):
+        nonlocal left
+        if frame.f_code is not receiving:
+            return None
+        if event == 'line':
+            left -= 1
+            if left == -1:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        ours.channel.wait(timeout=PATIENCE)
+    except KeyboardInterrupt:
+        sys.settrace(before)
+        try:
+            ours.channel.wait(timeout=PATIENCE)
+        except amqp.ConnectionLost as error:
+            assert 'interrupted' in str(error)  # noqa: PT017
+            return
+    finally:
+        sys.settrace(before)
+    assert got == [body]
