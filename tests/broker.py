@@ -327,6 +327,8 @@ class PrivateNode(Node):
 
     def suspend(self):
         self._server.send_signal(signal.SIGSTOP)
+        # Its threads may go on for a moment.
+        os.waitid(os.P_PID, self._server.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self):
         self._server.send_signal(signal.SIGCONT)

@@ -170,10 +170,7 @@ def test_what_was_confirmed_is_there_after_a_kill_while_waiting(
 
 
 def check_after_restart(amqp, node, dial, publishers):
-    """Check that after a restart all is there that was confirmed before the connection was lost.
-
-    The wait for the others raises.
-    """
+    """Check that after a restart all is there that was confirmed before the connection was lost."""
     for publisher in publishers:
         # It may return only if all were confirmed before the loss was noticed.
         with contextlib.suppress(amqp.ConnectionLost):
