@@ -160,7 +160,7 @@ def no_broker():
 broker.install_rabbitmq = no_broker
 """
 
-NEEDS_NONE = 'tests/client_0_8/test_deadline.py'
+NEEDS_NONE = 'tests/core/test_deadline.py'
 
 
 @pytest.mark.parametrize(
