@@ -22,6 +22,7 @@ class Closed:
     cause: the first error that ended it; None until then. Every later call raises it again.
     shut: whether nothing more may be sent for it, because it has ended or the program closes it.
         It is checked under the lock under which frames are sent.
+    last_is_sent: whether the close frame of the program is sent, or just being sent.
     said: whether the program has said that it closes it, or does so just now.
     by_program: whether it ended because the program closed it.
     reported: whether the program knows: a call has raised the cause, or the program closed it.
@@ -29,6 +30,7 @@ class Closed:
 
     cause: Optional[AMQPException] = None
     shut = False
+    last_is_sent = False
     said = False
     by_program = False
     reported = False
@@ -53,11 +55,18 @@ class Closed:
 
     def take_back(self) -> None:
         """Record that the close frame could not be sent."""
-        self.said = False
+        self.said = self.last_is_sent = False
         if self.cause is None:
             self.shut = False
         if self.cause is not None:  # it may have ended at this moment
             self.shut = True
+
+    def nothing_may_follow(self) -> bool:
+        """Return whether a frame that was queued for it may not be sent any more."""
+        whole = self._whole
+        if whole is not None and whole.nothing_may_follow():
+            return True
+        return self.last_is_sent or self.cause is not None
 
     def end(self, cause: AMQPException, reported: bool = False) -> bool:
         """Record the end; return False if it had ended before: the first cause is kept."""

@@ -3,7 +3,7 @@
 Everything is sent under one lock, and whether a frame may be sent is checked under the same lock.
 Some senders must not wait for the lock: the reader when it answers the broker, and a finalizer in
 the middle of a write of its own thread. Their frames go to the queue of urgent frames, and the
-thread that holds the lock sends them.
+thread that holds the lock sends them. It drops those whose channel has closed meanwhile.
 
 The stream is always in one of three states:
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from amqplib.core.encoding import Frames
     from amqplib.core.transport import AbstractTransport
 
+#: Frames, the state of their channel (None: they are sent in any case), and whether they close it.
+Urgent = tuple[Union[bytes, memoryview], Optional['Closed'], bool]
+
 CLEAN, WRITING, SPOILED = 'clean', 'writing', 'spoiled'
 
 
@@ -51,7 +54,7 @@ class Outbox:
         self._connection_closed = connection_closed
         self.write_timeout: Optional[float] = None
         self.state = CLEAN
-        self.urgent: deque[Union[bytes, memoryview]] = deque()
+        self.urgent: deque[Urgent] = deque()
         self._mutex = Mutex()
         self.is_mine = self._mutex.is_mine
         # What the thread that holds the lock sends for.
@@ -110,7 +113,7 @@ class Outbox:
 
     def send_urgent(self, frame: bytes) -> None:
         """Send a frame before everything else, without waiting for anything."""
-        self.urgent.append(frame)
+        self.urgent.append((frame, None, False))
         self.flush()
 
     def flush(self) -> None:
@@ -144,7 +147,9 @@ class Outbox:
             on_turn()
             if closed.cause is not None:
                 return False
-        self.urgent.append(frames if isinstance(frames, bytes) else b''.join(frames))
+        data = frames if isinstance(frames, bytes) else b''.join(frames)
+        # Another thread may close the channel at this moment: _send_urgent() looks again.
+        self.urgent.append((data, closed, on_turn == closed.ask))
         return True
 
     def _send_in_time(
@@ -185,6 +190,7 @@ class Outbox:
             on_turn()
             if closed.cause is not None:
                 return False  # it has ended meanwhile
+            closed.last_is_sent = on_turn == closed.ask
         transport = self.transport
         try:
             self.state = WRITING
@@ -219,13 +225,19 @@ class Outbox:
                 # The thread that spoiled the stream first reads the broker's reason, then raises.
                 urgent.clear()
                 return
+            frames, closed, closes = urgent[0]
+            if closed is not None and not closes and closed.nothing_may_follow():
+                urgent.popleft()
+                continue
             try:
                 self.state = WRITING
-                count = transport.send_some(urgent[0])
-                if count == len(urgent[0]):
+                if closed is not None and closes:
+                    closed.last_is_sent = True
+                count = transport.send_some(frames)
+                if count == len(frames):
                     urgent.popleft()
                 elif count:
-                    urgent[0] = memoryview(urgent[0])[count:]
+                    urgent[0] = memoryview(frames)[count:], None, False
                 self.state = CLEAN
             except BaseException:
                 self.state = SPOILED

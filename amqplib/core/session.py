@@ -439,8 +439,9 @@ class Session:
         try:
             # If the socket is full, the peer has enough to read.
             if not self.outbox.urgent and self.transport.is_ready(0, write=True)[1]:
-                self.outbox.urgent.append(HEARTBEAT_FRAME)
-            self.outbox.flush()
+                self.outbox.send_urgent(HEARTBEAT_FRAME)
+            else:
+                self.outbox.flush()
         except AMQPException as error:
             self._drain_and_end(error)
         finally:

@@ -1,6 +1,7 @@
 """The outbox: whole methods one after the other, what is urgent, and what spoils the stream."""
 
 import threading
+from collections import deque
 
 import pytest
 
@@ -556,3 +557,56 @@ def test_work_is_done_while_nobody_writes(wire, outbox, closed):
     outbox.send(ONE, closed)
     assert results == [False, False]
     assert done == [True]
+
+
+# --- A frame that is queued just as its channel closes ---
+
+
+class BeforeAppending(deque):
+    """A queue that calls something once, right before it takes the next frame."""
+
+    call = None
+
+    def append(self, item):
+        call, self.call = self.call, None
+        if call is not None:
+            call()
+        super().append(item)
+
+
+def close_by_program(outbox, closed):
+    outbox.send(ONE, closed, on_turn=closed.ask)
+
+
+def close_by_broker(outbox, closed):
+    closed.end(AMQPConnectionException(0, 'ended'))
+    outbox.send_urgent(ONE)
+
+
+@pytest.mark.parametrize('close', [close_by_program, close_by_broker])
+def test_frame_that_is_queued_as_another_thread_closes_is_not_sent(wire, outbox, closed, close):
+    outbox.urgent = BeforeAppending()
+    outbox.urgent.call = lambda: in_thread(close, outbox, closed)
+    outbox.send_soon(TWO, closed)
+    assert wire.writes == [ONE]
+    assert not outbox.urgent
+
+
+def test_frames_that_were_queued_before_the_close_are_sent_before_it(wire, outbox, closed):
+    def send_and_close():
+        assert outbox.send(TWO, closed)
+        assert outbox.send(THREE, closed, on_turn=closed.ask)
+
+    wire.once(send_and_close)
+    outbox.send(ONE, Closed())
+    assert wire.writes == [ONE, TWO, THREE]
+
+
+def test_close_that_is_queued_goes_out_even_if_the_broker_closes_too(wire, outbox, closed):
+    def close():
+        assert outbox.send(TWO, closed, on_turn=closed.ask)
+        closed.end(AMQPConnectionException(0, 'ended'))
+
+    wire.once(close)
+    outbox.send(ONE, Closed())
+    assert wire.writes == [ONE, TWO]
