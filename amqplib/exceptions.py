@@ -6,6 +6,8 @@
     +-- AMQPConnectionException         the connection is closed
     |   +-- ConnectionLost              the socket broke or went silent (also a ConnectionError)
     |   +-- ConnectionForced            320: the broker shuts down, or an operator closed it
+    |   +-- NotAllowed                  530: no such virtual host, a consumer tag used twice, ...
+    |   +-- NotSupported                540: the broker does not implement this
     |   +-- LoginRefused                user, password or mechanism was not accepted
     |   +-- ProtocolVersionRefused      the broker speaks another version of AMQP
     |   +-- ProtocolError               the broker violated the protocol
@@ -43,7 +45,9 @@ __all__ = [
     'ConsumerCancelled',
     'LoginRefused',
     'MessageNacked',
+    'NotAllowed',
     'NotFound',
+    'NotSupported',
     'PreconditionFailed',
     'ProtocolError',
     'ProtocolVersionRefused',
@@ -170,6 +174,14 @@ class ConnectionForced(AMQPConnectionException):
     """320: the broker is shutting down, or an operator closed the connection."""
 
 
+class NotAllowed(AMQPConnectionException):
+    """530: the broker forbids this: a virtual host that the user may not use, for instance."""
+
+
+class NotSupported(AMQPConnectionException):
+    """540 ("not implemented"): the broker cannot do this."""
+
+
 class LoginRefused(AMQPConnectionException):
     """The broker did not accept the user, the password or the mechanism."""
 
@@ -254,6 +266,11 @@ class WriteTimeout(ConnectionLost, AMQPTimeout):
     """
 
 
+_CONNECTION_EXCEPTIONS: dict[int, type[AMQPConnectionException]] = {
+    spec.CONNECTION_FORCED: ConnectionForced,
+    spec.NOT_ALLOWED: NotAllowed,
+    spec.NOT_IMPLEMENTED: NotSupported,
+}
 _CHANNEL_EXCEPTIONS: dict[int, type[AMQPChannelException]] = {
     spec.ACCESS_REFUSED: AccessRefused,
     spec.NOT_FOUND: NotFound,
@@ -266,7 +283,7 @@ def connection_exception(
     reply_code: int, reply_text: str, method_sig: Signature, method_name: str
 ) -> AMQPConnectionException:
     """Return the error for a connection.close of the broker, by its reply code."""
-    cls = ConnectionForced if reply_code == spec.CONNECTION_FORCED else AMQPConnectionException
+    cls = _CONNECTION_EXCEPTIONS.get(reply_code, AMQPConnectionException)
     return cls(reply_code, reply_text, method_sig, method_name)
 
 

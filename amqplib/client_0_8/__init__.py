@@ -12,43 +12,7 @@ from amqplib.client_0_8 import (  # noqa: F401
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Channel
 from amqplib.client_0_8.connection import Connection
-from amqplib.exceptions import (
-    AccessRefused,
-    AMQPChannelException,
-    AMQPConnectionException,
-    AMQPException,
-    AMQPTimeout,
-    ConnectionForced,
-    ConnectionLost,
-    ConsumerCancelled,
-    LoginRefused,
-    NotFound,
-    PreconditionFailed,
-    ProtocolError,
-    ProtocolVersionRefused,
-    ReentrancyError,
-    ResourceLocked,
-    WriteTimeout,
-)
+from amqplib.exceptions import *  # noqa: F403
 
-__all__ = [
-    'AMQPChannelException',
-    'AMQPConnectionException',
-    'AMQPException',
-    'AMQPTimeout',
-    'AccessRefused',
-    'Channel',
-    'Connection',
-    'ConnectionForced',
-    'ConnectionLost',
-    'ConsumerCancelled',
-    'LoginRefused',
-    'Message',
-    'NotFound',
-    'PreconditionFailed',
-    'ProtocolError',
-    'ProtocolVersionRefused',
-    'ReentrancyError',
-    'ResourceLocked',
-    'WriteTimeout',
-]
+__all__ = ['Channel', 'Connection', 'Message']
+__all__ += exceptions.__all__

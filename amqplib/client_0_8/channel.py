@@ -71,7 +71,7 @@ class Channel(channel.Channel):
     def basic_recover(self, requeue: bool = False) -> None:
         """Redeliver all unacknowledged messages of the channel, without waiting for a reply.
 
-        requeue: to any consumer; RabbitMQ closes the connection (540) on False.
+        requeue: to any consumer; RabbitMQ refuses False (NotSupported).
         """
         self._cast('basic.recover_async', requeue)
 

@@ -8,7 +8,6 @@ from amqplib.core.spec import Signature
 from amqplib.exceptions import *  # noqa: F403
 from amqplib.exceptions import NO_METHOD, channel_exception, connection_exception  # noqa: F401
 
-# MessageNacked belongs to 0-9-1.
-__all__ = [name for name in exceptions.__all__ if name != 'MessageNacked']
+__all__ = exceptions.__all__
 
 METHOD_NAME_MAP: dict[Signature, str] = {row.signature: row.python_name for row in ROWS}

@@ -10,45 +10,7 @@ from amqplib.client_0_9_1.basic_message import Message
 from amqplib.client_0_9_1.channel import Channel
 from amqplib.client_0_9_1.connection import Connection
 from amqplib.core import abstract_channel  # noqa: F401
-from amqplib.exceptions import (
-    AccessRefused,
-    AMQPChannelException,
-    AMQPConnectionException,
-    AMQPException,
-    AMQPTimeout,
-    ConnectionForced,
-    ConnectionLost,
-    ConsumerCancelled,
-    LoginRefused,
-    MessageNacked,
-    NotFound,
-    PreconditionFailed,
-    ProtocolError,
-    ProtocolVersionRefused,
-    ReentrancyError,
-    ResourceLocked,
-    WriteTimeout,
-)
+from amqplib.exceptions import *  # noqa: F403
 
-__all__ = [
-    'AMQPChannelException',
-    'AMQPConnectionException',
-    'AMQPException',
-    'AMQPTimeout',
-    'AccessRefused',
-    'Channel',
-    'Connection',
-    'ConnectionForced',
-    'ConnectionLost',
-    'ConsumerCancelled',
-    'LoginRefused',
-    'Message',
-    'MessageNacked',
-    'NotFound',
-    'PreconditionFailed',
-    'ProtocolError',
-    'ProtocolVersionRefused',
-    'ReentrancyError',
-    'ResourceLocked',
-    'WriteTimeout',
-]
+__all__ = ['Channel', 'Connection', 'Message']
+__all__ += exceptions.__all__

@@ -150,7 +150,7 @@ class Channel(channel.Channel):
     def basic_recover(self, requeue: bool = False) -> None:
         """Redeliver all unacknowledged messages of the channel; wait until the broker has done it.
 
-        requeue: to any consumer; RabbitMQ closes the connection (540) on False.
+        requeue: to any consumer; RabbitMQ refuses False (NotSupported).
         """
         self.basic_recover_sync(requeue)
 

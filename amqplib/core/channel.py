@@ -156,8 +156,8 @@ class Channel(AbstractChannel):
     def flow(self, active: bool) -> bool:
         """Ask the broker to pause (False) or resume (True) sending messages.
 
-        Returns whether the broker sends from now on. RabbitMQ closes the connection (540) on False:
-        use basic_qos instead.
+        Returns whether the broker sends from now on. RabbitMQ closes the connection on False
+        (NotSupported): use basic_qos instead.
         """
         now_active: bool = self._call('channel.flow', active)
         return now_active
@@ -628,7 +628,7 @@ class Channel(AbstractChannel):
         """Publish a message to an exchange; '' delivers to the queue named by routing_key.
 
         mandatory: if no queue takes the message, the broker returns it: see returned_messages.
-        immediate: not supported by RabbitMQ, which closes the connection (540).
+        immediate: not supported by RabbitMQ, which closes the connection (NotSupported).
 
         Returns None, as there is no reply. A later call raises the error if it fails, at the latest
         close(). Raises the error that closed the channel, if it is known by now.
@@ -708,7 +708,7 @@ class Channel(AbstractChannel):
     def basic_recover_sync(self, requeue: bool = False) -> None:
         """Redeliver all unacknowledged messages of the channel; wait until the broker has done it.
 
-        requeue: to any consumer; RabbitMQ closes the connection (540) on False.
+        requeue: to any consumer; RabbitMQ refuses False (NotSupported).
         """
         self._call('basic.recover', requeue)
 

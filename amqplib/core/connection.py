@@ -81,8 +81,9 @@ class Connection(AbstractChannel):
     An unknown argument is accepted with a warning.
 
     Raises ConnectionLost (there is no broker, or it hung up), AMQPTimeout, LoginRefused,
-    ProtocolVersionRefused, ProtocolError, AMQPConnectionException with the broker's code and
-    text (530 for a virtual host that does not exist or is not allowed), ValueError, TypeError.
+    ProtocolVersionRefused, ProtocolError, NotAllowed (a virtual host that does not exist, or that
+    the user may not use; too many connections), ConnectionForced, AMQPConnectionException with the
+    broker's code and text, ValueError, TypeError.
 
     Threads may share a connection, each with a channel of its own.
 

@@ -26,8 +26,8 @@ def public(cls):
     return {name for name in dir(cls) if not name.startswith('_')}
 
 
-def test_public_names_are_those_of_client_0_8_and_one_more():
-    assert sorted(amqp.__all__) == sorted([*amqp_0_8.__all__, 'MessageNacked'])
+def test_public_names_are_those_of_client_0_8():
+    assert sorted(amqp.__all__) == sorted(amqp_0_8.__all__)
     assert all(hasattr(amqp, name) for name in amqp.__all__)
 
 
@@ -42,11 +42,7 @@ def test_exceptions_are_those_of_client_0_8():
     for name in set(amqp_0_8.__all__) - set(ADDED):
         assert getattr(amqp, name) is getattr(amqp_0_8, name)
         assert getattr(amqp.exceptions, name) is getattr(amqp_0_8, name)
-    assert issubclass(amqp.MessageNacked, amqp.AMQPException)
-    assert amqp.exceptions.MessageNacked is amqp.MessageNacked
-    assert sorted(amqp.exceptions.__all__) == sorted(
-        [*amqp_0_8.exceptions.__all__, 'MessageNacked']
-    )
+    assert amqp.exceptions.__all__ == amqp_0_8.exceptions.__all__
 
 
 def test_modules_are_found_as_attributes_like_there():

@@ -24,7 +24,9 @@ from amqplib.exceptions import (
     ConsumerCancelled,
     LoginRefused,
     MessageNacked,
+    NotAllowed,
     NotFound,
+    NotSupported,
     PreconditionFailed,
     ProtocolError,
     ProtocolVersionRefused,
@@ -38,6 +40,8 @@ from amqplib.exceptions import (
 OF_THE_CONNECTION = [
     ConnectionLost,
     ConnectionForced,
+    NotAllowed,
+    NotSupported,
     LoginRefused,
     ProtocolVersionRefused,
     ProtocolError,
@@ -308,6 +312,7 @@ def test_reply_code_is_no_errno():
         (405, ResourceLocked),
         (406, PreconditionFailed),
         (311, AMQPChannelException),
+        (530, AMQPChannelException),
         (541, AMQPChannelException),
     ],
 )
@@ -322,7 +327,8 @@ def test_error_for_the_reply_code_of_a_closed_channel(code, cls):
     [
         (320, ConnectionForced),
         (403, AMQPConnectionException),
-        (530, AMQPConnectionException),
+        (530, NotAllowed),
+        (540, NotSupported),
         (541, AMQPConnectionException),
     ],
 )

@@ -714,7 +714,9 @@ def test_broker_closes_with_a_reason(play, step, code, text):
         peer.expect_method(0, 'connection.close_ok')
         peer.expect_end()
 
-    kind = amqp.ConnectionForced if code == 320 else amqp.AMQPConnectionException
+    kind = {320: amqp.ConnectionForced, 530: amqp.NotAllowed}.get(
+        code, amqp.AMQPConnectionException
+    )
     if step in LOGIN_STEPS and code == 403:
         kind = amqp.LoginRefused
     error = refused(play(script), kind, most=1)
