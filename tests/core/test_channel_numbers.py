@@ -93,11 +93,8 @@ def test_higher_numbers_that_were_asked_for_count_too():
         Numbers(1, 2).all.choose(2)
 
 
-def test_a_number_that_a_program_has_taken_out_is_found_when_no_other_is():
+def test_a_number_that_a_program_has_taken_out_is_free():
     numbers = Numbers(1, 2, 3)
-    assert numbers.all.choose(MOST) == 4
-    for number in (4, 5):
-        numbers.all.take(number, InboxLike())
     del numbers.channels[1]
     assert numbers.all.choose(MOST) == 1
 
@@ -284,6 +281,21 @@ def test_of_two_channels_one_has_the_number():
         owner = one if first else other
         assert numbers.channels[1] is numbers.session.inboxes[1] is owner
     assert {True, False} == set(others)
+
+
+@traces_instructions
+@pytest.mark.parametrize('first', ['choose', 'free'])
+def test_a_number_that_is_freed_while_another_is_chosen_is_the_next(first):
+    made = []
+
+    def prepare():
+        numbers = Numbers(1, 2)
+        made.append(numbers)
+        both = lambda: numbers.all.choose(MOST), lambda: numbers.free(1)
+        return both if first == 'choose' else both[::-1]
+
+    for _ in each_interruption(channel_numbers, prepare):
+        assert made[-1].all.choose(MOST) == 1
 
 
 @traces_instructions
