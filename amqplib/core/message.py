@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
 
 from amqplib.core.properties import GenericContent
 from amqplib.core.serialization import with_context
 from amqplib.core.spec import BASIC_PROPERTIES, DELIVER
 from amqplib.core.text_encodings import is_text_encoding
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = ['Message']
 
@@ -89,6 +94,27 @@ class Message(GenericContent):
 
     # A list, because subclasses in programs extend it.
     PROPERTIES: ClassVar[list[tuple[str, str]]] = list(BASIC_PROPERTIES)
+    OTHER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({'headers': 'application_headers'})
+
+    # For type checkers: the properties, and what is in delivery_info.
+    content_type: str
+    content_encoding: str
+    application_headers: dict[str, Any]
+    delivery_mode: int
+    priority: int
+    correlation_id: str
+    reply_to: str
+    expiration: str
+    message_id: str
+    timestamp: Union[datetime, int]
+    type: str
+    user_id: str
+    app_id: str
+    cluster_id: str
+    redelivered: bool
+    exchange: str
+    routing_key: str
+    message_count: int
 
     raw_delivery: Optional[tuple[Any, ...]] = None
     raw_channel: Any = None
@@ -97,8 +123,8 @@ class Message(GenericContent):
     # The entries that programs read for each message. All others, and absent ones, go through
     # __getattr__, which is slower.
     channel = _ChannelProperty()
-    consumer_tag = _DeliveryProperty()
-    delivery_tag = _DeliveryProperty()
+    consumer_tag: str = _DeliveryProperty()  # type: ignore[assignment]
+    delivery_tag: int = _DeliveryProperty()  # type: ignore[assignment]
 
     def __init__(self, body: Body = '', children: Any = None, **properties: Any) -> None:
         try:
@@ -152,11 +178,6 @@ class Message(GenericContent):
         if self.raw_delivery is not None:
             self._make_delivery_info(self.raw_delivery)
         return self._from_delivery_info(name)
-
-    if TYPE_CHECKING:
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            """Allow type checkers to assign properties."""
 
     def __eq__(self, other: object) -> bool:
         if not hasattr(other, 'properties') or not hasattr(other, 'body'):

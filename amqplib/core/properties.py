@@ -72,6 +72,8 @@ class GenericContent:
     PROPERTIES: ClassVar[list[tuple[str, str]]] = [('dummy', 'shortstr')]
     #: How Python types are written in tables.
     field_types: FieldTypes = FIELD_TYPES
+    #: What programs call a property -> its name.
+    OTHER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     raw_properties: Optional[bytes] = None
     # None if they are not decoded yet.
@@ -151,7 +153,8 @@ class GenericContent:
         unknown = properties.keys() - self._NAMES
         names = ', '.join(sorted(map(repr, unknown)))
         text = f'{type(self).__name__} has no property {names}: it is ignored'
-        warnings.warn(text, stacklevel=3)
+        meant = ', '.join(self.OTHER_NAMES[name] for name in self.OTHER_NAMES if name in unknown)
+        warnings.warn(f'{text} (AMQP and amqplib call it {meant})' if meant else text, stacklevel=3)
         return {name: properties[name] for name in properties if name not in unknown}
 
     @property

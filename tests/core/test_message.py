@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from amqplib.core import properties
 from amqplib.core.encoding import Encoder
 from amqplib.core.message import CONTENT_ENCODING_FLAG, Message
+from amqplib.core.spec import BASIC_PROPERTIES, DELIVER, GET_OK
 
 NAMES = [
     'content_type',
@@ -826,6 +827,28 @@ def test_unknown_property_is_ignored_with_a_warning_where_it_was_given():
     assert w[0].filename == __file__
     assert message.properties == {'type': 't'}
     assert message == Message(b'x', type='t')
+
+
+def test_the_warning_for_headers_says_their_name():
+    with pytest.warns(UserWarning, match="no property 'headers': .*call it application_headers"):
+        message = Message(b'x', headers={'a': 1})
+    assert message.properties == {}
+    with pytest.warns(UserWarning, match="no property 'headers', 'prority': .*application_headers"):
+        Message(b'x', prority=5, headers={})
+
+
+TYPES = {
+    'shortstr': 'str', 'octet': 'int', 'table': 'dict[str, Any]',
+    'timestamp': 'Union[datetime, int]', 'longlong': 'int', 'long': 'int', 'bit': 'bool',
+}  # fmt: skip
+
+
+def test_type_checkers_know_every_property_and_what_a_delivery_has():
+    fields = {**dict(DELIVER.fields), **dict(GET_OK.fields), **dict(BASIC_PROPERTIES)}
+    declared = Message.__annotations__
+    assert {name: declared[name] for name in fields} == {
+        name: TYPES[kind] for name, kind in fields.items()
+    }
 
 
 def test_representation_shows_the_size_and_not_the_body():

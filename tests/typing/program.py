@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from datetime import datetime
+from typing import Any, Callable, Optional, Union
 
 import amqplib.client_0_8 as amqp_0_8
 import amqplib.client_0_9_1 as amqp
@@ -10,7 +11,12 @@ import amqplib.client_0_9_1 as amqp
 
 def on_message(message: amqp.Message) -> None:
     text: str = message.body.decode()
-    print(text, message.delivery_tag, message.content_type)
+    print(text, message.delivery_tag + 1, message.content_type.upper(), message.routing_key.upper())
+    if message.redelivered and message.priority > 5:
+        print(message.application_headers.get('x-death'), message.consumer_tag.upper())
+    sent: Union[datetime, int] = message.timestamp
+    if isinstance(sent, datetime):
+        print(sent.year)
     message.channel.basic_ack(message.delivery_tag)
 
 
@@ -21,6 +27,9 @@ def work(host: str) -> None:
         channel.confirm_select(outstanding_limit=100)
         message = amqp.Message('text', content_type='text/plain')
         message.priority = 5
+        message.timestamp = datetime.now()
+        message.priority = 'high'  # type: ignore[assignment]
+        message.prority = 5  # type: ignore[attr-defined]
         number = channel.basic_publish(message, '', queue)
         print(number)
         channel.wait_for_confirms(timeout=10)
