@@ -1,0 +1,27 @@
+"""How Sphinx makes the site from these pages; ``sh docs/build`` runs it."""
+
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS))
+
+from amqplib import __version__  # noqa: E402
+
+project = 'amqplib'
+copyright = 'the amqplib developers'
+version = release = __version__
+
+extensions = ['sphinx.ext.autodoc']
+exclude_patterns = ['_build']
+
+# Nothing is fetched, so only names of this package are looked up.
+nitpick_ignore_regex = [('py:.*', r'(?!amqplib\.).*')]
+
+autodoc_member_order = 'bysource'
+autodoc_typehints = 'none'
+
+html_theme = 'furo'
+html_title = f'amqplib {__version__}'
+html_show_sourcelink = False
+html_copy_source = False
