@@ -59,6 +59,11 @@ __all__ = [
 #: The signature in errors that no method caused.
 NO_METHOD: Signature = (0, 0)
 
+#: The reply codes after which the same call may work later.
+_RECOVERABLE_CODES = frozenset(
+    (spec.CONNECTION_FORCED, spec.RESOURCE_LOCKED, spec.RESOURCE_ERROR, spec.INTERNAL_ERROR)
+)
+
 #: For errors that programs create without the name of the method: the ids that mean the same in
 #: every version. Errors of this library get the name from the table of their version.
 _METHOD_NAMES: dict[Signature, str] = {row.signature: row.python_name for row in spec.SHARED_ROWS}
@@ -72,6 +77,9 @@ class AMQPException(Exception):
     amqp_method_sig: (class id, method id) of the method that failed; (0, 0) if unknown.
     args: (code, text, signature, name of the method, as in 'Channel.queue_declare').
     """
+
+    #: None if the reply code decides.
+    _recoverable: Optional[bool] = None
 
     def __init__(
         self,
@@ -98,6 +106,13 @@ class AMQPException(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.args, self.__dict__.copy()
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether the same call may work later, perhaps on a new connection."""
+        if self._recoverable is not None:
+            return self._recoverable
+        return self.amqp_reply_code in _RECOVERABLE_CODES
 
     def copy(self) -> AMQPException:
         """Return a copy of this error, for a later call on a closed channel or connection."""
@@ -151,6 +166,8 @@ class ConnectionLost(AMQPConnectionException, ConnectionError):
     errno, strerror: those of the operating system's error, or None.
     """
 
+    _recoverable = True
+
     def __reduce__(self) -> tuple[Any, ...]:
         # OSError keeps these outside of __dict__.
         of_the_system = {'errno': self.errno, 'strerror': self.strerror}
@@ -185,6 +202,14 @@ class NotSupported(AMQPConnectionException):
 class LoginRefused(AMQPConnectionException):
     """The broker did not accept the user, the password or the mechanism."""
 
+    @classmethod
+    def by_hanging_up(cls, why: str) -> LoginRefused:
+        """Return the error for a broker that hung up without a word; it may just be stopping."""
+        text = f'the broker hung up during the login: {why}'
+        error = cls(spec.ACCESS_REFUSED, text)
+        error._recoverable = True
+        return error
+
 
 class ProtocolVersionRefused(AMQPConnectionException):
     """The peer does not speak this version of AMQP, or not AMQP at all."""
@@ -215,6 +240,8 @@ class ConsumerCancelled(AMQPChannelException):
 
     consumer_tag: the consumer's tag. The channel stays open.
     """
+
+    _recoverable = True
 
     def __init__(
         self,
@@ -257,6 +284,8 @@ else:
 
 class AMQPTimeout(AMQPException, _TimeoutError):
     """A deadline passed before the call was done."""
+
+    _recoverable = True
 
 
 class WriteTimeout(ConnectionLost, AMQPTimeout):

@@ -82,6 +82,23 @@ class Late:
         return vars(channel).setdefault(self._name, self._make(channel))
 
 
+class _Computed:
+    """A property; but an attribute that a program assigns takes precedence."""
+
+    def __init__(self, compute: Callable[[Any], Any]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, channel: Optional[AbstractChannel], owner: type) -> Any:
+        return self if channel is None else self._compute(channel)
+
+
+if TYPE_CHECKING:
+    Computed = property
+else:
+    Computed = _Computed
+
+
 class AbstractChannel:
     """One of the numbered streams of methods that share a connection.
 

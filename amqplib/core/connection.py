@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, TypeVar, Union
 
 from amqplib import __version__
 from amqplib.core import heartbeat as heartbeats
 from amqplib.core import log, spec
-from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, Late, printable
+from amqplib.core.abstract_channel import (
+    CLOSE_TIMEOUT,
+    AbstractChannel,
+    Computed,
+    Late,
+    printable,
+)
 from amqplib.core.addresses import join_address, with_port
 from amqplib.core.channel_numbers import ChannelNumbers, NumberTaken
 from amqplib.core.closed import Closed
@@ -54,6 +60,8 @@ MAX_CHALLENGES = 8
 
 _consumer_tags = count(1)
 
+Opened = TypeVar('Opened', bound='Connection')
+
 
 class Connection(AbstractChannel):
     """A connection to a broker. It is open when the constructor returns.
@@ -87,6 +95,7 @@ class Connection(AbstractChannel):
 
     Threads may share a connection, each with a channel of its own.
 
+    is_open: bool.
     channels: dict of number -> Channel, the connection itself as 0; None once closed.
     transport, connection: None once closed.
     channel_max, frame_max, heartbeat: as negotiated: the most channels, bytes per frame, seconds.
@@ -147,6 +156,25 @@ class Connection(AbstractChannel):
         # The password is no longer needed.
         del self._opening
 
+    @classmethod
+    def from_url(  # noqa: PYI019  (Self is of Python 3.11)
+        cls: type[Opened], url: Union[str, Iterable[str]], **arguments: Any
+    ) -> Opened:
+        """Connect to the broker of a URL, ``amqp://user:password@host:port/vhost?heartbeat=30``.
+
+        url: with ``amqps`` for TLS. What is absent has the constructor's default, a virtual host
+            too; in a user, password and virtual host, special characters are percent-encoded. The
+            query may have the parameters of urls.QUERY and urls.TLS_QUERY. An iterable of URLs is
+            tried in order, the next one after an error that is recoverable.
+        arguments: those of the constructor, which win over the URL.
+
+        Raises what the constructor raises; ValueError for what is wrong in a URL, of which no part
+        that may be secret is shown.
+        """
+        from amqplib.core import urls  # noqa: PLC0415
+
+        return urls.connect(cls, urls.parse_all(url), arguments)
+
     def _connect_to(self, host: str, ssl: Any) -> None:
         """Connect to a host; overridden for a version in which the broker may redirect."""
         self._connect(host, ssl)
@@ -165,6 +193,12 @@ class Connection(AbstractChannel):
         address = join_address(self.transport.host, self.transport.port)
         return f'<{type(self).__name__} to {address}>'
 
+    @Computed
+    def is_open(self) -> bool:
+        """Whether it is open; False once it is closed, or found to be lost."""
+        opening = '_opening' in vars(self)
+        return not opening and '_session' in vars(self) and not self._session.closed.shut
+
     @property
     def write_timeout(self) -> Optional[float]:
         """Seconds that sending may take; None for no limit. It can be changed at any time."""
@@ -182,7 +216,7 @@ class Connection(AbstractChannel):
         session = vars(self).get('_session')
         return None if session is None or session.closed.cause is not None else session.transport
 
-    @property
+    @Computed
     def blocked(self) -> Optional[str]:
         """Why the broker takes no messages at the moment, else None. On 0-8 it does not say so."""
         return self._session.blocked
@@ -264,8 +298,7 @@ class Connection(AbstractChannel):
         except ConnectionLost as error:
             if not self._wait_tune_ok:
                 raise  # the broker had accepted the login
-            text = f'the broker hung up during the login: {self._likely_cause()}'
-            raise LoginRefused(spec.ACCESS_REFUSED, text) from error
+            raise LoginRefused.by_hanging_up(self._likely_cause()) from error
         except AMQPConnectionException as error:
             if error.amqp_reply_code != spec.ACCESS_REFUSED:
                 raise

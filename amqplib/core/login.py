@@ -96,8 +96,6 @@ def likely_cause(size: int, parts: dict[str, int]) -> str:
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str):
         raise TypeError(f'{name}: a str is needed, or a login_response')
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        # Not with the codec's error, which shows the text.
-        raise ValueError(f'{name}: it cannot be encoded as UTF-8') from None
+    # Not with the codec's error, which shows the text.
+    if value.encode(errors='replace') != value.encode(errors='surrogatepass'):
+        raise ValueError(f'{name}: it cannot be encoded as UTF-8')

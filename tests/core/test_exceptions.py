@@ -3,16 +3,19 @@
 import errno
 import gc
 import pickle
+import re
 import socket
 import subprocess
 import sys
 import traceback
 import weakref
+from pathlib import Path
 
 import pytest
 
 from amqplib import exceptions
 from amqplib.client_0_8.exceptions import METHOD_NAME_MAP
+from amqplib.core import spec
 from amqplib.exceptions import (
     AccessRefused,
     AMQPChannelException,
@@ -117,6 +120,54 @@ def test_write_timeout_is_a_timeout_that_lost_the_connection():
 )
 def test_what_is_no_socket_error_is_not_caught_as_one(cls):
     assert not isinstance(cls(0, 'text'), OSError)
+
+
+# --- Whether it may work later ---
+
+
+def decisions():
+    """Return {name of a class or reply code: 'yes' or 'no'} as the guide's table has them."""
+    page = Path(exceptions.__file__).parents[1] / 'docs' / 'overview.rst'
+    section = page.read_text(encoding='utf-8').partition('\nTrying again\n')[2]
+    rows = re.findall(r'^   \* - (.*(?:\n     \w.*)?)\n     - (yes|no)$', section, re.MULTILINE)
+    return {name: word for names, word in rows for name in re.findall(r'``(\w+)``|(\d{3})', names)}
+
+
+DECISIONS = {''.join(name): word == 'yes' for name, word in decisions().items()}
+CODES = {
+    value
+    for name, value in vars(spec).items()
+    if name.isupper() and isinstance(value, int) and 300 <= value < 600
+}
+
+
+def test_each_class_and_each_reply_code_is_decided():
+    assert set(DECISIONS) == {*(cls.__name__ for cls in ALL), *map(str, CODES)} - {
+        # Only the reply code decides.
+        'AMQPException', 'AMQPConnectionException', 'AMQPChannelException',
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize('code', sorted(CODES))
+def test_whether_a_reply_code_is_recoverable(code):
+    for make in (connection_exception, channel_exception):
+        assert make(code, 'text', (0, 0), '').recoverable is DECISIONS[str(code)]
+
+
+@pytest.mark.parametrize('cls', ALL)
+def test_whether_an_error_without_a_code_is_recoverable(cls):
+    of_a_code = {'ConnectionForced': 320, 'ResourceLocked': 405}
+    error = cls(of_a_code.get(cls.__name__, 0), 'text')
+    assert error.recoverable is DECISIONS.get(cls.__name__, False)
+
+
+@pytest.mark.parametrize('again', [AMQPException.copy, lambda e: pickle.loads(pickle.dumps(e))])
+def test_a_login_that_got_no_answer_is_recoverable_in_every_copy(again):
+    error = LoginRefused.by_hanging_up('user or password may be wrong')
+    assert error.recoverable
+    assert again(error).recoverable
+    assert again(again(error)).args == error.args
+    assert not again(LoginRefused(403, 'by word')).recoverable
 
 
 # --- What an error carries ---

@@ -48,6 +48,7 @@ ORDER = [
     'amqplib.core.legacy',
     'amqplib.core.abstract_channel',
     'amqplib.core.channel',
+    'amqplib.core.urls',
     'amqplib.core.connection',
 ]
 
@@ -78,7 +79,16 @@ CLIENTS = {
 OF_CLIENTS = [f'{client}.{name}' for client, names in CLIENTS.items() for name in names]
 
 #: What takes long to import, and a program may never need.
-RARE = {'datetime', 'decimal', 'logging', 'queue', 'ssl', 'amqplib.core.tls'}
+RARE = {
+    'datetime',
+    'decimal',
+    'logging',
+    'queue',
+    'ssl',
+    'urllib.parse',
+    'amqplib.core.tls',
+    'amqplib.core.urls',
+}
 
 
 def path_of(module):

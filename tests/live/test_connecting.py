@@ -380,3 +380,72 @@ def test_the_operators_close_is_raised_with_its_text(amqp, controlled, connect, 
     assert conn.transport is None
     with pytest.raises(amqp.AMQPConnectionException, match='maintenance tonight'):
         conn.channel()
+
+
+# By a URL
+
+
+@pytest.fixture
+def from_url(amqp, connect):
+    """A function that connects by a URL; the connection is closed after the test."""
+
+    def open_connection(url, **arguments):
+        return connect(lambda host, **rest: amqp.Connection.from_url(url, **rest), **arguments)
+
+    return open_connection
+
+
+def test_a_url_names_the_broker_and_everything_else(from_url, address):
+    conn = from_url(f'amqp://guest:gu%65st@{address}/%2F?heartbeat=7&connection_timeout=20000')
+    assert conn.heartbeat == 7
+    assert conn.is_open
+    conn.close()
+    assert not conn.is_open
+
+
+def test_a_url_makes_a_connection_of_the_class_that_was_asked(amqp, address):
+    class Own(amqp.Connection):
+        pass
+
+    with Own.from_url(f'amqp://{address}') as conn:
+        assert type(conn) is Own
+
+
+def test_arguments_win_over_a_url(from_url, address):
+    assert from_url(f'amqp://{address}?heartbeat=7', heartbeat=9).heartbeat == 9
+
+
+def test_the_next_url_is_used_if_nobody_listens(from_url, address):
+    conn = from_url([f'amqp://localhost:{closed_port()}', f'amqp://{address}'])
+    assert conn.is_open
+
+
+def test_a_refused_login_is_not_tried_elsewhere(amqp, from_url, address):
+    with pytest.raises(amqp.LoginRefused) as caught:
+        from_url([f'amqp://guest:no@{address}', f'amqp://{address}'])
+    assert not caught.value.recoverable
+
+
+def test_a_user_without_a_password_is_refused_before_anything_is_sent(from_url):
+    with pytest.raises(TypeError, match='password'):
+        from_url(f'amqp://guest@localhost:{closed_port()}')
+
+
+def test_a_lost_connection_is_not_open(connection):
+    connection.transport.sock.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(ConnectionError):
+        connection.channel()
+    assert not connection.is_open
+
+
+def test_a_connection_is_not_open_before_the_handshake(amqp, from_url, address):
+    class Enough(Exception):
+        pass
+
+    class Own(amqp.Connection):
+        def _handshake(self, deadline):
+            assert not self.is_open
+            raise Enough
+
+    with pytest.raises(Enough):
+        Own.from_url(f'amqp://{address}')

@@ -60,7 +60,18 @@ def again(channel: amqp.Channel) -> None:
 def connect(host: str) -> amqp.Connection:
     with amqp.Connection(host, port=5673) as connection:
         opened: amqp.Connection = connection
+        is_open: bool = opened.is_open
+        print(is_open)
         return opened
+
+
+def connect_by_url() -> amqp.Connection:
+    try:
+        return amqp.Connection.from_url(['amqps://a', 'amqps://b'], heartbeat=5)
+    except amqp.AMQPException as error:
+        recoverable: bool = error.recoverable
+        print(recoverable)
+        raise
 
 
 def work_on_0_8(host: str) -> None:
