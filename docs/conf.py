@@ -1,12 +1,6 @@
 """How Sphinx makes the site from these pages; ``sh docs/build`` runs it."""
 
-import sys
-from pathlib import Path
-
-DOCS = Path(__file__).resolve().parent
-sys.path.insert(0, str(DOCS))
-
-from amqplib import __version__  # noqa: E402
+from amqplib import __version__
 
 project = 'amqplib'
 copyright = 'the amqplib developers'
