@@ -8,6 +8,7 @@
     |   +-- ConnectionForced            320: the broker shuts down, or an operator closed it
     |   +-- NotAllowed                  530: no such virtual host, a consumer tag used twice, ...
     |   +-- NotSupported                540: the broker does not implement this
+    |   +-- MessageTooLarge             311: a received message exceeds max_message_size
     |   +-- LoginRefused                user, password or mechanism was not accepted
     |   +-- ProtocolVersionRefused      the broker speaks another version of AMQP
     |   +-- ProtocolError               the broker violated the protocol
@@ -45,6 +46,7 @@ __all__ = [
     'ConsumerCancelled',
     'LoginRefused',
     'MessageNacked',
+    'MessageTooLarge',
     'NotAllowed',
     'NotFound',
     'NotSupported',
@@ -197,6 +199,13 @@ class NotAllowed(AMQPConnectionException):
 
 class NotSupported(AMQPConnectionException):
     """540 ("not implemented"): the broker cannot do this."""
+
+
+class MessageTooLarge(AMQPConnectionException):
+    """311: the broker announced a message larger than the connection's max_message_size.
+
+    Nothing of its body was kept. The broker will deliver it again, unless with no_ack.
+    """
 
 
 class LoginRefused(AMQPConnectionException):

@@ -24,6 +24,7 @@ from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.decoding import Decoder
 from amqplib.core.encoding import Encoder, method_frame
 from amqplib.core.legacy import MethodReader, MethodWriter
+from amqplib.core.limits import Limits, lower
 from amqplib.core.locks import Mutex
 from amqplib.core.login import Login, likely_cause
 from amqplib.core.message import Message
@@ -84,6 +85,14 @@ class Connection(AbstractChannel):
         heartbeats off, None takes the broker's proposal. They are sent in the background. If
         nothing arrives for two intervals, the connection is lost.
     port: int, if host has none.
+    channel_max, frame_max: ints, at most how many channels and bytes per frame to agree on with the
+        broker; 0 and None take its proposal. The least frame_max is 4096, for RabbitMQ 4 it is
+        8192.
+    max_message_size: bytes, 1 or more; None for no limit. If the broker announces a larger body,
+        the connection ends with MessageTooLarge before the body is collected.
+    tcp_user_timeout: seconds that the operating system waits for the broker's system to acknowledge
+        what was sent, before the connection is lost (TCP_USER_TIMEOUT of Linux; on other systems
+        a ValueError). None leaves it to the system, which may take a quarter of an hour.
     connection_name: str; the name that operators of the broker see.
 
     An unknown argument is accepted with a warning.
@@ -136,6 +145,10 @@ class Connection(AbstractChannel):
         heartbeat: Optional[int] = None,
         connection_name: Optional[str] = None,
         port: Optional[int] = None,
+        channel_max: Optional[int] = None,
+        frame_max: Optional[int] = None,
+        max_message_size: Optional[int] = None,
+        tcp_user_timeout: Optional[float] = None,
         **kwargs: Any,
     ) -> None:
         for name in kwargs:
@@ -149,6 +162,7 @@ class Connection(AbstractChannel):
             Login(userid, password, login_method, login_response),
             _client_properties(self._protocol, client_properties, connection_name),
             (virtual_host, locale, insist, heartbeat),
+            Limits(channel_max, frame_max, max_message_size, tcp_user_timeout),
             Deadline(connect_timeout, 'connect_timeout'),
         )
         self._check_arguments()
@@ -229,6 +243,7 @@ class Connection(AbstractChannel):
         transport = self._create_transport(host, deadline.remaining(), ssl)
         self._use(transport)
         try:
+            self._opening.limits.apply(transport, self._session.decoder)
             transport.send(self._protocol_header(), deadline)
             return self._handshake(deadline)
         except AMQPTimeout:
@@ -377,9 +392,9 @@ class Connection(AbstractChannel):
                 text.format(frame_max, spec.FRAME_MIN_SIZE),
                 *self._named('connection.tune'),
             )
-        # 0 means no limit.
-        self.channel_max = channel_max or self.channel_max
-        self.frame_max = frame_max or self.frame_max
+        limits = self._opening.limits
+        self.channel_max = lower(channel_max, limits.channel_max) or self.channel_max
+        self.frame_max = lower(frame_max, limits.frame_max) or self.frame_max
         wanted = self._opening.heartbeat
         self.heartbeat = heartbeat if wanted is None else wanted
         if self.heartbeat and not heartbeats.are_possible():
@@ -623,8 +638,8 @@ class Connection(AbstractChannel):
         text = f'interrupted while {what}'
         return AMQPConnectionException(0, text, method.signature, method.python_name)
 
-    def _complaint(self, error: ProtocolError) -> bytes:
-        """Return the frame that reports a protocol error to the broker."""
+    def _complaint(self, error: AMQPException) -> bytes:
+        """Return the frame that closes the connection because of what the broker sent."""
         text = error.amqp_reply_text[:80]
         values = (error.amqp_reply_code, text, *error.amqp_method_sig)
         return method_frame(0, self._encode(self._CLOSE, *values))
@@ -665,11 +680,13 @@ class _Opening:
         login: Login,
         properties: dict[str, Any],
         options: tuple[str, str, bool, Optional[int]],
+        limits: Limits,
         deadline: Deadline,
     ) -> None:
         self.login = login
         self.properties = properties
         self.virtual_host, self.locale, self.insist, self.heartbeat = options
+        self.limits = limits
         self.deadline = deadline
 
 

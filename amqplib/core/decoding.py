@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from io import BytesIO
 from struct import Struct
-from typing import TYPE_CHECKING, Optional, Union
+from typing import TYPE_CHECKING, NoReturn, Optional, Union
 
 from amqplib.core.fast_decoding import (
     MAX_HEADER,
@@ -24,6 +24,7 @@ from amqplib.core.fast_decoding import (
 from amqplib.core.message import Message
 from amqplib.core.spec import (
     CHANNEL_ERROR,
+    CONTENT_TOO_LARGE,
     DELIVER,
     FRAME_BODY,
     FRAME_END,
@@ -36,7 +37,7 @@ from amqplib.core.spec import (
     UNEXPECTED_FRAME,
 )
 from amqplib.core.streams import AMQPReader
-from amqplib.exceptions import ProtocolError, ProtocolVersionRefused
+from amqplib.exceptions import MessageTooLarge, ProtocolError, ProtocolVersionRefused
 
 if TYPE_CHECKING:
     from amqplib.core.spec import Protocol, Signature
@@ -49,6 +50,8 @@ ROOM_SIZE = 131072
 MAX_REUSED = 2 * 1024 * 1024
 #: A body is received without a copy if at least this many bytes are missing.
 MIN_DIRECT = 16384
+#: More bytes than any content header can announce.
+NO_LIMIT = 1 << 64
 
 _FRAME = Struct('>BHI')
 _SIGNATURE = Struct('>HH')
@@ -159,6 +162,7 @@ class Decoder:
 
     queue: the complete methods: (channel, (signature, arguments, content)).
     body_limit: the largest payload of a body frame; frame_max, once it is negotiated.
+    max_message_size: the largest body of a message.
     open_frame: the body frame that has arrived in part: its channel, and how much is missing.
     fast_paths: the prefix of a method -> its fast path.
     """
@@ -171,6 +175,7 @@ class Decoder:
     ) -> None:
         self.queue: deque[QueuedMethod] = deque()
         self.body_limit = FRAME_MIN_SIZE
+        self.max_message_size = NO_LIMIT
         self.fast_paths: dict[bytes, FastPath] = {}
         self.partial_messages: dict[int, PartialMessage] = {}
         self._protocol = protocol
@@ -247,7 +252,8 @@ class Decoder:
     def take(self, received: bytes) -> None:
         """Take the next bytes, and queue the methods that they complete.
 
-        Raises ProtocolError, ProtocolVersionRefused; earlier methods are on the queue.
+        Raises ProtocolError, ProtocolVersionRefused, MessageTooLarge; earlier methods are on the
+        queue.
         """
         data = self._buffer + received if self._buffer else received
         self._buffer = data
@@ -255,6 +261,10 @@ class Decoder:
         if not self._started:
             return
         offset, end = 0, len(data)
+        # Larger bodies are taken frame by frame, which finds out whether they are too large.
+        whole = self.body_limit
+        if whole > self.max_message_size:  # noqa: PLR1730  (faster than min)
+            whole = self.max_message_size
         try:
             if self.open_frame is not None:
                 offset = self._continue_frame(data, 0)
@@ -264,9 +274,9 @@ class Decoder:
                     prefix = data[offset + 7 : offset + 11]
                     path = self.fast_paths.get(prefix)
                     if path is not None:
-                        following = path.take(data, offset, self.body_limit, self.queue)
+                        following = path.take(data, offset, whole, self.queue)
                     if following == offset and prefix in self._protocol.content_prefixes:
-                        following = self._take_whole(data, offset, prefix)
+                        following = self._take_whole(data, offset, prefix, whole)
                 if following == offset:
                     following = self._take_next(data, offset)
                     if following == offset:
@@ -306,13 +316,14 @@ class Decoder:
             self._take_frame(frame_type, channel, data, start, end)
         return end + 1
 
-    def _take_whole(self, data: bytes, offset: int, prefix: bytes) -> int:
+    def _take_whole(self, data: bytes, offset: int, prefix: bytes, body_limit: int) -> int:
         """Take a small method with its content, if all of it is here.
 
         This is a shortcut for small messages. Returns the offset after it; for anything else, the
         offset unchanged, and it is then taken frame by frame.
 
         prefix: the class id and method id at the offset.
+        body_limit: the largest body that is taken here.
         """
         frame_type, channel, size = _FRAME.unpack_from(data, offset)
         end: int = offset + _FRAME.size + size
@@ -332,7 +343,7 @@ class Decoder:
             or content_class != prefix[:2]
             or weight
             or not channel
-            or not 0 < body_size <= self.body_limit
+            or not 0 < body_size <= body_limit
             or size > MAX_HEADER
             or header_size > MAX_HEADER
             or header_size < _CONTENT.size + 2
@@ -413,7 +424,13 @@ class Decoder:
         if partial is None or partial.properties is not None:
             raise _unexpected('a content header without a method', channel)
         partial.add_header(payload)
+        if partial.missing > self.max_message_size and self._partial(channel).body is not None:
+            self._refuse_content(partial.signature, partial.missing)
         self._complete(channel, partial)
+
+    def _refuse_content(self, signature: Signature, size: int) -> NoReturn:
+        text = f'a message of {size} bytes; max_message_size is {self.max_message_size}'
+        raise MessageTooLarge(CONTENT_TOO_LARGE, text, signature, self._protocol.name_of(signature))
 
     def _partial_for_body(self, channel: int, size: int) -> PartialMessage:
         """Return the partial message that a body frame of this size belongs to."""

@@ -7,6 +7,7 @@ know what methods mean.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import weakref
@@ -24,6 +25,7 @@ from amqplib.exceptions import (
     AMQPException,
     AMQPTimeout,
     ConnectionLost,
+    MessageTooLarge,
     ProtocolError,
     ReentrancyError,
     WriteTimeout,
@@ -56,6 +58,10 @@ _BLOCKED_WRITE_STEP = 0.1
 _OTHERS_READ = 0.01
 
 
+#: The errors that the broker is told as the reason why the connection is closed.
+_OF_THE_BROKER = (MessageTooLarge, ProtocolError)
+
+
 class Session:
     """A connected transport, with its reader and its writer.
 
@@ -79,10 +85,10 @@ class Session:
         self.poll_due = 0.0
         self.blocked: Optional[str] = None
         # Set by the connection: function(channel, method) for a method on a channel that is not
-        # open; function(ProtocolError) -> frame that reports it to the broker; the signature of
+        # open; function(error) -> frame that reports it to the broker; the signature of
         # the method that closes the connection.
         self.on_unknown_channel: Callable[[int, ArrivedMethod], None]
-        self.complaint: Callable[[ProtocolError], bytes]
+        self.complaint: Callable[[AMQPException], bytes]
         self.last_method: Signature
         # Results of receives that are not decoded yet.
         self._arrived: list[Any] = []
@@ -220,7 +226,7 @@ class Session:
         error, self._failed_write = self._failed_write, None
         assert error is not None
         try:
-            self._drain()
+            self._drain(error)
         finally:
             self._end_after_write(error)
 
@@ -353,7 +359,7 @@ class Session:
             self._failed_write = self._failed_write or error  # the read in progress handles it
             return
         try:
-            self._try_read(self._drain)
+            self._try_read(self._drain, error)
         finally:
             self._end_after_write(error)
 
@@ -363,7 +369,10 @@ class Session:
             error = type(error)(error.amqp_reply_code, text, *error.args[2:])
         self.end(error)
 
-    def _drain(self) -> None:
+    def _drain(self, error: AMQPException) -> None:
+        """Read what the broker sent before a write failed with this error."""
+        if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
+            return  # there is only an end of the stream, as if the broker had closed the socket
         transport, deadline = self.transport, Deadline(DRAIN_TIMEOUT)
         max_received = transport.received + MAX_DRAINED
         while (
@@ -459,7 +468,7 @@ class Session:
 
         reported: whether the program knows the cause already.
         """
-        if self.closed.end(cause, reported) and isinstance(cause, ProtocolError):
+        if self.closed.end(cause, reported) and isinstance(cause, _OF_THE_BROKER):
             self._complain(cause)
         self.tear_down()
 
@@ -468,8 +477,8 @@ class Session:
         self.closed.end_as_asked()
         self.tear_down()
 
-    def _complain(self, cause: ProtocolError) -> None:
-        """Report a protocol error to the broker, if that is possible at once."""
+    def _complain(self, cause: AMQPException) -> None:
+        """Report what the broker did to the broker, if that is possible at once."""
         try:
             self.outbox.send_urgent(self.complaint(cause))
         except (AMQPException, ValueError) as error:

@@ -116,6 +116,10 @@ class AbstractTransport:
             self.close()
             raise
 
+    def set_user_timeout(self, milliseconds: int) -> None:
+        """Limit how long the system waits until the peer has acknowledged sent bytes."""
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
     def _prepare(self) -> None:
         """Raise errors for wrong settings, before there is a socket."""
 

@@ -29,6 +29,7 @@ PUBLIC = [
     'LoginRefused',
     'Message',
     'MessageNacked',
+    'MessageTooLarge',
     'NotAllowed',
     'NotFound',
     'NotSupported',
@@ -431,8 +432,11 @@ def test_what_need_not_be_given_any_more():
     assert ours == {'prefetch_size': 0, 'prefetch_count': 0, 'a_global': False}
 
 
-def test_the_port_comes_last_for_calls_by_position():
-    assert parameters_of(amqp.Connection.__init__)[-1].name == 'port'
+def test_what_is_newer_comes_last_for_calls_by_position():
+    names = [one.name for one in parameters_of(amqp.Connection.__init__)]
+    assert names[-5:] == [
+        'port', 'channel_max', 'frame_max', 'max_message_size', 'tcp_user_timeout',
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize('cls', [amqp.Connection, amqp.Message])

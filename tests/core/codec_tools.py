@@ -58,9 +58,11 @@ class AllOpen(dict):
         return self.setdefault(channel, InboxLike())
 
 
-def new_decoder(limit=4096, inboxes=None, protocol=PROTOCOL):
+def new_decoder(limit=4096, inboxes=None, protocol=PROTOCOL, max_message_size=None):
     decoder = Decoder(protocol, Message, AllOpen() if inboxes is None else inboxes)
     decoder.body_limit = limit
+    if max_message_size is not None:
+        decoder.max_message_size = max_message_size
     return decoder
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from amqplib.client_0_8.spec import PROTOCOL
 from amqplib.client_0_9_1.spec import PROTOCOL as PROTOCOL_0_9_1
-from amqplib.exceptions import ProtocolError, ProtocolVersionRefused
+from amqplib.exceptions import MessageTooLarge, ProtocolError, ProtocolVersionRefused
 
 from .codec_tools import (
     BEAT,
@@ -175,6 +175,38 @@ def test_whole_method_is_there_as_soon_as_its_last_byte_is():
         decoder.take(data[-1:])
         assert len(decoder.queue) == 2
         assert not decoder.incomplete
+
+
+# --- the largest message ---
+
+
+@pytest.mark.parametrize('signature', [DELIVER, RETURN])
+@pytest.mark.parametrize('portion', [1, 1 << 20])
+def test_message_of_the_largest_size_is_taken_and_one_byte_more_is_not(signature, portion):
+    decoder = new_decoder(max_message_size=5)
+    frames = [*content(1, signature, b'12345'), *content(1, signature, b'123456')]
+    decoder.take(FIRST)
+    portions = split(b''.join(frames), portion)
+    with pytest.raises(MessageTooLarge, match=r'6 bytes; max_message_size is 5') as caught:
+        list(map(decoder.take, portions))
+    assert [method[2].body for _, method in decoder.queue if method[2]] == [b'12345']
+    assert caught.value.args[0] == 311
+    assert caught.value.args[2] == signature
+
+
+def test_too_large_a_message_is_refused_by_its_header():
+    decoder = new_decoder(max_message_size=1000)
+    decoder.take(FIRST + method(1, DELIVER))
+    with pytest.raises(MessageTooLarge):
+        decoder.take(header(1, 1 << 40))
+
+
+def test_what_a_closed_channel_drops_may_be_of_any_size():
+    inbox = InboxLike()
+    inbox.keeps_content = False
+    decoder = new_decoder(inboxes={1: inbox}, max_message_size=2)
+    decoder.take(FIRST + b''.join(content(1, DELIVER, b'123')))
+    assert len(decoder.queue) == 1
 
 
 # --- sizes ---

@@ -27,6 +27,7 @@ from amqplib.exceptions import (
     ConsumerCancelled,
     LoginRefused,
     MessageNacked,
+    MessageTooLarge,
     NotAllowed,
     NotFound,
     NotSupported,
@@ -45,6 +46,7 @@ OF_THE_CONNECTION = [
     ConnectionForced,
     NotAllowed,
     NotSupported,
+    MessageTooLarge,
     LoginRefused,
     ProtocolVersionRefused,
     ProtocolError,
@@ -127,7 +129,7 @@ def test_what_is_no_socket_error_is_not_caught_as_one(cls):
 
 def decisions():
     """Return {name of a class or reply code: 'yes' or 'no'} as the guide's table has them."""
-    page = Path(exceptions.__file__).parents[1] / 'docs' / 'overview.rst'
+    page = Path(exceptions.__file__).parents[1] / 'docs' / 'guides' / 'overview.rst'
     section = page.read_text(encoding='utf-8').partition('\nTrying again\n')[2]
     rows = re.findall(r'^   \* - (.*(?:\n     \w.*)?)\n     - (yes|no)$', section, re.MULTILINE)
     return {name: word for names, word in rows for name in re.findall(r'``(\w+)``|(\d{3})', names)}

@@ -24,7 +24,7 @@ from amqplib.core.fast_decoding import (
 )
 from amqplib.core.message import Message
 from amqplib.core.spec import ACK, DELIVER
-from amqplib.exceptions import ProtocolError
+from amqplib.exceptions import MessageTooLarge, ProtocolError
 
 from .codec_tools import BODY, FIRST, HEADER, METHOD, AllOpen, new_decoder, split
 from .codec_tools import frame as frame_on
@@ -309,6 +309,16 @@ def taken(data):
     decoder = new_decoder(LIMIT)
     decoder.take(FIRST + data)
     return decoder.queue
+
+
+def test_too_large_a_message_is_refused_after_others_like_it():
+    decoder = new_decoder(max_message_size=100)
+    decoder.take(FIRST)
+    for size in (90, 90, 90, 100):
+        decoder.take(delivery(b'x' * size))
+    assert len(decoder.queue) == 5
+    with pytest.raises(MessageTooLarge):
+        decoder.take(delivery(b'x' * 101))
 
 
 # --- Confirms ---

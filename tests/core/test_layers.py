@@ -46,6 +46,7 @@ ORDER = [
     'amqplib.core.session',
     'amqplib.core.channel_numbers',
     'amqplib.core.legacy',
+    'amqplib.core.limits',
     'amqplib.core.abstract_channel',
     'amqplib.core.channel',
     'amqplib.core.urls',

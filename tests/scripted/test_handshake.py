@@ -280,6 +280,32 @@ def test_tuned_frame_size_limits_every_frame_that_is_sent(play, connect):
     assert sizes[1:] == [4096, 4096, 4096, 9]
 
 
+@pytest.mark.parametrize(
+    ('wishes', 'proposed', 'agreed'),
+    [
+        ((100, 8192), (2047, 131072), (100, 8192)),
+        ((2047, 131072), (100, 8192), (100, 8192)),
+        ((7, 1 << 20), (0, 0), (7, 1 << 20)),
+        ((0, 0), (0, 0), (65535, 131072)),
+        ((None, 0), (2047, 1 << 20), (2047, 1 << 20)),
+    ],
+)
+def test_the_lower_of_the_two_wishes_is_agreed_on(play, connect, wishes, proposed, agreed):
+    tuned = {}
+
+    def script(peer):
+        peer.handshake(tune=(*proposed, 0))
+        tuned['ok'] = peer.tuned
+        peer.expect_close()
+
+    broker = play(script)
+    connection = connect(broker, channel_max=wishes[0], frame_max=wishes[1])
+    assert (connection.channel_max, connection.frame_max) == agreed
+    connection.close()
+    broker.finish()
+    assert (tuned['ok'].channel_max, tuned['ok'].frame_max) == agreed
+
+
 @pytest.mark.parametrize('frame_max', [1, 7, 8, 4095])
 def test_frames_below_the_least_size_are_refused(play, frame_max):
     said = []
