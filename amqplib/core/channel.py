@@ -9,6 +9,8 @@ it.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from struct import error as StructError
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
@@ -102,6 +104,8 @@ class Channel(AbstractChannel):
 
     #: The state of confirms; None without confirm_select.
     _confirms: Optional[Confirms] = None
+    #: Whether tx_select was called, and whether transaction() runs a block.
+    _has_transactions = _in_transaction = False
 
     def __init__(
         self, connection: Any, channel_id: Optional[int] = None, auto_decode: bool = True
@@ -782,9 +786,53 @@ class Channel(AbstractChannel):
 
     # The tx class (specification, class 90)
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Let what is published and acknowledged in a block take effect at its end, all or nothing.
+
+        The end of the block commits. An exception in the block rolls back, and is raised. If the
+        rollback fails, the channel is closed, so that nothing of the block is ever committed.
+
+        Raises AMQPException if the channel is in a transaction already, or has confirms; and what
+        tx_commit raises.
+        """
+        self._open()
+        if self._in_transaction:
+            raise AMQPException(0, 'this channel is already in a transaction')
+        if self._confirms is not None:
+            raise AMQPException(0, 'a channel with confirm_select cannot have transactions')
+        try:
+            self._in_transaction = True
+            if not self._has_transactions:
+                self.tx_select()
+            yield from self._commit_or_roll_back()
+        finally:
+            self._in_transaction = False
+
+    def _commit_or_roll_back(self) -> Iterator[None]:
+        try:
+            yield
+            self.tx_commit()
+        except BaseException:
+            if not self._closed.shut:  # else the broker has rolled back
+                self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        """Roll back, or close the channel: the next commit must not include what was sent."""
+        try:
+            self.tx_rollback()
+        except BaseException as error:
+            text = f'a transaction could not be rolled back: {error}'
+            self._give_up(AMQPChannelException(0, text), reported=True)
+            if not isinstance(error, AMQPException):
+                raise
+            log.warning('%s', text)
+
     def tx_select(self) -> None:
         """Use transactions on this channel from now on."""
         self._call('tx.select')
+        self._has_transactions = True
 
     def tx_commit(self) -> None:
         """Make what was published and acknowledged since the last commit take effect.
