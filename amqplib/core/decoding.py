@@ -163,6 +163,7 @@ class Decoder:
     queue: the complete methods: (channel, (signature, arguments, content)).
     body_limit: the largest payload of a body frame; frame_max, once it is negotiated.
     max_message_size: the largest body of a message.
+    header_limit: the largest payload of a method or header frame.
     open_frame: the body frame that has arrived in part: its channel, and how much is missing.
     fast_paths: the prefix of a method -> its fast path.
     """
@@ -176,6 +177,7 @@ class Decoder:
         self.queue: deque[QueuedMethod] = deque()
         self.body_limit = FRAME_MIN_SIZE
         self.max_message_size = NO_LIMIT
+        self.header_limit = MAX_HEADER
         self.fast_paths: dict[bytes, FastPath] = {}
         self.partial_messages: dict[int, PartialMessage] = {}
         self._protocol = protocol
@@ -295,7 +297,7 @@ class Decoder:
         frame_type, channel, size = _FRAME.unpack_from(data, offset)
         start: int = offset + _FRAME.size
         end: int = start + size
-        if size > self.body_limit or size > MAX_HEADER:
+        if size > self.body_limit or size > self.header_limit:
             self._check_size(frame_type, size)
         if end >= len(data):
             if frame_type != FRAME_BODY:
@@ -344,8 +346,8 @@ class Decoder:
             or weight
             or not channel
             or not 0 < body_size <= body_limit
-            or size > MAX_HEADER
-            or header_size > MAX_HEADER
+            or size > self.header_limit
+            or header_size > self.header_limit
             or header_size < _CONTENT.size + 2
             or body_end >= len(data)
             or data[end] != FRAME_END
@@ -383,7 +385,7 @@ class Decoder:
         return following + 1
 
     def _check_size(self, frame_type: int, size: int) -> None:
-        if size > (self.body_limit if frame_type == FRAME_BODY else MAX_HEADER):
+        if size > (self.body_limit if frame_type == FRAME_BODY else self.header_limit):
             text = f'a frame of type {frame_type} and {size} bytes is too large'
             raise ProtocolError(FRAME_ERROR, text)
 

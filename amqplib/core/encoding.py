@@ -93,18 +93,19 @@ class Encoder:
     def method_frame(self, channel: int, payload: bytes) -> bytes:
         """Return the frame of a method; raise ValueError if it would be too large."""
         if len(payload) > self.frame_max - FRAME_OVERHEAD:
-            self._check_size(len(payload), 'arguments')
+            self.check_size(len(payload), 'arguments')
         return _FRAME.pack(FRAME_METHOD, channel, len(payload)) + payload + _END
 
     def _large_frames(
         self, channel: int, payload: bytes, properties: bytes, body: BytesLike
     ) -> Frames:
         head = self.method_frame(channel, payload)
-        self._check_size(_CONTENT_SIZE + len(properties), 'properties')
+        self.check_size(_CONTENT_SIZE + len(properties), 'properties')
         pieces = [head, *self._content_pieces(channel, payload[:2], properties, body)]
         return b''.join(pieces) if len(body) <= MAX_JOINED else pieces
 
-    def _check_size(self, size: int, what: str) -> None:
+    def check_size(self, size: int, what: str) -> None:
+        """Raise ValueError if the payload of a frame would be too large."""
         largest = self.frame_max - FRAME_OVERHEAD
         if size > largest:
             text = f'the {what} take {size} bytes, more than fit into a frame ({largest})'

@@ -17,12 +17,14 @@ from amqplib.core.serialization import (
     ENCODERS,
     FIELD_TYPES,
     SHORT,
+    SKIPPERS,
     Decoded,
+    check_all_taken,
     decode_bytes,
     encode_table,
     with_context,
 )
-from amqplib.core.spec import FieldTypes
+from amqplib.core.spec import BASIC_PROPERTIES, FieldTypes
 
 #: The property list of a content without properties.
 _NO_PROPERTIES = b'\0\0'
@@ -42,6 +44,28 @@ def _decode_flags(data: bytes, names: list[tuple[str, str]]) -> tuple[list[tuple
         if not flags & 1:
             return present, offset + 2
     raise ValueError('the property flags do not end')
+
+
+def split_properties(raw: bytes) -> dict[str, bytes]:
+    """Return the values in a property list of the basic class by name, as they are on the wire.
+
+    Raises ValueError if it is malformed.
+    """
+    present, offset = _decode_flags(raw, list(BASIC_PROPERTIES))
+    values = {}
+    for name, wire_type in present:
+        following = SKIPPERS[wire_type](raw, offset, len(raw))
+        values[name] = raw[offset:following]
+        offset = following
+    check_all_taken(offset, len(raw))
+    return values
+
+
+def join_properties(values: Mapping[str, bytes]) -> bytes:
+    """Return the property list of the values, which are as split_properties() returns them."""
+    names = [name for name, _ in BASIC_PROPERTIES]
+    flags = sum(_flag(position, 1) for position, name in enumerate(names) if name in values)
+    return SHORT.pack(flags) + b''.join(values[name] for name in names if name in values)
 
 
 def _refuse(*args: Any) -> Any:

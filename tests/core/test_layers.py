@@ -47,7 +47,6 @@ ORDER = [
     'amqplib.core.channel_numbers',
     'amqplib.core.legacy',
     'amqplib.core.limits',
-    'amqplib.core.consumer',
     'amqplib.core.abstract_channel',
     'amqplib.core.channel',
     'amqplib.core.urls',
@@ -88,7 +87,6 @@ RARE = {
     'queue',
     'ssl',
     'urllib.parse',
-    'amqplib.core.consumer',
     'amqplib.core.tls',
     'amqplib.core.urls',
 }

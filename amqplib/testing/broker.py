@@ -1,0 +1,189 @@
+"""Broker: a broker in a thread of this process, for tests."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from types import TracebackType
+from typing import Optional
+from urllib.parse import quote
+
+from amqplib.core.message import Message
+from amqplib.core.spec import CONNECTION_FORCED
+from amqplib.testing import basic, handshake, modes, topology
+from amqplib.testing.errors import Refusal
+from amqplib.testing.faults import TEXT
+from amqplib.testing.session import Session
+from amqplib.testing.shared import Shared
+from amqplib.testing.versions import Version, versions
+
+MEMORY_LIMIT = 256 * 1024 * 1024
+_BACKLOG = 128
+
+_VERSIONS: dict[bytes, Version] = {}
+
+
+def _version_of(header: bytes) -> Optional[Version]:
+    if not _VERSIONS:
+        handlers = {
+            **handshake.HANDLERS, **modes.HANDLERS, **topology.HANDLERS, **basic.HANDLERS
+        }  # fmt: skip
+        _VERSIONS.update(versions(handlers))
+    return _VERSIONS.get(header)
+
+
+class Broker:
+    """A broker for tests, which speaks AMQP 0-8 and 0-9-1, on the loopback interface.
+
+    port: 0 for a free one.
+    user, password: the only ones who get in.
+    vhosts: the virtual hosts; '/' comes first, as the URL names the first.
+    memory_limit: how many bytes messages may occupy before publishers are blocked.
+
+    It keeps everything in memory. It begins with start() or `with`, and ends with close().
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        host: str = '127.0.0.1',
+        user: str = 'guest',
+        password: str = 'guest',
+        vhosts: tuple[str, ...] = ('/',),
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        self._user, self._password = user, password
+        self._shared = Shared({user: password}, vhosts, memory_limit)
+        self._vhost = vhosts[0]
+        self._listener = socket.create_server((host, port), backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        self._address = self._listener.getsockname()[:2]
+
+    # Life
+
+    def start(self) -> None:
+        """Let clients connect."""
+        self._shared.loop.watch(self._listener, selectors.EVENT_READ, self._on_client)
+        self._shared.loop.start('amqplib.testing broker')
+
+    def close(self) -> None:
+        """Hang up on all clients, and end."""
+        if self._listener.fileno() != -1:
+            self._shared.loop.call(self._end)
+            self._shared.loop.stop()
+
+    def _end(self) -> None:
+        self._shared.loop.watch(self._listener, 0, self._on_client)
+        self._listener.close()
+        self._reset_all()
+
+    def __enter__(self) -> Broker:  # noqa: PYI034 - Self is not in Python 3.9
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def _on_client(self, events: int) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return  # it has gone again
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        Session(self._shared, sock, _version_of)
+
+    # Where it is
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self._address[1])
+
+    @property
+    def host(self) -> str:
+        """Host and port, as the argument `host` of Connection takes them."""
+        return f'{self._address[0]}:{self.port}'
+
+    @property
+    def url(self) -> str:
+        """Its URL, with user, password and virtual host."""
+        user, password, vhost = (
+            quote(part, safe='') for part in (self._user, self._password, self._vhost)
+        )
+        return f'amqp://{user}:{password}@{self.host}/{vhost}'
+
+    # What is in it
+
+    def messages(self, queue: str, vhost: Optional[str] = None) -> list[Message]:
+        """Return copies of the messages that are ready in a queue, the first one first.
+
+        Raises LookupError if there is no such queue.
+        """
+        found: list[Message] = self._shared.loop.call(
+            self._messages, queue, self._vhost if vhost is None else vhost
+        )
+        return found
+
+    def _messages(self, queue: str, vhost: str) -> list[Message]:
+        host = self._shared.vhosts.get(vhost)
+        if host is None or queue not in host.queues:
+            raise LookupError(f'there is no queue {queue!r} in the virtual host {vhost!r}')
+        return [entry.message.copy() for entry in host.queues[queue].backlog]
+
+    # Faults
+
+    def drop_connections(self) -> int:
+        """Reset all connections; return how many that were."""
+        count: int = self._shared.loop.call(self._reset_all)
+        return count
+
+    def _reset_all(self) -> int:
+        sessions = list(self._shared.sessions)
+        for session in sessions:
+            session.reset()
+        return len(sessions)
+
+    def close_connections(self, text: str = 'closed on request') -> int:
+        """Close all connections with 320 (CONNECTION_FORCED); return how many that were."""
+        count: int = self._shared.loop.call(self._close_all, text)
+        return count
+
+    def _close_all(self, text: str) -> int:
+        sessions = [session for session in self._shared.sessions if session.is_open]
+        for session in sessions:
+            session.refuse_connection(Refusal(CONNECTION_FORCED, text))
+        return len(sessions)
+
+    def block(self) -> None:
+        """Block publishers, as RabbitMQ does when it is low on memory."""
+        self._shared.loop.call(self._shared.memory.ask_for_alarm, True)
+
+    def unblock(self) -> None:
+        """Let publishers go on."""
+        self._shared.loop.call(self._shared.memory.ask_for_alarm, False)
+
+    def refuse(
+        self, code: int, times: int = 1, method: Optional[str] = None, text: str = TEXT
+    ) -> None:
+        """Refuse the next methods from clients with a reply code.
+
+        The codes 311 to 313 and 403 to 406 close the channel, all others the connection.
+
+        times: how many.
+        method: only methods of this name, as in 'basic.publish'; by default all but those that
+            open and close connections and channels.
+        """
+        self._shared.loop.call(self._shared.faults.refuse, code, times, method, text)
+
+    def delay(self, seconds: float) -> None:
+        """Handle what arrives from now on so much later; 0 ends that."""
+        self._shared.loop.call(setattr, self._shared.faults, 'delay', seconds)
+
+    def __repr__(self) -> str:
+        return f'<Broker at {self.host}>'

@@ -1,0 +1,45 @@
+"""Faults on request: what a program should survive, and rarely meets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+from amqplib.testing.errors import Refusal
+
+TEXT = 'refused on request'
+
+#: The classes whose methods are refused only by name.
+_SPARED = ('connection.', 'channel.')
+
+
+class _Planned(NamedTuple):
+    """A refusal; without a method, of any one that does not open or close something."""
+
+    code: int
+    text: str
+    method: Optional[str]
+
+    def is_for(self, name: str) -> bool:
+        return not name.startswith(_SPARED) if self.method is None else name == self.method
+
+
+class Faults:
+    """What is to go wrong.
+
+    delay: seconds between the arrival of something and its handling.
+    """
+
+    def __init__(self) -> None:
+        self.delay = 0.0
+        self._refusals: list[_Planned] = []
+
+    def refuse(self, code: int, times: int, method: Optional[str], text: str) -> None:
+        """Refuse methods that arrive from now on, after those of earlier calls."""
+        self._refusals += [_Planned(code, text, method)] * times
+
+    def check(self, name: str) -> None:
+        """Refuse a method if its turn has come."""
+        for planned in self._refusals:
+            if planned.is_for(name):
+                self._refusals.remove(planned)
+                raise Refusal(planned.code, planned.text)
