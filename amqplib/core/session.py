@@ -57,6 +57,8 @@ _BLOCKED_WRITE_STEP = 0.1
 #: Seconds for which a write that needs input leaves the receiving to another thread.
 _OTHERS_READ = 0.01
 
+#: How many answers the broker may be owed while it reads none: two for each channel there can be.
+MAX_OWED = 131072
 
 #: The errors that the broker is told as the reason why the connection is closed.
 _OF_THE_BROKER = (MessageTooLarge, ProtocolError)
@@ -339,6 +341,9 @@ class Session:
         """
         if self.closed.shut:
             return  # the broker does not listen any more
+        if len(self.outbox.urgent) >= MAX_OWED:
+            self.end(ConnectionLost(0, 'the broker asks for answers but reads none of them'))
+            return
         try:
             self.outbox.send_urgent(frame)
         except AMQPException as error:

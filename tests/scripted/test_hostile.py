@@ -1,8 +1,10 @@
 """Brokers that break the protocol: each fault ends in a value or in one AMQPException, in time."""
 
+import contextlib
 import datetime
 import decimal
 import random
+import socket
 import struct
 import sys
 import threading
@@ -12,6 +14,7 @@ from scripted_broker import content, delivery, frame, method, method_payload, me
 
 import amqplib.client_0_8 as amqp
 from amqplib.client_0_8.spec import PROTOCOL
+from amqplib.core import session as session_module
 from amqplib.core.decoding import Decoder
 from amqplib.core.fast_decoding import MAX_HEADER
 from amqplib.core.legacy import AnyInbox
@@ -686,6 +689,22 @@ def test_flood_of_messages_before_a_reply_is_kept_in_order(session):
     with pytest.raises(amqp.AMQPTimeout):
         ours.channel.wait(timeout=0)
     ours.connection.close()
+
+
+def test_answers_are_not_kept_for_ever_for_a_broker_that_reads_none(session, monkeypatch):
+    monkeypatch.setattr(session_module, 'MAX_OWED', 100)
+    closes = method(9, 'channel.close', 320, 'again', 0, 0) * 1000
+
+    def script(peer):
+        with contextlib.suppress(OSError):
+            while True:
+                peer.send_raw(closes)
+
+    ours = session(script)
+    ours.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with pytest.raises(amqp.ConnectionLost, match='reads none of them') as caught:
+        ours.channel.wait()
+    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
 
 
 @pytest.mark.parametrize(
