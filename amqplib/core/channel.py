@@ -25,7 +25,7 @@ from amqplib.core.arguments import decode_get_ok, encode_get, encode_publish
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.encoding import ACKNOWLEDGEMENT_SIZE, method_frame, pack_acknowledgement
-from amqplib.core.message import Message
+from amqplib.core.message import COVERED, NO_ACK, Message
 from amqplib.core.spec import FRAME_END, FRAME_METHOD
 from amqplib.core.streams import AMQPReader
 from amqplib.exceptions import (
@@ -53,6 +53,9 @@ ReturnedMessage = tuple[int, str, str, str, Message]
 Alert = tuple[int, str, Table]
 
 _ACK_PREFIX = spec.ACK.prefix
+#: How many tags of consumers with no_ack a channel remembers.
+MAX_NO_ACK_TAGS = 100
+
 _GET_FIELDS = tuple(name for name, _ in spec.GET_OK.fields)
 
 
@@ -100,6 +103,12 @@ class Channel(AbstractChannel):
 
     #: The state of confirms; None without confirm_select.
     _confirms: Optional[Confirms] = None
+
+    #: The tags of the last consumers with no_ack.
+    _no_ack: tuple[str, ...] = ()
+
+    #: For Message: up to which delivery tag one with `multiple` has acknowledged all.
+    settled_up_to = 0
 
     def __init__(
         self, connection: Any, channel_id: Optional[int] = None, auto_decode: bool = True
@@ -509,12 +518,28 @@ class Channel(AbstractChannel):
             *arguments, nowait=nowait,
         )  # fmt: skip
         tag = consumer_tag if tag is None else tag
+        self._note_no_ack(tag, flags[1])
         self.callbacks[tag] = callback
         if self.is_open:
             self.delivery_queue = self.method_queue
         if on_cancel is not None:
             self._on_cancel[tag] = on_cancel
         return tag
+
+    def _note_no_ack(self, tag: str, no_ack: bool) -> None:
+        """Remember whether a consumer has no_ack, so that a delivery costs nothing more.
+
+        Also after it is cancelled, as the program may still have its messages; but not without end.
+        """
+        if no_ack or tag in self._no_ack:
+            others = tuple(other for other in self._no_ack if other != tag)
+            self._no_ack = (*others, tag)[-MAX_NO_ACK_TAGS:] if no_ack else others
+
+    def why_settled(self, delivery_tag: int, consumer_tag: Optional[str]) -> Optional[str]:
+        """Return why a message needs no acknowledgement (for Message), or None."""
+        if consumer_tag in self._no_ack:
+            return NO_ACK
+        return COVERED if delivery_tag <= self.settled_up_to else None
 
     def _basic_consume_ok(self, args: AMQPReader) -> Any:
         return self._decode('basic.consume_ok', args)[0]
@@ -606,6 +631,8 @@ class Channel(AbstractChannel):
         except TypeError:  # this one finds out what is wrong
             payload = self._encode('basic.get', ticket, queue, no_ack)
         msg: Optional[Message] = self._request(spec.GET, payload)
+        if no_ack and isinstance(msg, Message):
+            msg.raw_settled = NO_ACK
         return msg
 
     def _basic_get_ok(self, args: AMQPReader, msg: Message) -> Message:
@@ -614,6 +641,7 @@ class Channel(AbstractChannel):
         except ProtocolError as error:
             self._break(error)
         msg.raw_delivery_info = dict(zip(_GET_FIELDS, values))
+        msg.raw_channel = self
         return msg
 
     def basic_publish(

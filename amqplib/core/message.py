@@ -29,6 +29,13 @@ CONTENT_ENCODING_FLAG = 0x80 >> [name for name, _ in BASIC_PROPERTIES].index('co
 DELIVERY_FIELDS = tuple(name for name, _ in DELIVER.fields)
 
 
+#: Why a message cannot be acknowledged.
+NO_ACK = 'was received with no_ack'
+_COPIED = 'is a copy: acknowledge the one that was received'
+_NOT_RECEIVED = 'was not received here'
+COVERED = 'was acknowledged with a later one'
+
+
 #: Attributes that are pickled -> their names in version 2.0.
 _NAMES_OF_2_0 = {'raw_properties': '_raw_properties', '_decode_errors': '_damage'}
 
@@ -51,7 +58,7 @@ class _DeliveryProperty:
 
 
 class _ChannelProperty(_DeliveryProperty):
-    """Attribute access to the channel of a delivery."""
+    """Attribute access to the channel of a received message."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -59,7 +66,8 @@ class _ChannelProperty(_DeliveryProperty):
     def __get__(self, message: Optional[Message], owner: type) -> Any:
         if message is None:
             return self
-        if message.raw_delivery is not None and message.raw_channel is not None:
+        info = message.raw_delivery_info
+        if message.raw_channel is not None and (info is None or self._name not in info):
             return message.raw_channel
         raise AttributeError(self._name)
 
@@ -84,9 +92,11 @@ class Message(GenericContent):
     delivery_info: dict. After basic_consume: channel, consumer_tag, delivery_tag, redelivered,
         exchange, routing_key. After basic_get: delivery_tag, redelivered, exchange, routing_key,
         message_count. Absent on other messages.
+    channel: the channel on which it was received.
 
-    raw_delivery and raw_channel are only for the core: the values of DELIVERY_FIELDS, and the
-    channel, of a delivery until its delivery_info is read, which many programs never do.
+    raw_delivery, raw_channel and raw_settled are only for the core: the values of DELIVERY_FIELDS
+    until delivery_info is read, which many programs never do; the channel; and why the message
+    cannot be acknowledged (any more).
 
     Messages are equal if their bodies and properties are the same on the wire. They can be pickled,
     without the channel that they came from.
@@ -118,6 +128,7 @@ class Message(GenericContent):
 
     raw_delivery: Optional[tuple[Any, ...]] = None
     raw_channel: Any = None
+    raw_settled: Optional[str] = None
     raw_delivery_info: Optional[dict[str, Any]] = None
 
     # The entries that programs read for each message. All others, and absent ones, go through
@@ -179,6 +190,46 @@ class Message(GenericContent):
             self._make_delivery_info(self.raw_delivery)
         return self._from_delivery_info(name)
 
+    def ack(self, multiple: bool = False) -> None:
+        """Acknowledge this message; with `multiple`, also all that its channel received before it.
+
+        Raises the error that closed the channel; ValueError, and sends nothing, if the message was
+        acknowledged or rejected by its methods before, was received with no_ack, or not received.
+        """
+        channel = self._settle('basic_ack', multiple, 'was acknowledged before')
+        if multiple:
+            channel.settled_up_to = self.delivery_tag
+
+    def reject(self, requeue: bool) -> None:
+        """Reject this message: requeue it, or let the broker drop or dead-letter it.
+
+        Raises the same errors as ack().
+        """
+        self._settle('basic_reject', requeue, 'was rejected before')
+
+    def _settle(self, method: str, argument: bool, settled: str) -> Any:
+        """Call a method of the channel, and record how the message was settled; return the channel.
+
+        Raises ValueError if the broker expects nothing of the kind.
+        """
+        why = self.raw_settled
+        channel: Any = getattr(self, 'channel', None)
+        tag: Any = getattr(self, 'delivery_tag', None)
+        if why is None and (channel is None or tag is None):
+            why = _NOT_RECEIVED
+        elif why is None:
+            why = channel.why_settled(tag, getattr(self, 'consumer_tag', None))
+        if why is not None:
+            raise ValueError(f'the message {why}')
+        # After an interrupt, it is unknown whether something was sent: a second try is refused.
+        self.raw_settled = settled
+        try:
+            getattr(channel, method)(tag, argument)
+        except Exception:
+            self.raw_settled = None
+            raise
+        return channel
+
     def __eq__(self, other: object) -> bool:
         if not hasattr(other, 'properties') or not hasattr(other, 'body'):
             return False
@@ -188,7 +239,7 @@ class Message(GenericContent):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ('raw_delivery', 'raw_delivery_info', 'raw_channel'):
+        for name in ('raw_delivery', 'raw_delivery_info', 'raw_channel', 'raw_settled'):
             state.pop(name, None)
         info = getattr(self, 'delivery_info', None)
         if info is not None:
@@ -213,6 +264,7 @@ class Message(GenericContent):
             self.raw_properties = None  # the copy may change the shared dict
         duplicate = type(self).__new__(type(self))
         duplicate.__dict__.update(self.__dict__)
+        duplicate.raw_settled = _COPIED
         return duplicate
 
     def __repr__(self) -> str:

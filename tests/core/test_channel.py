@@ -4,6 +4,8 @@ import struct
 
 import pytest
 
+from amqplib.core.channel import MAX_NO_ACK_TAGS
+from amqplib.core.message import Message
 from amqplib.exceptions import AMQPChannelException, AMQPTimeout, NotFound
 
 from .channel_tools import arrived, open_channel
@@ -54,6 +56,80 @@ def test_acknowledgement_of_what_is_no_delivery_tag_is_refused(channel, session,
     with pytest.raises(error, match=rf'{name.replace("_", ".")} delivery_tag: '):
         getattr(channel, name)(tag, False)
     assert session.sent == []
+
+
+@pytest.fixture
+def consume(channel, session):
+    """A function that starts a consumer; its messages come into the list that it returns."""
+
+    def start(tag, **options):
+        messages = []
+        session.to_come.append((1, arrived('basic.consume_ok', tag)))
+        channel.basic_consume('queue', tag, callback=messages.append, **options)
+        session.sent.clear()
+        return messages
+
+    return start
+
+
+def deliver(channel, session, tag, number):
+    message = Message.received(b'\0\0', b'body')
+    values = (tag, number, False, '', 'queue')
+    session.to_come.append((1, arrived('basic.deliver', *values, content=message)))
+    channel.wait()
+
+
+def test_only_what_was_delivered_without_no_ack_can_be_acknowledged(channel, session, consume):
+    plain, no_ack = consume('plain'), consume('no_ack', no_ack=True)
+    for number, tag in enumerate(('no_ack', 'plain', 'no_ack'), 1):
+        deliver(channel, session, tag, number)
+    session.to_come.append((1, arrived('basic.cancel_ok', 'no_ack')))
+    channel.basic_cancel('no_ack')
+    session.sent.clear()
+    for message in no_ack:
+        with pytest.raises(ValueError, match=r'^the message was received with no_ack'):
+            message.ack()
+    assert session.sent == []
+    plain[0].ack()
+    assert session.sent == [method(1, (60, 80), struct.pack('>QB', 2, 0))]
+
+
+def test_a_tag_may_be_used_again_without_no_ack(channel, session, consume):
+    consume('tag', no_ack=True)
+    session.to_come.append((1, arrived('basic.cancel_ok', 'tag')))
+    channel.basic_cancel('tag')
+    again = consume('tag')
+    deliver(channel, session, 'tag', 1)
+    again[0].reject(requeue=True)
+    assert session.sent == [method(1, (60, 90), struct.pack('>QB', 1, 1))]
+
+
+def test_the_tags_of_consumers_are_not_remembered_without_end(channel, consume, session):
+    for number in range(2 * MAX_NO_ACK_TAGS):
+        consume(str(number), no_ack=True)
+    consume(str(number))
+    assert channel.why_settled(1, str(number)) is None
+    remembered = [n for n in range(number) if channel.why_settled(1, str(n)) is not None]
+    assert remembered == list(range(MAX_NO_ACK_TAGS, number))
+
+
+@pytest.mark.parametrize('no_ack', [False, True])
+def test_a_message_that_was_got_knows_its_channel_and_whether_it_can_be_acknowledged(
+    channel, session, no_ack
+):
+    message = Message.received(b'\0\0', b'body')
+    session.to_come.append((1, arrived('basic.get_ok', 5, False, '', 'q', 0, content=message)))
+    assert channel.basic_get('q', no_ack) is message
+    assert message.channel is channel
+    assert 'channel' not in message.delivery_info
+    session.sent.clear()
+    if no_ack:
+        with pytest.raises(ValueError, match='no_ack'):
+            message.ack()
+        assert session.sent == []
+    else:
+        message.ack(multiple=True)
+        assert session.sent == [method(1, (60, 80), struct.pack('>QB', 5, 1))]
 
 
 # --- Opening and closing ---

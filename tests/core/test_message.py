@@ -1099,3 +1099,130 @@ def test_pickling_keeps_other_attributes():
     message = Message(b'x')
     message.seen = True
     assert pickle.loads(pickle.dumps(message)).seen is True
+
+
+# --- Acknowledging ---
+
+
+class RecordingChannel:
+    """In place of a channel: what it is asked to send, or the error that it raises."""
+
+    def __init__(self):
+        self.asked = []
+        self.error = None
+        self.settled_up_to = 0
+
+    def why_settled(self, delivery_tag, consumer_tag):
+        return 'was acknowledged with a later one' if delivery_tag <= self.settled_up_to else None
+
+    def basic_ack(self, delivery_tag, multiple):
+        self._take('ack', delivery_tag, multiple)
+
+    def basic_reject(self, delivery_tag, requeue):
+        self._take('reject', delivery_tag, requeue)
+
+    def _take(self, *values):
+        if self.error is not None:
+            raise self.error
+        self.asked.append(values)
+
+
+@pytest.fixture
+def recording():
+    return RecordingChannel()
+
+
+def delivered(channel, tag=7):
+    message = received('1000 02')
+    message.raw_channel, message.raw_delivery = channel, ('tag', tag, False, 'e', 'k')
+    return message
+
+
+def got(channel, tag=7):
+    message = received('1000 02')
+    message.raw_channel, message.raw_delivery_info = channel, {'delivery_tag': tag}
+    return message
+
+
+def refused(why):
+    return pytest.raises(ValueError, match=f'^the message {why}')
+
+
+SETTLE = {
+    'ack': (lambda message: message.ack(), ('ack', 7, False)),
+    'ack multiple': (lambda message: message.ack(multiple=True), ('ack', 7, True)),
+    'reject': (lambda message: message.reject(False), ('reject', 7, False)),
+    'requeue': (lambda message: message.reject(requeue=True), ('reject', 7, True)),
+}
+
+
+@pytest.mark.parametrize('make', [delivered, got, consumed])
+@pytest.mark.parametrize(('settle', 'asked'), SETTLE.values(), ids=SETTLE)
+def test_a_message_is_settled_once(recording, make, settle, asked):
+    message = make(recording)
+    settle(message)
+    assert recording.asked == [asked]
+    for again, _ in SETTLE.values():
+        with refused(f'was {asked[0]}(nowledg)?ed before'):
+            again(message)
+    assert recording.asked == [asked]
+
+
+@pytest.mark.parametrize(('settle', 'asked'), SETTLE.values(), ids=SETTLE)
+def test_what_could_not_be_sent_can_be_settled_later(recording, settle, asked):
+    message = delivered(recording)
+    recording.error = TimeoutError('nothing was sent')
+    with pytest.raises(TimeoutError):
+        settle(message)
+    recording.error = None
+    settle(message)
+    assert recording.asked == [asked]
+
+
+def test_after_an_interrupt_nothing_is_sent_again(recording):
+    message = delivered(recording)
+    recording.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        message.ack()
+    recording.error = None
+    with refused('was acknowledged before'):
+        message.reject(requeue=True)
+    assert recording.asked == []
+
+
+def test_multiple_settles_all_that_came_before(recording):
+    first, second, third, fourth = (delivered(recording, tag) for tag in (1, 2, 3, 4))
+    second.ack()
+    third.ack(multiple=True)
+    for covered in (first, got(recording, 2), got(recording, 3)):
+        with refused('was acknowledged with a later one'):
+            covered.ack()
+        with refused('was acknowledged with a later one'):
+            covered.reject(requeue=True)
+    fourth.ack()
+    assert recording.asked == [('ack', 2, False), ('ack', 3, True), ('ack', 4, False)]
+
+
+@pytest.mark.parametrize(('settle', 'asked'), SETTLE.values(), ids=SETTLE)
+def test_a_message_that_was_never_received_cannot_be_settled(settle, asked):
+    copied = pickle.loads(pickle.dumps(delivered(RecordingChannel())))
+    for message in (Message('body'), received('0000'), copied, copy.deepcopy(copied)):
+        with refused('was not received here'):
+            settle(message)
+
+
+def test_only_the_message_that_was_received_is_acknowledged(recording):
+    message = delivered(recording)
+    duplicate = copy.copy(message)
+    with refused('is a copy'):
+        duplicate.ack()
+    message.ack()
+    assert recording.asked == [('ack', 7, False)]
+
+
+def test_a_pickled_message_says_nothing_of_its_channel(recording):
+    message = got(recording)
+    message.ack()
+    assert message.channel is recording
+    assert message.delivery_info == {'delivery_tag': 7}
+    assert not set(pickle.loads(pickle.dumps(message)).__dict__) & {'raw_channel', 'raw_settled'}

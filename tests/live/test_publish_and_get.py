@@ -61,7 +61,7 @@ def test_delivery_info_of_a_message_that_was_polled_for(amqp, channel, queue, ex
     }
     assert message.delivery_tag == 1
     assert message.routing_key == 'key'
-    assert not hasattr(message, 'channel')
+    assert message.channel is channel
     assert not hasattr(message, 'consumer_tag')
 
 
@@ -211,6 +211,35 @@ def test_acknowledging_multiple_with_0_takes_all(amqp, connection, channel, queu
         channel.basic_get(queue)
     channel.basic_ack(0, multiple=True)
     assert close_and_get_what_comes_back(amqp, connection, channel, queue) == []
+
+
+@pytest.mark.parametrize('no_ack', [True, False])
+def test_a_message_can_be_settled_by_itself(amqp, connection, channel, queue, no_ack):
+    publish(amqp, channel, queue, *'abcdef')
+    a, b, c, d, e, f = (channel.basic_get(queue) for _ in range(6))
+    b.ack()
+    c.ack(multiple=True)
+    d.reject(requeue=False)
+    e.reject(requeue=True)
+    again = get(channel, queue, no_ack=no_ack)
+    assert again.redelivered
+    with sends_nothing(connection):
+        for message in (a, b, c, d, e, *([again] if no_ack else [])):
+            with pytest.raises(ValueError, match=r'^the message was '):
+                message.ack()
+    f.ack()
+    left = [] if no_ack else ['e']
+    assert close_and_get_what_comes_back(amqp, connection, channel, queue) == left
+
+
+def test_a_message_of_a_closed_channel_raises_why_it_was_closed(amqp, connection, channel, queue):
+    publish(amqp, channel, queue, 'x', 'y')
+    first, second = channel.basic_get(queue), channel.basic_get(queue)
+    with pytest.raises(amqp.NotFound):
+        channel.basic_get(new_name())
+    for settle in (first.ack, lambda: first.ack(multiple=True), lambda: second.reject(True)):
+        with sends_nothing(connection), pytest.raises(amqp.NotFound):
+            settle()
 
 
 def test_acknowledging_what_was_never_delivered_fails(amqp, channel, queue):

@@ -39,6 +39,7 @@ PUBLISH = 9
 CONFIRM = 3  # beside those of publishing
 DELIVER = 6  # the callback is one of them
 ACKNOWLEDGE = 8  # beside those of the delivery
+ACKNOWLEDGE_ITSELF = 11  # likewise, by Message.ack
 GET = 24
 
 #: Numbers that are looked at for each new channel: the last one taken, and the free one.
@@ -214,10 +215,10 @@ def test_calls_of_confirmed_publishing(play, connect):
 def consume(open_channel):
     """A function that returns what it costs to hand out messages that have all arrived.
 
-    acknowledged: whether the callback acknowledges each.
+    acknowledge: None, or a function by which the callback acknowledges each.
     """
 
-    def measure(acknowledged):
+    def measure(acknowledge=None):
         octets = b''.join(
             delivery(1, 'tag', number, BODY, PROPERTIES) for number in range(1, COUNT + 1)
         )
@@ -227,15 +228,15 @@ def consume(open_channel):
             peer.send_method(1, 'basic.consume_ok', 'tag')
             peer.await_cue()
             peer.send_raw(octets)
-            for number in range(1, COUNT + 1 if acknowledged else 1):
+            for number in range(1, COUNT + 1 if acknowledge else 1):
                 assert peer.expect_method(1, 'basic.ack').delivery_tag == number
 
         handed_out = []
 
         def on_message(msg):
             handed_out.append(msg)
-            if acknowledged:
-                msg.channel.basic_ack(msg.delivery_tag)
+            if acknowledge:
+                acknowledge(msg)
 
         channel, broker = open_channel(send_all)
         channel.basic_consume('queue', 'tag', callback=on_message)
@@ -249,6 +250,10 @@ def consume(open_channel):
         return counted
 
     return measure
+
+
+def acknowledge_by_tag(msg):
+    msg.channel.basic_ack(msg.delivery_tag)
 
 
 def await_octets(channel, count):
@@ -269,25 +274,30 @@ def peek(sock, count):
 
 
 def test_many_messages_are_few_system_calls(consume):
-    consumed = consume(acknowledged=False)
+    consumed = consume()
     assert consumed.sends == 0
     assert consumed.receives <= COUNT // 10
     assert consumed.polls <= COUNT // 10
 
 
 def test_calls_of_consuming(consume):
-    assert consume(acknowledged=False).calls <= DELIVER * COUNT + ONCE
+    assert consume().calls <= DELIVER * COUNT + ONCE
 
 
 def test_an_acknowledgement_is_at_most_one_system_call(consume):
-    consumed = consume(acknowledged=True)
+    consumed = consume(acknowledge_by_tag)
     assert consumed.sends <= COUNT
     assert consumed.receives <= COUNT // 10
     assert consumed.polls <= COUNT // 10
 
 
 def test_calls_of_consuming_and_acknowledging(consume):
-    assert consume(acknowledged=True).calls <= (DELIVER + ACKNOWLEDGE) * COUNT + ONCE
+    assert consume(acknowledge_by_tag).calls <= (DELIVER + ACKNOWLEDGE + 1) * COUNT + ONCE
+
+
+def test_calls_of_messages_that_acknowledge_themselves(consume):
+    calls = consume(amqp_0_8.Message.ack).calls
+    assert calls <= (DELIVER + ACKNOWLEDGE_ITSELF) * COUNT + ONCE
 
 
 # Getting

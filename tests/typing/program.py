@@ -18,6 +18,8 @@ def on_message(message: amqp.Message) -> None:
     if isinstance(sent, datetime):
         print(sent.year)
     message.channel.basic_ack(message.delivery_tag)
+    message.ack(multiple=True)
+    message.reject(requeue=False)
 
 
 def work(host: str) -> None:
