@@ -9,6 +9,7 @@ from amqplib.core import channel, log
 from amqplib.core.abstract_channel import handlers_by_signature
 
 if TYPE_CHECKING:
+    from amqplib.core.consumer import Consumer
     from amqplib.core.message import Message
 
 __all__ = ['Channel']
@@ -67,6 +68,36 @@ class Channel(channel.Channel):
         """
         options = (queue, consumer_tag, no_local, no_ack, exclusive, nowait)
         return self._consume(options, callback, ticket, on_cancel)
+
+    def consume(
+        self,
+        queue: str = '',
+        prefetch: Optional[int] = None,
+        timeout: Optional[float] = None,
+        stop: Optional[Callable[[], object]] = None,
+        *,
+        consumer_tag: str = '',
+        no_local: bool = False,
+        no_ack: bool = False,
+        exclusive: bool = False,
+        nowait: bool = False,
+        ticket: Optional[int] = None,
+        on_cancel: Optional[Callable[[str], Any]] = None,
+    ) -> Consumer[Message]:
+        """Consume the messages of a queue, to iterate over: ``for msg in ch.consume('tasks')``.
+
+        prefetch: how many messages the broker sends ahead of acknowledgements, as in basic_qos,
+            where it stays set for the consumers that follow; None leaves what is set there.
+        timeout: seconds without a message after which a loop ends; None for no limit.
+        stop: function that is asked before each message and at least twice a second; a loop ends
+            when it returns true.
+        on_cancel: function of the consumer tag, called when the broker cancels the consumer; loops
+            then end. Without it, they raise ConsumerCancelled.
+
+        The others are those of basic_consume. Raises NotFound.
+        """
+        options = (queue, consumer_tag, no_local, no_ack, exclusive, nowait)
+        return self._iterate(options, ticket, on_cancel, prefetch, timeout, stop)
 
     def basic_recover(self, requeue: bool = False) -> None:
         """Redeliver all unacknowledged messages of the channel, without waiting for a reply.

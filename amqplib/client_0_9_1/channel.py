@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from queue import Queue
 
     from amqplib.client_0_9_1.basic_message import Message
+    from amqplib.core.consumer import Consumer
     from amqplib.core.encoding import Frames
     from amqplib.core.spec import Method, Signature
     from amqplib.core.streams import AMQPReader
@@ -139,6 +140,29 @@ class Channel(channel.Channel):
         """
         options = (queue, consumer_tag, no_local, no_ack, exclusive, nowait)
         return self._consume(options, callback, ticket, on_cancel, arguments)
+
+    def consume(
+        self,
+        queue: str = '',
+        prefetch: Optional[int] = None,
+        timeout: Optional[float] = None,
+        stop: Optional[Callable[[], object]] = None,
+        *,
+        consumer_tag: str = '',
+        no_local: bool = False,
+        no_ack: bool = False,
+        exclusive: bool = False,
+        nowait: bool = False,
+        ticket: Optional[int] = None,
+        on_cancel: Optional[Callable[[str], Any]] = None,
+        arguments: Optional[Table] = None,
+    ) -> Consumer[Message]:
+        """Consume the messages of a queue, to iterate over them, as in client_0_8.
+
+        arguments: as in basic_consume.
+        """
+        options = (queue, consumer_tag, no_local, no_ack, exclusive, nowait)
+        return self._iterate(options, ticket, on_cancel, prefetch, timeout, stop, arguments)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         """Reject a message; with `multiple`, all up to this one (0: all of them).

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from amqplib.core.arguments import Decoders, Encoders
+    from amqplib.core.consumer import Sorter
     from amqplib.core.decoding import ArrivedMethod
+    from amqplib.core.fast_decoding import Target
     from amqplib.core.session import Session
     from amqplib.core.spec import Method, Protocol, Signature
 
@@ -130,10 +132,13 @@ class AbstractChannel:
 
     #: For the decoder: whether contents for this channel are kept.
     keeps_content = True
-    #: For the decoder: the queue for deliveries on the fast path; None to use arrive().
-    delivery_queue: Optional[deque[ArrivedMethod]] = None
+    #: For the decoder: the target of deliveries on the fast path; None to use arrive().
+    delivery_queue: Optional[Target] = None
     #: For the decoder: function(sequence number, multiple) for confirms; None likewise.
     take_confirm: Optional[Callable[[int, bool], Any]] = None
+
+    #: In place of method_queue for what arrives, if it does not all go there.
+    _sorter: Optional[Sorter] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -217,6 +222,14 @@ class AbstractChannel:
             if method is None:
                 return None
         return self.dispatch_method(*method)
+
+    def dispatch_next(self) -> bool:
+        """Dispatch one of the methods that have arrived; return False if there is none."""
+        method = self._pop_allowed(None)
+        if method is None:
+            return False
+        self.dispatch_method(*method)
+        return True
 
     def wait_for_method(
         self, allowed_methods: Optional[Sequence[Signature]], timeout: Optional[float]
@@ -330,7 +343,7 @@ class AbstractChannel:
             and method_sig not in self._protocol.replies
         ):
             self._unclaimed.discard(method_sig)
-            self.method_queue.append(method)
+            (self._sorter or self.method_queue).append(method)
         else:
             raise self._why_refused(method_sig)
 

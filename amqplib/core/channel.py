@@ -9,6 +9,8 @@ it.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from struct import error as StructError
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
@@ -39,9 +41,11 @@ from amqplib.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from queue import Queue
 
     from amqplib.core.confirms import Confirms
+    from amqplib.core.consumer import Consumer
     from amqplib.core.decoding import ArrivedMethod
     from amqplib.core.encoding import Frames
     from amqplib.core.spec import Method, Signature
@@ -103,6 +107,8 @@ class Channel(AbstractChannel):
 
     #: The state of confirms; None without confirm_select.
     _confirms: Optional[Confirms] = None
+    #: Whether tx_select was called, and whether transaction() runs a block.
+    _has_transactions = _in_transaction = False
 
     #: The tags of the last consumers with no_ack.
     _no_ack: tuple[str, ...] = ()
@@ -311,6 +317,9 @@ class Channel(AbstractChannel):
         self.method_queue.clear()
         self.callbacks = {}
         self._on_cancel = {}
+        if self._sorter is not None:
+            self._sorter.close()
+            self._sorter = None
 
     def _free_number(self) -> None:
         if self.channel_id is not None:
@@ -521,7 +530,7 @@ class Channel(AbstractChannel):
         self._note_no_ack(tag, flags[1])
         self.callbacks[tag] = callback
         if self.is_open:
-            self.delivery_queue = self.method_queue
+            self.delivery_queue = self._sorter or self.method_queue
         if on_cancel is not None:
             self._on_cancel[tag] = on_cancel
         return tag
@@ -540,6 +549,57 @@ class Channel(AbstractChannel):
         if consumer_tag in self._no_ack:
             return NO_ACK
         return COVERED if delivery_tag <= self.settled_up_to else None
+
+    def _iterate(
+        self,
+        options: tuple[str, str, bool, bool, bool, bool],
+        ticket: Optional[int],
+        on_cancel: Optional[Callable[[str], Any]],
+        prefetch: Optional[int],
+        timeout: Optional[float],
+        stop: Optional[Callable[[], object]],
+        *arguments: Any,
+    ) -> Consumer[Any]:
+        """Start a Consumer; `arguments` are the version's fields after the options."""
+        from amqplib.core.consumer import Consumer, Sorter  # noqa: PLC0415
+
+        check_callable('stop', stop)
+        check_callable('on_cancel', on_cancel)
+        # Made here, so that the first message finds its consumer.
+        tag = options[1] or self._open()[0].new_consumer_tag()
+        options = (options[0], tag, *options[2:])
+        consumer: Consumer[Any] = Consumer(self, tag, options[3], timeout, stop, on_cancel)
+        # Wrong values are found before anything is sent.
+        self._encode('basic.consume', self._ticket(ticket), *options, *arguments)
+        if prefetch is not None:
+            self.basic_qos(0, prefetch, False)
+        self._sorter = sorter = self._sorter or Sorter(self.method_queue)
+        sorter.ready[tag] = consumer.ready
+        if self.delivery_queue is not None:
+            self.delivery_queue = sorter
+        callback, cancelled = consumer.ready.append, consumer.cancelled_by_broker
+        try:
+            self._consume(options, callback, ticket, cancelled, *arguments)
+        except BaseException:
+            self._drop_consumer(tag)
+            raise
+        return consumer
+
+    def wait_for_messages(self, ready: Callable[[], object], deadline: Deadline) -> bool:
+        """Wait until ready() is true (for a Consumer); return False at the deadline."""
+        self._open()
+        return self._wait_until(ready, deadline)
+
+    def requeue(self, delivery_tags: Sequence[int], on_turn: Callable[[], object]) -> None:
+        """Reject messages in one write, so that they go back to their queue in this order.
+
+        on_turn: called when they are the next to be sent.
+        """
+        _, number = self._open()
+        frames = [
+            method_frame(number, self._encode('basic.reject', tag, True)) for tag in delivery_tags
+        ]
+        self._session.send(b''.join(frames), self._closed, on_turn=on_turn)
 
     def _basic_consume_ok(self, args: AMQPReader) -> Any:
         return self._decode('basic.consume_ok', args)[0]
@@ -592,6 +652,13 @@ class Channel(AbstractChannel):
 
     def _drop_consumer(self, consumer_tag: str) -> Optional[Callable[[str], Any]]:
         self.callbacks.pop(consumer_tag, None)
+        sorter = self._sorter
+        if sorter is not None:
+            sorter.ready.pop(consumer_tag, None)
+            if not sorter.ready:
+                self._sorter = None
+                if self.delivery_queue is sorter:
+                    self.delivery_queue = self.method_queue
         return self._on_cancel.pop(consumer_tag, None)
 
     def _basic_cancel(self, args: AMQPReader) -> None:
@@ -603,8 +670,13 @@ class Channel(AbstractChannel):
         if on_cancel is not None:
             on_cancel(consumer_tag)
             return
+        raise self.why_cancelled(consumer_tag)
+
+    def why_cancelled(self, consumer_tag: str) -> ConsumerCancelled:
+        """Return the error for a consumer that the broker has cancelled."""
         text = f'the broker cancelled the consumer {printable(consumer_tag)!r}'
-        raise ConsumerCancelled(0, text, *self._named('basic.consume'), consumer_tag=consumer_tag)
+        named = self._named('basic.consume')
+        return ConsumerCancelled(0, text, *named, consumer_tag=consumer_tag)
 
     def _basic_deliver(self, args: AMQPReader, msg: Message) -> None:
         delivery = msg.raw_delivery
@@ -742,9 +814,53 @@ class Channel(AbstractChannel):
 
     # The tx class (specification, class 90)
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Let what is published and acknowledged in a block take effect at its end, all or nothing.
+
+        The end of the block commits. An exception in the block rolls back, and is raised. If the
+        rollback fails, the channel is closed, so that nothing of the block is ever committed.
+
+        Raises AMQPException if the channel is in a transaction already, or has confirms; and what
+        tx_commit raises.
+        """
+        self._open()
+        if self._in_transaction:
+            raise AMQPException(0, 'this channel is already in a transaction')
+        if self._confirms is not None:
+            raise AMQPException(0, 'a channel with confirm_select cannot have transactions')
+        try:
+            self._in_transaction = True
+            if not self._has_transactions:
+                self.tx_select()
+            yield from self._commit_or_roll_back()
+        finally:
+            self._in_transaction = False
+
+    def _commit_or_roll_back(self) -> Iterator[None]:
+        try:
+            yield
+            self.tx_commit()
+        except BaseException:
+            if not self._closed.shut:  # else the broker has rolled back
+                self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        """Roll back, or close the channel: the next commit must not include what was sent."""
+        try:
+            self.tx_rollback()
+        except BaseException as error:
+            text = f'a transaction could not be rolled back: {error}'
+            self._give_up(AMQPChannelException(0, text), reported=True)
+            if not isinstance(error, AMQPException):
+                raise
+            log.warning('%s', text)
+
     def tx_select(self) -> None:
         """Use transactions on this channel from now on."""
         self._call('tx.select')
+        self._has_transactions = True
 
     def tx_commit(self) -> None:
         """Make what was published and acknowledged since the last commit take effect.

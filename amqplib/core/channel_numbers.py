@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from amqplib.core.arguments import compile_encoder
 from amqplib.core.encoding import method_frame
-from amqplib.core.fast_decoding import ArrivedMethod, Inbox, not_open
+from amqplib.core.fast_decoding import ArrivedMethod, Inbox, Target, not_open
 from amqplib.core.spec import (
     CHANNEL_CLOSE,
     CHANNEL_CLOSE_OK,
@@ -156,7 +155,7 @@ class Lingering:
     """
 
     keeps_content = False
-    delivery_queue: Optional[deque[ArrivedMethod]] = None
+    delivery_queue: Optional[Target] = None
     take_confirm: Optional[Callable[[int, bool], Any]] = None
 
     def __init__(

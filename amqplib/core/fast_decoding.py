@@ -62,16 +62,23 @@ _encode_delivery = compile_encoder(DELIVER, {})
 _decode_delivery = compile_decoder(DELIVER)
 
 
+class Target(Protocol):
+    """Where the methods of a channel go: a queue, or what passes them on."""
+
+    def append(self, method: ArrivedMethod, /) -> None:
+        """Take a method that has arrived."""
+
+
 class Inbox(Protocol):
     """What the session and the decoder know of a channel.
 
     keeps_content: whether contents for it are kept.
-    delivery_queue: the queue for deliveries on the fast path; None to use arrive().
+    delivery_queue: the target of deliveries on the fast path; None to use arrive().
     take_confirm: function(sequence number, multiple) for confirms; None to use arrive().
     """
 
     keeps_content: bool
-    delivery_queue: Optional[deque[ArrivedMethod]]
+    delivery_queue: Optional[Target]
     take_confirm: Optional[Callable[[int, bool], Any]]
 
     def arrive(self, method: ArrivedMethod) -> None:

@@ -53,6 +53,8 @@ def make_context(options: Options, host: str) -> tuple[ssl.SSLContext, str]:
     name = host.partition('%')[0] if ':' in host else host
     if isinstance(options, _AnyContext):
         context = options
+        if context.protocol == ssl.PROTOCOL_TLS_SERVER:  # Python 3.9 would not notice
+            raise ValueError('ssl: this SSLContext is for servers')
     elif isinstance(options, Mapping):
         given = _given(options)
         context = _context_of(given)

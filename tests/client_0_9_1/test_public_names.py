@@ -17,7 +17,7 @@ ADDED = {
     'Message': set(),
 }  # fmt: skip
 #: Parameters that are new, at the end.
-PARAMETERS = {'Channel.basic_consume': ['arguments']}
+PARAMETERS = {'Channel.basic_consume': ['arguments'], 'Channel.consume': ['arguments']}
 
 BINDING = "(self, destination, source, routing_key='', nowait=False, arguments=None, ticket=None)"
 

@@ -93,6 +93,9 @@ class ConnectionLike:
         channel.channel_id = self.numbers.choose(10) if wanted is None else wanted
         assert self.numbers.take(channel.channel_id, channel)
 
+    def new_consumer_tag(self):
+        return 'made-up'
+
     def note_closed(self, closed):
         self.closed_channels.append(closed)
 

@@ -6,7 +6,13 @@ import pytest
 
 from amqplib.core.channel import MAX_NO_ACK_TAGS
 from amqplib.core.message import Message
-from amqplib.exceptions import AMQPChannelException, AMQPTimeout, NotFound
+from amqplib.exceptions import (
+    AMQPChannelException,
+    AMQPException,
+    AMQPTimeout,
+    NotFound,
+    ReentrancyError,
+)
 
 from .channel_tools import arrived, open_channel
 from .codec_tools import method
@@ -203,3 +209,116 @@ def test_late_queues_are_made_once_and_only_if_they_are_looked_at(channel):
     assert 'returned_messages' not in vars(channel)
     assert channel.returned_messages is channel.returned_messages
     assert channel.returned_messages is not channel.alerts
+
+
+# --- Transactions ---
+
+SELECT, COMMIT, ROLLBACK = (90, 10), (90, 20), (90, 30)
+SELECTED = (1, arrived('tx.select_ok'))
+COMMITTED = (1, arrived('tx.commit_ok'))
+ROLLED_BACK = (1, arrived('tx.rollback_ok'))
+
+
+class OfTheBlockError(Exception):
+    pass
+
+
+def fail_in_a_transaction(channel, error=OfTheBlockError, before=lambda: None):
+    with channel.transaction():
+        before()
+        raise error
+
+
+def sent_in(session):
+    """Return the signatures of the methods that were sent."""
+    return [struct.unpack_from('>HH', frame, 7) for frame in session.sent]
+
+
+def test_blocks_are_committed_after_one_select(channel, session):
+    session.to_come += [SELECTED, COMMITTED, COMMITTED]
+    for _ in range(2):
+        with channel.transaction():
+            channel.basic_ack(1)
+    assert sent_in(session) == [SELECT, (60, 80), COMMIT, (60, 80), COMMIT]
+
+
+def test_a_channel_on_which_tx_select_was_called_needs_no_other(channel, session):
+    session.to_come += [SELECTED, COMMITTED]
+    channel.tx_select()
+    with channel.transaction():
+        pass
+    assert sent_in(session) == [SELECT, COMMIT]
+
+
+@pytest.mark.parametrize('error', [OfTheBlockError, KeyboardInterrupt, AMQPTimeout(0, 'own')])
+def test_a_block_that_fails_is_rolled_back(channel, session, error):
+    session.to_come += [SELECTED, ROLLED_BACK, COMMITTED]
+    with pytest.raises(type(error) if isinstance(error, Exception) else error):
+        fail_in_a_transaction(channel, error)
+    with channel.transaction():
+        pass
+    assert sent_in(session) == [SELECT, ROLLBACK, COMMIT]
+
+
+def test_a_transaction_in_a_transaction_is_refused_and_the_outer_one_goes_on(channel, session):
+    session.to_come += [SELECTED, COMMITTED]
+    with channel.transaction():
+        with pytest.raises(AMQPException, match='already in a transaction'), channel.transaction():
+            pytest.fail('the inner block was run')
+        assert sent_in(session) == [SELECT]
+    assert sent_in(session) == [SELECT, COMMIT]
+
+
+def test_a_channel_that_the_broker_closes_in_the_block_says_so_at_the_commit(channel, session):
+    session.to_come += [SELECTED, (1, arrived('channel.close', 404, 'no exchange', 60, 40))]
+    with pytest.raises(NotFound, match='no exchange'), channel.transaction():
+        pass
+    assert sent_in(session) == [SELECT, COMMIT, CLOSE_OK]
+
+
+def test_a_channel_that_dies_in_a_block_does_not_hide_the_error_of_the_block(channel, session):
+    session.to_come.append(SELECTED)
+
+    def die():
+        channel.arrive(arrived('channel.close', 404, 'no exchange', 60, 40))
+
+    with pytest.raises(OfTheBlockError):
+        fail_in_a_transaction(channel, before=die)
+    assert sent_in(session) == [SELECT, CLOSE_OK]
+    with pytest.raises(NotFound, match='no exchange'), channel.transaction():
+        pytest.fail('the block was run')
+
+
+def test_what_cannot_be_rolled_back_is_never_committed(channel, session):
+    """The next transaction of the channel would commit it."""
+    session.to_come.append(SELECTED)
+
+    def forbid_waiting():
+        session.is_waiting_allowed = False
+
+    with pytest.raises(OfTheBlockError):
+        fail_in_a_transaction(channel, before=forbid_waiting)
+    assert sent_in(session) == [SELECT, CLOSE]
+    assert not channel.is_open
+    with pytest.raises(AMQPChannelException, match='could not be rolled back'):
+        channel.basic_ack(1)
+    channel.close()
+
+
+def test_what_cannot_be_committed_is_rolled_back(channel, session, monkeypatch):
+    session.to_come += [SELECTED, ROLLED_BACK]
+    monkeypatch.setattr(channel, 'tx_commit', lambda: fail_in_a_transaction(channel))
+    with pytest.raises(AMQPException, match='already in a transaction'), channel.transaction():
+        pass
+    assert sent_in(session) == [SELECT, ROLLBACK]
+
+
+def test_a_select_that_fails_leaves_no_transaction_open(channel, session):
+    session.is_waiting_allowed = False
+    with pytest.raises(ReentrancyError), channel.transaction():
+        pytest.fail('the block was run')
+    session.is_waiting_allowed = True
+    session.to_come += [SELECTED, COMMITTED]
+    with channel.transaction():
+        pass
+    assert sent_in(session) == [SELECT, COMMIT]

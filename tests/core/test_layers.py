@@ -47,6 +47,7 @@ ORDER = [
     'amqplib.core.channel_numbers',
     'amqplib.core.legacy',
     'amqplib.core.limits',
+    'amqplib.core.consumer',
     'amqplib.core.abstract_channel',
     'amqplib.core.channel',
     'amqplib.core.urls',
@@ -87,6 +88,7 @@ RARE = {
     'queue',
     'ssl',
     'urllib.parse',
+    'amqplib.core.consumer',
     'amqplib.core.tls',
     'amqplib.core.urls',
 }

@@ -1,7 +1,14 @@
 """Transactions: what takes effect when."""
 
 import pytest
-from live_tools import await_ready, close_and_get_what_comes_back, ready_count
+from live_tools import (
+    await_ready,
+    close_and_get_what_comes_back,
+    get_bodies,
+    ready_count,
+    sends_nothing,
+)
+from packages import only_0_9_1
 
 
 @pytest.fixture
@@ -81,3 +88,60 @@ def test_it_has_to_be_begun(amqp, channel, method):
     with pytest.raises(amqp.PreconditionFailed) as raised:
         getattr(channel, method)()
     assert raised.value.args[3] == f'Channel.{method}'
+
+
+# Blocks
+
+
+def test_a_block_publishes_and_acknowledges_all_or_nothing(amqp, channel, queue):
+    channel.basic_publish(amqp.Message('question'), '', queue)
+    await_ready(channel, queue, 1)
+    question = channel.basic_get(queue)
+
+    def answer():
+        channel.basic_publish(amqp.Message('answer'), '', queue)
+        channel.basic_ack(question.delivery_tag)
+
+    def answer_and_fail():
+        with channel.transaction():
+            answer()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        answer_and_fail()
+    assert ready_count(channel, queue) == 0
+    with channel.transaction():
+        answer()
+    assert get_bodies(channel, queue, 1) == ['answer']
+    channel.basic_recover_sync(True)
+    assert channel.basic_get(queue) is None
+
+
+def test_a_block_that_publishes_to_no_exchange_says_so_at_its_end(amqp, channel):
+    with pytest.raises(amqp.NotFound, match='no-such-exchange'), channel.transaction():
+        channel.basic_publish(amqp.Message(), 'no-such-exchange')
+    with pytest.raises(amqp.NotFound, match='no-such-exchange'), channel.transaction():
+        pytest.fail('the block was run')
+
+
+def test_a_connection_that_breaks_in_a_block_does_not_hide_its_error(amqp, connection, channel):
+
+    def break_and_fail():
+        with channel.transaction():
+            connection.transport.shutdown()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        break_and_fail()
+    with pytest.raises(amqp.ConnectionLost), channel.transaction():
+        pytest.fail('the block was run')
+
+
+@only_0_9_1
+def test_a_block_on_a_channel_with_confirms_is_refused(amqp, connection, channel, queue):
+    channel.confirm_select()
+    refused = pytest.raises(amqp.AMQPException, match='confirm_select')
+    with sends_nothing(connection), refused, channel.transaction():
+        pytest.fail('the block was run')
+    channel.basic_publish(amqp.Message(), '', queue)
+    channel.wait_for_confirms(timeout=10)

@@ -241,7 +241,7 @@ def test_no_options_are_those_by_default(play, connect, authority, monkeypatch):
         ({'server_hostname': ''}, ValueError, 'ssl: server_hostname'),
         ({'server_hostname': '.example.org'}, ValueError, "server_hostname '.example.org'"),
         ({'server_hostname': 'a' * 64}, ValueError, "server_hostname 'aaaa"),
-        (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ValueError, 'ssl: '),
+        (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ValueError, 'ssl: this SSLContext is for serv'),
     ],
 )
 def test_wrong_options_are_errors_that_name_them_before_there_is_a_socket(options, kind, text):
