@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from itertools import count
 from typing import TYPE_CHECKING, Any, Callable, Optional
@@ -13,7 +12,7 @@ from amqplib.testing.errors import NAMES, Refusal, precondition_failed
 from amqplib.testing.queues import Queue
 
 if TYPE_CHECKING:
-    from amqplib.core.fast_decoding import ArrivedMethod
+    from amqplib.core.fast_decoding import ArrivedMethod, Target
     from amqplib.core.message import Message
     from amqplib.testing.messages import Entry, Published
     from amqplib.testing.session import Session
@@ -52,7 +51,7 @@ class Channel:
     """
 
     keeps_content = True
-    delivery_queue: Optional[deque[ArrivedMethod]] = None
+    delivery_queue: Optional[Target] = None
     take_confirm: Optional[Callable[[int, bool], Any]] = None
 
     def __init__(self, session: Session, number: int) -> None:
