@@ -119,7 +119,11 @@ class Unseen:
 
 
 # The clients that a page is for, where that is not client_0_8 alone.
-CLIENTS = {'client_0_9_1': [client_0_9_1], 'recipes': [amqp, client_0_9_1]}
+CLIENTS = {
+    'client_0_9_1': [client_0_9_1],
+    'coming_from': [client_0_9_1],
+    'recipes': [amqp, client_0_9_1],
+}
 
 
 def id_of(path, title, client):
