@@ -80,6 +80,24 @@ CLIENTS = {
 }
 OF_CLIENTS = [f'{client}.{name}' for client, names in CLIENTS.items() for name in names]
 
+#: The modules of the command line, which come last of all.
+COMMAND_LINE = [
+    'amqplib.command_line.status',
+    'amqplib.command_line.interrupts',
+    'amqplib.command_line.input',
+    'amqplib.command_line.output',
+    'amqplib.command_line.progress',
+    'amqplib.command_line.json_lines',
+    'amqplib.command_line.connecting',
+    'amqplib.command_line.sending',
+    'amqplib.command_line.publishing',
+    'amqplib.command_line.receiving',
+    'amqplib.command_line.objects',
+    'amqplib.command_line.parser',
+    'amqplib.command_line.main',
+    'amqplib.__main__',
+]
+
 #: What takes long to import, and a program may never need.
 RARE = {
     'datetime',
@@ -111,9 +129,9 @@ def imports_of(path):
 
 
 def test_the_order_lists_every_module_once():
-    files = [*ROOT.glob('*.py'), *ROOT.glob('core/*.py')]
+    files = [*ROOT.glob('*.py'), *ROOT.glob('core/*.py'), *ROOT.glob('command_line/*.py')]
     modules = [path for path in files if path.stem != '__init__']
-    assert sorted(map(path_of, ORDER)) == sorted(modules)
+    assert sorted(map(path_of, [*ORDER, *COMMAND_LINE])) == sorted(modules)
     for client, names in CLIENTS.items():
         files = path_of(client).with_suffix('').glob('*.py')
         modules = {path.stem for path in files if path.stem != '__init__'}
@@ -132,6 +150,13 @@ def test_imports_of_a_client_come_from_above_and_from_the_core(module):
     above = CLIENTS[client][: CLIENTS[client].index(name)]
     modules = {name for name in imports_of(path_of(module)) if path_of(name).exists()}
     assert modules <= {*ORDER, *(f'{client}.{other}' for other in above)}
+
+
+@pytest.mark.parametrize('module', COMMAND_LINE)
+def test_imports_of_the_command_line_come_from_above(module):
+    modules = {name for name in imports_of(path_of(module)) if path_of(name).exists()}
+    above = COMMAND_LINE[: COMMAND_LINE.index(module)]
+    assert modules <= {*ORDER, *above}
 
 
 @pytest.mark.parametrize('module', ORDER)
@@ -162,7 +187,7 @@ def in_new_interpreter(code):
 
 
 def test_nothing_but_the_standard_library_is_needed():
-    in_new_interpreter('import ' + ', '.join([*ORDER, *OF_CLIENTS]))
+    in_new_interpreter('import ' + ', '.join([*ORDER, *OF_CLIENTS, *COMMAND_LINE]))
 
 
 @pytest.mark.parametrize('client', CLIENTS)

@@ -1,0 +1,30 @@
+"""Runs a command: from the arguments to the exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+from amqplib.command_line.interrupts import Interrupts
+from amqplib.command_line.parser import make_parser
+from amqplib.command_line.status import DONE, FAILED, INTERRUPTED, Failure, report
+from amqplib.exceptions import AMQPException
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run the command that the arguments ask for (None: those of the process)."""
+    with Interrupts() as interrupts:
+        try:
+            options = make_parser().parse_args(arguments)
+            options.interrupts = interrupts
+            options.run(options)
+        except KeyboardInterrupt as interrupt:
+            report(interrupt)
+            return INTERRUPTED + interrupts.signum
+        except Failure as failure:
+            report(failure)
+            return failure.status
+        except (AMQPException, OSError, ValueError) as error:
+            report(error)
+            return FAILED
+        return DONE

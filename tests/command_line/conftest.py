@@ -1,0 +1,96 @@
+"""Fixtures of the tests of the command line: running a command, and queues for it."""
+
+import contextlib
+import sys
+import uuid
+from dataclasses import dataclass
+
+import pytest
+
+from amqplib import client_0_8, client_0_9_1
+from amqplib.command_line.main import main
+
+CLIENTS = {'0-8': client_0_8, '0-9-1': client_0_9_1}
+PROTOCOLS = ['0-8', pytest.param('0-9-1', marks=pytest.mark.any_version)]
+
+
+@dataclass
+class Result:
+    """How a command ended: its exit status, and what it wrote."""
+
+    status: int
+    out: bytes
+    err: str
+
+
+@pytest.fixture(params=PROTOCOLS)
+def protocol(request):
+    return request.param
+
+
+@pytest.fixture
+def environment(address, monkeypatch):
+    """The variables of this process lead commands to the broker of the run."""
+    monkeypatch.setenv('AMQP_URL', f'amqp://{address}')
+
+
+@pytest.fixture
+def run(environment, protocol, tmp_path, monkeypatch):
+    """A function (*arguments, given=b'') that runs a command in this process.
+
+    given: what it reads from standard input.
+    """
+
+    def run_command(*arguments, given=b''):
+        (tmp_path / 'given').write_bytes(given)
+        with contextlib.ExitStack() as stack, monkeypatch.context() as patch:
+            for name, mode in (('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w')):
+                path = tmp_path / ('given' if name == 'stdin' else name)
+                file = stack.enter_context(open(path, mode, encoding='utf-8'))
+                patch.setattr(sys, name, file)
+            status = status_of(*arguments, '--protocol', protocol)
+        out, err = ((tmp_path / name).read_bytes() for name in ('stdout', 'stderr'))
+        return Result(status, out, err.decode())
+
+    return run_command
+
+
+def status_of(*arguments):
+    try:
+        return main(arguments)
+    except SystemExit as wrong_usage:
+        return wrong_usage.code
+
+
+@pytest.fixture
+def channel(address, protocol):
+    """An open channel, with bodies as they are."""
+    with CLIENTS[protocol].Connection(address) as conn, conn.channel() as ch:
+        ch.auto_decode = False
+        yield ch
+
+
+@pytest.fixture
+def new_queue(channel):
+    """A function (**arguments of queue_declare) that returns the name of a new queue."""
+    names = []
+
+    def declare(**options):
+        names.append(f'amqplib-test-{uuid.uuid4()}')
+        channel.queue_declare(names[-1], durable=True, auto_delete=False, **options)
+        return names[-1]
+
+    yield declare
+    for name in names:
+        channel.queue_delete(name)
+
+
+@pytest.fixture
+def queue(new_queue):
+    """The name of an empty queue."""
+    return new_queue()
+
+
+@pytest.fixture
+def message_class(protocol):
+    return CLIENTS[protocol].Message
