@@ -1,6 +1,6 @@
 """What a confirmed publish costs beside an unconfirmed one, in CPU time of this process.
 
-    .venv/bin/python tests/broker.py .venv/bin/python benchmarks/confirms.py --help
+    .venv/bin/python tests/helpers/broker.py .venv/bin/python benchmarks/confirms.py --help
 
 There are three kinds of publishing: unconfirmed at full speed; unconfirmed, but waiting for the
 broker after each half window; and confirmed with a window. Each is done with a new message each

@@ -2,14 +2,15 @@
 
 import contextlib
 import gc
-import os
 import threading
 import time
 from collections import Counter
 
-import broker as brokers
 import pytest
-from packages import CLIENT_0_8, PACKAGES
+
+from tests.helpers import broker as brokers
+from tests.helpers.leaks import leftovers, open_descriptors
+from tests.helpers.packages import CLIENT_0_8, PACKAGES
 
 #: The fixtures that all others with a broker take it from.
 LIVE = {'broker', 'make_node'}
@@ -198,29 +199,3 @@ def no_leaks():
         if time.monotonic() > deadline:
             pytest.fail(f'left behind: {left}')
         time.sleep(0.05)
-
-
-def leftovers(threads, descriptors):
-    """Return what is there now and was not then."""
-    new_threads = [
-        thread
-        for thread in threading.enumerate()
-        if thread not in threads and not thread.name.startswith('amqplib')
-    ]
-    return new_threads + sorted(open_descriptors() - descriptors)
-
-
-def open_descriptors():
-    """Return 'number -> what it is' of each open descriptor, where the system tells."""
-    folder = '/proc/self/fd'
-    if not os.path.isdir(folder):
-        return set()
-    return {f'{name} -> {target}' for name, target in read_links(folder)}
-
-
-def read_links(folder):
-    for name in os.listdir(folder):
-        try:
-            yield name, os.readlink(f'{folder}/{name}')
-        except FileNotFoundError:
-            continue  # the one that listed the folder

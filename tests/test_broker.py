@@ -9,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-import broker as brokers
 import pytest
 import trustme
+
+from tests.helpers import broker as brokers
 
 COMMAND = [sys.executable, brokers.__file__]
 
@@ -181,13 +182,14 @@ def test_the_image_that_is_asked_for_is_used(fake_docker, monkeypatch):
 def test_watchdog_acts_when_its_owner_is_killed(tmp_path):
     sign = tmp_path / 'sign'
     program = (
-        'import broker, os, signal, sys\n'
+        'import os, signal, sys\n'
+        'from tests.helpers import broker\n'
         'dog = broker.Watchdog(f"touch {sys.argv[1]}")\n'
         'os.kill(os.getpid(), signal.SIGKILL)\n'
     )
     subprocess.run(
         [sys.executable, '-c', program, str(sign)],
-        cwd=Path(brokers.__file__).parent,
+        cwd=Path(brokers.__file__).parents[2],
         check=False,
     )
     await_true(sign.exists)
@@ -294,7 +296,8 @@ def test_node_with_tls_and_client_certificates(new_node, tmp_path):
 @pytest.mark.usefixtures('make_node')
 def test_node_of_a_killed_process_is_ended():
     program = (
-        'import broker, os, signal\n'
+        'import os, signal\n'
+        'from tests.helpers import broker\n'
         'node = broker.new_node()\n'
         'node.start()\n'
         'print(node.address, node.folder, flush=True)\n'
@@ -302,7 +305,7 @@ def test_node_of_a_killed_process_is_ended():
     )
     done = subprocess.run(
         [sys.executable, '-c', program],
-        cwd=Path(brokers.__file__).parent,
+        cwd=Path(brokers.__file__).parents[2],
         stdout=subprocess.PIPE,
         encoding='utf-8',
         check=False,

@@ -13,11 +13,11 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from broker import free_port
-from refusing_relay import AMQP_0_8, RefusingRelay
 
 import amqplib.client_0_8 as amqp
 from amqplib import client_0_9_1
+from tests.helpers.broker import free_port
+from tests.helpers.refusing_relay import AMQP_0_8, RefusingRelay
 
 DEMO = Path(__file__).resolve().parents[1] / 'demo'
 DEMOS = ('demo_send.py', 'demo_receive.py', 'amqp_clock.py')

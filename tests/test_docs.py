@@ -20,7 +20,6 @@ import textwrap
 import uuid
 from pathlib import Path
 
-import broker as brokers
 import pytest
 import trustme
 from sybil.document import Document
@@ -30,6 +29,7 @@ import amqplib
 import amqplib.client_0_8 as amqp
 from amqplib import client_0_9_1
 from amqplib.core import transport
+from tests.helpers import broker as brokers
 
 # What the examples call brokers.
 GUIDE_HOSTS = {'localhost', '::1', 'broker.example.com', 'broker-2.example.com'}

@@ -10,12 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import broker as brokers
 import pytest
-from refusing_relay import REFUSAL, RefusingRelay
 
 import amqplib.client_0_8 as amqp
 from amqplib import client_0_9_1
+from tests.helpers import broker as brokers
+from tests.helpers.refusing_relay import REFUSAL, RefusingRelay
 
 pytestmark = pytest.mark.any_version
 
@@ -52,7 +52,7 @@ def run_tests(address, *arguments, prepared=GIVEN):
     prepared: the statements that change the module `broker` before.
     """
     program = (
-        f'import sys; sys.path.insert(0, "tests"); import broker\n{prepared}\n'
+        f'import sys; from tests.helpers import broker\n{prepared}\n'
         'import pytest; sys.exit(pytest.main(sys.argv[1:]))'
     )
     done = subprocess.run(

@@ -16,9 +16,8 @@ from amqplib.exceptions import (
     ProtocolError,
     ReentrancyError,
 )
-
-from .channel_tools import arrived, open_channel
-from .codec_tools import method
+from tests.helpers.frames import method
+from tests.helpers.session_like import arrived, open_channel
 
 SELECT, SELECT_OK, DELIVER = (90, 10), (90, 11), (60, 60)
 

@@ -22,8 +22,7 @@ from amqplib.core.arguments import (
 from amqplib.core.spec import Method
 from amqplib.core.streams import AMQPReader, AMQPWriter
 from amqplib.exceptions import ProtocolError
-
-from .codec_tools import same, table_of, unhex
+from tests.helpers.values import same, table_of, unhex
 
 PROTOCOLS = [PROTOCOL_0_8, PROTOCOL_0_9_1]
 ROWS = [(protocol, row) for protocol in PROTOCOLS for row in protocol.methods.values()]

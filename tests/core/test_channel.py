@@ -13,9 +13,8 @@ from amqplib.exceptions import (
     NotFound,
     ReentrancyError,
 )
-
-from .channel_tools import arrived, open_channel
-from .codec_tools import method
+from tests.helpers.frames import method
+from tests.helpers.session_like import arrived, open_channel
 
 CLOSE, CLOSE_OK = (20, 40), (20, 41)
 

@@ -10,9 +10,8 @@ from amqplib.core.channel_numbers import ChannelNumbers, NumberTaken
 from amqplib.core.encoding import method_frame
 from amqplib.core.streams import AMQPReader
 from amqplib.exceptions import AMQPException, ProtocolError
-
-from .codec_tools import InboxLike, method
-from .interrupts import each_interruption, traces_instructions
+from tests.helpers.frames import InboxLike, method
+from tests.helpers.interrupts import each_interruption, traces_instructions
 
 MOST = 5
 OPEN_OK, FLOW, CLOSE, CLOSE_OK = (20, 11), (20, 20), (20, 40), (20, 41)

@@ -10,8 +10,7 @@ from amqplib.exceptions import (
     ConnectionLost,
     NotFound,
 )
-
-from .interrupts import each_interruption, traces_instructions
+from tests.helpers.interrupts import each_interruption, traces_instructions
 
 FIRST = NotFound(404, 'first', (50, 10), 'Channel.queue_declare')
 SECOND = AMQPConnectionException(320, 'second')

@@ -7,7 +7,6 @@ import weakref
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_broker import methods_in
 
 from amqplib.core import abstract_channel, consumer
 from amqplib.core.message import Message
@@ -19,9 +18,10 @@ from amqplib.exceptions import (
     NotFound,
     ProtocolError,
 )
-
-from .channel_tools import arrived, open_channel
-from .interrupts import Interrupt, each_interruption, in_thread, traces_instructions
+from tests.helpers.interrupts import Interrupt, each_interruption, traces_instructions
+from tests.helpers.session_like import arrived, open_channel
+from tests.helpers.threads import in_thread
+from tests.helpers.wire import methods_in
 
 #: content_encoding, as it is on the wire.
 LATIN_1 = b'\x40\x00\x07latin-1'

@@ -4,7 +4,6 @@ import random
 import struct
 import time
 
-import memory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,8 +11,8 @@ from hypothesis import strategies as st
 from amqplib.client_0_8.spec import PROTOCOL
 from amqplib.client_0_9_1.spec import PROTOCOL as PROTOCOL_0_9_1
 from amqplib.exceptions import MessageTooLarge, ProtocolError, ProtocolVersionRefused
-
-from .codec_tools import (
+from tests.helpers import memory
+from tests.helpers.frames import (
     BEAT,
     BODY,
     FIRST,

@@ -15,8 +15,7 @@ from amqplib.core.encoding import (
 )
 from amqplib.core.message import Message
 from amqplib.core.spec import FRAME_END, FRAME_METHOD, SHARED_ROWS
-
-from .codec_tools import BEAT, BODY, HEADER, METHOD, new_decoder
+from tests.helpers.frames import BEAT, BODY, HEADER, METHOD, new_decoder
 
 START = (10, 10)
 PUBLISH = b'\0\x3c\0\x28'

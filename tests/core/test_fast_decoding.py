@@ -3,7 +3,6 @@
 import struct
 from collections import deque
 
-import memory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,9 +24,9 @@ from amqplib.core.fast_decoding import (
 from amqplib.core.message import Message
 from amqplib.core.spec import ACK, DELIVER
 from amqplib.exceptions import MessageTooLarge, ProtocolError
-
-from .codec_tools import BODY, FIRST, HEADER, METHOD, AllOpen, new_decoder, split
-from .codec_tools import frame as frame_on
+from tests.helpers import memory
+from tests.helpers.frames import BODY, FIRST, HEADER, METHOD, AllOpen, new_decoder, split
+from tests.helpers.frames import frame as frame_on
 
 LIMIT = 1000
 encode_delivery = compile_encoder(DELIVER, {})

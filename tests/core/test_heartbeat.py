@@ -8,8 +8,12 @@ import time
 import pytest
 
 from amqplib.core import heartbeat
-
-from .interrupts import Interrupt, each_interruption, raise_interrupt, traces_instructions
+from tests.helpers.interrupts import (
+    Interrupt,
+    each_interruption,
+    raise_interrupt,
+    traces_instructions,
+)
 
 LONG = 30
 NAME = 'amqplib heartbeats'

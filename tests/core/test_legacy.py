@@ -11,8 +11,7 @@ from amqplib.core.message import Message
 from amqplib.core.streams import AMQPWriter
 from amqplib.core.transport import AbstractTransport, TCPTransport
 from amqplib.exceptions import AMQPTimeout, ProtocolError
-
-from .codec_tools import (
+from tests.helpers.frames import (
     BEAT,
     BODY,
     FIRST,

@@ -8,14 +8,13 @@ from amqplib.core import locks
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
 from amqplib.core.locks import Mutex
 from amqplib.exceptions import ReentrancyError
-
-from .interrupts import (
+from tests.helpers.interrupts import (
     Interrupt,
     each_interruption,
-    in_thread,
     raise_interrupt,
     traces_instructions,
 )
+from tests.helpers.threads import in_thread
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from types import SimpleNamespace
 
-import memory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +23,7 @@ from amqplib.core import properties
 from amqplib.core.encoding import Encoder
 from amqplib.core.message import CONTENT_ENCODING_FLAG, Message
 from amqplib.core.spec import BASIC_PROPERTIES, DELIVER, GET_OK
+from tests.helpers import memory
 
 NAMES = [
     'content_type',

@@ -15,9 +15,9 @@ from amqplib.exceptions import (
     ReentrancyError,
     WriteTimeout,
 )
-
-from .codec_tools import method
-from .interrupts import Interrupt, in_thread
+from tests.helpers.frames import method
+from tests.helpers.interrupts import Interrupt
+from tests.helpers.threads import in_thread
 
 ONE, TWO, THREE = (method(channel, (90, 10)) for channel in (1, 2, 3))
 PIECES = [b'head', memoryview(b'body'), b'end']

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from amqplib.core.message import Message
 from amqplib.core.properties import GenericContent, join_properties, split_properties
-
-from .codec_tools import same, time_of, unhex
+from tests.helpers.values import same, unhex
+from tests.helpers.waiting import time_of
 
 
 class Everything(GenericContent):

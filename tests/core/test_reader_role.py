@@ -7,14 +7,13 @@ import pytest
 from amqplib.core import locks, reader_role
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
 from amqplib.core.reader_role import ReaderRole
-
-from .interrupts import (
+from tests.helpers.interrupts import (
     Interrupt,
     each_interruption,
-    in_thread,
     raise_interrupt,
     traces_instructions,
 )
+from tests.helpers.threads import in_thread
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ from amqplib.core.serialization import (
     split_table,
 )
 from amqplib.core.streams import AMQPReader, AMQPWriter
-
-from .codec_tools import READERS, WIRE_TYPES, same, table_of, time_of, unhex
+from tests.helpers.values import READERS, WIRE_TYPES, same, table_of, unhex
+from tests.helpers.waiting import time_of
 
 
 def write(wire_type, value):

@@ -19,9 +19,9 @@ from amqplib.exceptions import (
     ProtocolError,
     ReentrancyError,
 )
-
-from .codec_tools import FIRST, InboxLike, content, method, new_decoder, split
-from .interrupts import Interrupt, in_thread
+from tests.helpers.frames import FIRST, InboxLike, content, method, new_decoder, split
+from tests.helpers.interrupts import Interrupt
+from tests.helpers.threads import in_thread
 
 SOON = Deadline(0.01)
 LONG = 30

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqplib.core.streams import AMQPReader, AMQPWriter
-
-from .codec_tools import READERS, WIRE_TYPES, same, unhex
+from tests.helpers.values import READERS, WIRE_TYPES, same, unhex
 
 text = st.text(max_size=20)
 

@@ -10,8 +10,7 @@ from amqplib.core import transport as module
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
 from amqplib.core.transport import RECEIVE_SIZE, TCPTransport, poll_socket
 from amqplib.exceptions import AMQPTimeout, ConnectionLost
-
-from .interrupts import in_thread
+from tests.helpers.threads import in_thread
 
 LONG = 30
 DEADLINES = [NO_DEADLINE, Deadline(1e9), NO_WAIT]

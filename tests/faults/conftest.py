@@ -3,7 +3,8 @@
 import contextlib
 
 import pytest
-from fault_proxy import FaultProxy
+
+from tests.helpers.fault_proxy import FaultProxy
 
 
 @pytest.fixture(autouse=True)

@@ -1,23 +1,14 @@
 """A real broker that freezes, crashes, stops, restarts, and throws its clients out."""
 
 import pytest
-from fault_proxy import in_thread
-from fault_tools import (
-    HUGE,
-    PATIENCE,
-    SOON,
-    await_blocked,
-    drain,
-    get_all,
-    get_messages,
-    new_name,
-    outcome,
-    poll,
-    suspended,
-    write_down,
-)
-from packages import only_0_8
-from scripted.checks import check_repeated, lasting
+
+from tests.helpers.checks import check_repeated
+from tests.helpers.full_sockets import HUGE
+from tests.helpers.nodes import suspended, write_down
+from tests.helpers.packages import only_0_8
+from tests.helpers.queues import drain, get_all, get_messages, new_name
+from tests.helpers.threads import await_blocked, begin, outcome
+from tests.helpers.waiting import BUSY, PATIENCE, lasting, poll
 
 #: With which a program waits when nothing at all should come.
 QUIET = 0.2
@@ -48,7 +39,7 @@ def consume_for_ever(amqp, channel):
         channel.wait()
 
 
-BUSY = {
+CALLS = {
     'wait': lambda amqp, channel: channel.wait(),
     'publish': publish_for_ever,
     'publish large messages': lambda amqp, channel: publish_for_ever(amqp, channel, 1 << 20),
@@ -64,12 +55,12 @@ def busy(amqp, node, connect):
     Each has a connection and a thread of its own. One that holds an idle connection is there too,
     as 'idle': it asks for something when its error is asked for.
     """
-    channels = {name: connect(node.address).channel() for name in [*BUSY, 'idle']}
-    futures = {name: in_thread(work, amqp, channels[name]) for name, work in BUSY.items()}
+    channels = {name: connect(node.address).channel() for name in [*CALLS, 'idle']}
+    futures = {name: begin(work, amqp, channels[name]) for name, work in CALLS.items()}
     await_blocked(futures['wait'])
     poll(
         lambda: all(
-            channels[name].connection.transport.sent > 20 for name in BUSY if name != 'wait'
+            channels[name].connection.transport.sent > 20 for name in CALLS if name != 'wait'
         ),
         'some work',
     )
@@ -106,7 +97,7 @@ def persistent(amqp, body):
 
 
 def test_connecting_to_a_frozen_broker_ends_by_connect_timeout(amqp, node):
-    with suspended(node), lasting(0.5, SOON), pytest.raises(amqp.AMQPTimeout, match=r'0\.5 s'):
+    with suspended(node), lasting(0.5, BUSY), pytest.raises(amqp.AMQPTimeout, match=r'0\.5 s'):
         amqp.Connection(host=node.address, connect_timeout=0.5)
 
 
@@ -114,12 +105,12 @@ def test_calls_to_a_frozen_broker_end_by_their_deadlines(amqp, node, connect):
     connection = connect(node.address, rpc_timeout=0.3)
     one, two, three = (connection.channel() for _ in range(3))
     with suspended(node):
-        with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout, match='queue_declare') as caught:
+        with lasting(0.3, BUSY), pytest.raises(amqp.AMQPTimeout, match='queue_declare') as caught:
             one.queue_declare(exclusive=True)
         check_repeated(caught.value, one.queue_declare)
-        with lasting(0.2, SOON), pytest.raises(amqp.AMQPTimeout):
+        with lasting(0.2, BUSY), pytest.raises(amqp.AMQPTimeout):
             two.wait(timeout=0.2)
-        with lasting(0.2, SOON), pytest.raises(amqp.AMQPTimeout):
+        with lasting(0.2, BUSY), pytest.raises(amqp.AMQPTimeout):
             three.close(timeout=0.2)
     # What it answers now is for channels that nobody waits on any more.
     assert two.queue_declare(exclusive=True)
@@ -128,7 +119,7 @@ def test_calls_to_a_frozen_broker_end_by_their_deadlines(amqp, node, connect):
 
 def test_close_of_a_connection_to_a_frozen_broker_ends_by_its_timeout(amqp, node, connect):
     connection = connect(node.address)
-    with suspended(node), lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout):
+    with suspended(node), lasting(0.3, BUSY), pytest.raises(amqp.AMQPTimeout):
         connection.close(timeout=0.3)
     assert connection.transport is None
     connection.close()
@@ -176,7 +167,7 @@ def test_everything_goes_on_when_the_broker_does(amqp, node, connect):
     with suspended(node):
         for number in range(100):
             publishing.basic_publish(amqp.Message(str(number)), routing_key=queue)
-        large = in_thread(publishing.basic_publish, amqp.Message(bytes(HUGE)), '', queue)
+        large = begin(publishing.basic_publish, amqp.Message(bytes(HUGE)), '', queue)
         await_blocked(large)
         with pytest.raises(amqp.AMQPTimeout):
             waiting.wait(timeout=QUIET)
@@ -198,7 +189,7 @@ def test_crash_ends_every_call_and_keeps_what_was_committed(amqp, node, connect,
     assert {name: type(error) for name, error in errors.items()} == dict.fromkeys(
         errors, amqp.ConnectionLost
     )
-    with lasting(most=SOON), pytest.raises(amqp.ConnectionLost) as caught:
+    with lasting(most=BUSY), pytest.raises(amqp.ConnectionLost) as caught:
         amqp.Connection(host=node.address)
     assert isinstance(caught.value, ConnectionError)
     node.start()
@@ -251,7 +242,7 @@ def test_operator_who_closes_all_connections_is_quoted(amqp, node, busy):
 def test_operator_who_closes_one_connection_leaves_the_others(amqp, node, connect):
     closed = connect(node.address, client_properties={'connection_name': 'the one'})
     other = connect(node.address).channel()
-    waiting = in_thread(closed.channel().wait)
+    waiting = begin(closed.channel().wait)
     listed = node.rabbitmqctl('list_connections', 'pid', 'client_properties').splitlines()
     (pid,) = [line.split('\t')[0] for line in listed if 'the one' in line]
     node.rabbitmqctl('close_connection', pid, 'only you')
@@ -277,7 +268,7 @@ def test_deleted_virtual_host_ends_its_connections_and_no_others(amqp, node, con
     publishing_connection = connect(node.address, virtual_host=virtual_host)
     publishing = publishing_connection.channel()
     other = connect(node.address).channel()
-    futures = [in_thread(waiting.wait), in_thread(publish_for_ever, amqp, publishing)]
+    futures = [begin(waiting.wait), begin(publish_for_ever, amqp, publishing)]
     node.rabbitmqctl('delete_vhost', virtual_host)
     error = outcome(futures[0])
     assert type(error) is amqp.ConnectionForced
@@ -334,11 +325,11 @@ def test_consumer_whose_queue_is_deleted_is_told(amqp, address, connect, told):
     cancelled = []
     arguments = {'on_cancel': cancelled.append} if told == 'by on_cancel' else {}
     channel, names = consume_two(connect(address), **arguments)
-    waiting = in_thread(channel.wait)
+    waiting = begin(channel.wait)
     await_blocked(waiting)
     other = connect(address).channel()
     other.queue_delete(names[0])
-    with lasting(most=SOON):
+    with lasting(most=BUSY):
         if told == 'by on_cancel':
             waiting.result(PATIENCE)
             assert cancelled == ['goes']

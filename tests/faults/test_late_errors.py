@@ -4,10 +4,12 @@ import select
 import time
 
 import pytest
-from fault_proxy import DOWN
-from fault_tools import PATIENCE, new_name, poll, publish_until_refused
-from scripted.checks import check_repeated, lasting
-from scripted_broker import methods_in, version_of
+
+from tests.helpers.checks import check_repeated
+from tests.helpers.fault_proxy import DOWN
+from tests.helpers.queues import new_name, publish_until_refused
+from tests.helpers.waiting import PATIENCE, lasting, poll
+from tests.helpers.wire import methods_in, version_of
 
 #: Seconds, in the best of some tries: a busy machine may hold one of them up. That it is so in
 #: every case is tested with a clock that the test sets, in scripted/test_closing.py.

@@ -5,23 +5,17 @@ exception that says why.
 """
 
 import pytest
-from confirmed import Confirmed
-from fault_proxy import DOWN, UP, in_thread
-from fault_tools import (
-    HUGE,
-    PATIENCE,
-    SOON,
-    fill,
-    get_all,
-    new_name,
-    outcome,
-    poll,
-    send_rest,
-    write_down,
-)
-from packages import only_0_9_1
-from scripted.checks import check_repeated, lasting
-from scripted_broker import VERSION_0_9_1, content, method
+
+from tests.helpers.checks import check_repeated
+from tests.helpers.confirmed import Confirmed
+from tests.helpers.fault_proxy import DOWN, UP
+from tests.helpers.full_sockets import HUGE, fill, send_rest
+from tests.helpers.nodes import write_down
+from tests.helpers.packages import only_0_9_1
+from tests.helpers.queues import get_all, new_name
+from tests.helpers.threads import begin, outcome
+from tests.helpers.waiting import BUSY, PATIENCE, lasting, poll
+from tests.helpers.wire import VERSION_0_9_1, content, method
 
 pytestmark = only_0_9_1
 
@@ -133,7 +127,7 @@ def test_message_that_was_cut_by_write_timeout_is_not_confirmed(amqp, proxy, con
     proxy.stall(UP)
     assert channel.basic_publish(amqp.Message(b'2'), '', queue) == 2
     assert other.basic_publish(amqp.Message(b'of the other'), '', 'amqplib-test-nowhere') == 1
-    with lasting(0.3, SOON), pytest.raises(amqp.WriteTimeout) as caught:
+    with lasting(0.3, BUSY), pytest.raises(amqp.WriteTimeout) as caught:
         channel.basic_publish(amqp.Message(bytes(HUGE)), '', queue)
     for ours in (channel, other):
         check_repeated(caught.value, ours.wait_for_confirms)
@@ -155,7 +149,7 @@ def test_message_for_which_there_was_no_room_has_no_number(amqp, proxy, connect)
     channel.wait_for_confirms()
     proxy.stall(UP)
     rest = fill(connection)
-    with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout) as caught:
+    with lasting(0.3, BUSY), pytest.raises(amqp.AMQPTimeout) as caught:
         channel.basic_publish(amqp.Message(b'refused'), '', queue)
     assert type(caught.value) is amqp.AMQPTimeout
     channel.wait_for_confirms(timeout=0)
@@ -179,7 +173,7 @@ def test_confirms_that_are_held_up_are_waited_for_within_write_timeout(
         assert channel.basic_publish(amqp.Message(b'%d' % number), '', queue) == number
     poll(lambda: keeper.queue_declare(queue, passive=True)[1] == 5, 'all in the queue')
     text = r'5 messages not confirmed within 0\.3 s'
-    with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout, match=text):
+    with lasting(0.3, BUSY), pytest.raises(amqp.AMQPTimeout, match=text):
         channel.basic_publish(amqp.Message(b'is not sent'), '', queue)
     assert confirmed.numbers == set()
     proxy.resume(DOWN)
@@ -210,7 +204,7 @@ class Publisher:
         self._by_batch = set()
         self._told = None if batch else Confirmed(self._channel)
         self._channel.confirm_select(limit)
-        self.future = in_thread(self._publish_for_ever)
+        self.future = begin(self._publish_for_ever)
 
     @property
     def confirmed(self):
@@ -263,7 +257,7 @@ def start_publishers(amqp, connection, keeper, **arguments):
 
 def check_ends(amqp, publishers):
     """Check that all threads end at once, and for the same cause."""
-    with lasting(most=SOON):
+    with lasting(most=BUSY):
         errors = [outcome(publisher.future) for publisher in publishers]
     assert {type(error) for error in errors} == {amqp.ConnectionLost}
     assert len({error.args for error in errors}) == 1

@@ -3,19 +3,12 @@
 import contextlib
 
 import pytest
-from fault_proxy import in_thread
-from fault_tools import (
-    HUGE,
-    PATIENCE,
-    SOON,
-    drain,
-    fill,
-    get_all,
-    new_name,
-    poll,
-    send_rest,
-)
-from scripted.checks import check_repeated, lasting
+
+from tests.helpers.checks import check_repeated
+from tests.helpers.full_sockets import HUGE, fill, send_rest
+from tests.helpers.queues import drain, get_all, new_name
+from tests.helpers.threads import begin
+from tests.helpers.waiting import BUSY, PATIENCE, lasting, poll
 
 LARGE = 1 << 20
 
@@ -42,21 +35,21 @@ def test_all_calls_during_an_alarm_end_in_time(amqp, node, connect, alarm):
 
     alarm()
     connection, channel = blocked(rpc_timeout=0.3)
-    with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout, match='queue_declare'):
+    with lasting(0.3, BUSY), pytest.raises(amqp.AMQPTimeout, match='queue_declare'):
         channel.queue_declare(exclusive=True)
 
     connection, channel = blocked()
-    with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout, match=r'Channel\.close'):
+    with lasting(0.3, BUSY), pytest.raises(amqp.AMQPTimeout, match=r'Channel\.close'):
         channel.close(timeout=0.3)
 
     connection, channel = blocked()
-    with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout, match=r'Connection\.close'):
+    with lasting(0.3, BUSY), pytest.raises(amqp.AMQPTimeout, match=r'Connection\.close'):
         connection.close(timeout=0.3)
     assert connection.transport is None
 
     connection = connect(node.address, write_timeout=0.3)
     channel = connection.channel()
-    with lasting(0.3, SOON), pytest.raises(amqp.WriteTimeout, match='unknown') as caught:
+    with lasting(0.3, BUSY), pytest.raises(amqp.WriteTimeout, match='unknown') as caught:
         channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='amqplib-test-nowhere')
     check_repeated(caught.value, connection.channel)
 
@@ -81,7 +74,7 @@ def test_publish_that_was_refused_does_not_arrive_and_what_was_accepted_does(
         accepted.append(str(number))
     assert accepted
     rest = fill(connection)
-    with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout) as caught:
+    with lasting(0.3, BUSY), pytest.raises(amqp.AMQPTimeout) as caught:
         channel.basic_publish(amqp.Message('refused'), routing_key=queue)
     assert type(caught.value) is amqp.AMQPTimeout
     clear()
@@ -133,7 +126,7 @@ def test_heartbeats_keep_a_blocked_connection_alive_until_the_alarm_is_over(
             body = (b'%06d' % number).ljust(LARGE)
             channel.basic_publish(amqp.Message(body), routing_key=queue)
 
-    publishing = in_thread(publish)
+    publishing = begin(publish)
     other = connection.channel
     heard = connection.transport.received
     # Each heartbeat has eight octets, and there are two a second.

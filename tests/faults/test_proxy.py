@@ -6,26 +6,15 @@ import threading
 from concurrent.futures import TimeoutError as FutureTimeout
 
 import pytest
-from fault_proxy import DOWN, UP, FaultProxy, in_thread
-from fault_tools import (
-    HEARTBEAT,
-    HUGE,
-    PATIENCE,
-    SOON,
-    await_blocked,
-    drain,
-    fill,
-    get_all,
-    get_messages,
-    new_name,
-    outcome,
-    poll,
-    send_rest,
-    small_send_buffer,
-)
-from packages import only_0_8
-from scripted.checks import check_repeated, lasting
-from scripted_broker import content, method, split_frames, version_of
+
+from tests.helpers.checks import check_repeated
+from tests.helpers.fault_proxy import DOWN, UP, FaultProxy
+from tests.helpers.full_sockets import HEARTBEAT, HUGE, fill, send_rest, small_send_buffer
+from tests.helpers.packages import only_0_8
+from tests.helpers.queues import drain, get_all, get_messages, new_name
+from tests.helpers.threads import await_blocked, begin, outcome
+from tests.helpers.waiting import BUSY, PATIENCE, lasting, poll
+from tests.helpers.wire import content, method, split_frames, version_of
 
 #: For tests of the heartbeat thread, which knows nothing of versions, where they take seconds.
 said_by_one = only_0_8
@@ -122,7 +111,7 @@ def test_call_over_a_slow_line_returns_with_the_last_octet_of_its_reply(proxy, c
         proxy.fragment(direction, 1, delay=0.001)
     record = proxy.record(DOWN)
     for _ in range(5):
-        with lasting(most=SOON):
+        with lasting(most=BUSY):
             channel.basic_qos(0, 1, False)
     expected = 5 * method(1, 'basic.qos_ok')
     poll(lambda: b''.join(octets for _, octets in record) == expected, 'five replies, no more')
@@ -299,7 +288,7 @@ def test_cut_between_two_publishes_is_raised_soon(amqp, proxy, connect):
     channel = connect(proxy.address).channel()
     channel.basic_publish(amqp.Message(b'before'), routing_key='amqplib-test-nowhere')
     proxy.cut()
-    with lasting(most=SOON), pytest.raises(amqp.ConnectionLost):
+    with lasting(most=BUSY), pytest.raises(amqp.ConnectionLost):
         publish_for_ever(amqp, channel)
 
 
@@ -341,10 +330,10 @@ def test_end_of_the_connection_ends_the_call_at_once(amqp, proxy, connect, call,
     small_send_buffer(connection)
     channel = connection.channel()
     proxy.stall(UP, DOWN)
-    calling = in_thread(CALLS[call], amqp, connection, channel)
+    calling = begin(CALLS[call], amqp, connection, channel)
     await_blocked(calling)
     getattr(proxy, how)()
-    with lasting(most=SOON):
+    with lasting(most=BUSY):
         error = outcome(calling)
     assert type(error) is amqp.ConnectionLost
     check_repeated(error, connection.channel)
@@ -358,17 +347,17 @@ def test_reset_ends_the_calls_of_all_threads_at_once(amqp, proxy, connect):
     channels = [connection.channel() for _ in range(6)]
     proxy.stall(UP, DOWN)
     callings = [
-        in_thread(channels[0].wait),
-        in_thread(channels[1].wait),
-        in_thread(channels[2].queue_declare),
-        in_thread(channels[3].queue_declare),
-        in_thread(publish_huge, amqp, channels[4]),
+        begin(channels[0].wait),
+        begin(channels[1].wait),
+        begin(channels[2].queue_declare),
+        begin(channels[3].queue_declare),
+        begin(publish_huge, amqp, channels[4]),
     ]
     await_blocked(callings[-1])
     # This one waits until the other has sent its message.
-    callings.append(in_thread(publish_huge, amqp, channels[5]))
+    callings.append(begin(publish_huge, amqp, channels[5]))
     proxy.reset()
-    with lasting(most=SOON):
+    with lasting(most=BUSY):
         errors = [outcome(calling) for calling in callings]
     assert {type(error) for error in errors} == {amqp.ConnectionLost}
     assert len({error.args for error in errors}) == 1
@@ -381,14 +370,14 @@ def test_calls_over_a_stalled_line_end_by_their_deadlines(amqp, proxy, connect):
     connection = connect(proxy.address, rpc_timeout=0.3)
     one, two, three = (connection.channel() for _ in range(3))
     proxy.stall(UP, DOWN)
-    with lasting(0.2, SOON), pytest.raises(amqp.AMQPTimeout):
+    with lasting(0.2, BUSY), pytest.raises(amqp.AMQPTimeout):
         one.wait(timeout=0.2)
-    with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout, match=r'queue_declare') as caught:
+    with lasting(0.3, BUSY), pytest.raises(amqp.AMQPTimeout, match=r'queue_declare') as caught:
         two.queue_declare(exclusive=True)
     check_repeated(caught.value, two.queue_declare)
-    with lasting(0.2, SOON), pytest.raises(amqp.AMQPTimeout):
+    with lasting(0.2, BUSY), pytest.raises(amqp.AMQPTimeout):
         three.close(timeout=0.2)
-    with lasting(0.2, SOON), pytest.raises(amqp.AMQPTimeout):
+    with lasting(0.2, BUSY), pytest.raises(amqp.AMQPTimeout):
         connection.close(timeout=0.2)
     assert connection.transport is None
     with lasting(most=0.2):
@@ -417,9 +406,9 @@ def test_deadline_holds_for_sending_too(amqp, proxy, connect, reset_at_the_end, 
     channel = connection.channel()
     proxy.stall(UP)
     fill(connection)
-    calling = in_thread(DEADLINES[call], connection, channel)
-    with lasting(0.2, SOON):
-        error = outcome(calling, SOON)
+    calling = begin(DEADLINES[call], connection, channel)
+    with lasting(0.2, BUSY):
+        error = outcome(calling, BUSY)
     assert isinstance(error, amqp.AMQPTimeout)
 
 
@@ -428,14 +417,14 @@ def test_deadline_holds_while_another_thread_sends(amqp, proxy, connect, reset_a
     connection = connect(proxy.address, rpc_timeout=0.3)
     publishing, channel = connection.channel(), connection.channel()
     proxy.stall(UP)
-    blocked = in_thread(publish_huge, amqp, publishing)
+    blocked = begin(publish_huge, amqp, publishing)
     await_blocked(blocked)
-    calling = in_thread(DEADLINES[call], connection, channel)
-    with lasting(0.2, SOON):
-        error = outcome(calling, SOON)
+    calling = begin(DEADLINES[call], connection, channel)
+    with lasting(0.2, BUSY):
+        error = outcome(calling, BUSY)
     assert type(error) is amqp.AMQPTimeout
     if call == 'close':
-        assert isinstance(outcome(blocked, SOON), amqp.AMQPException)
+        assert isinstance(outcome(blocked, BUSY), amqp.AMQPException)
         return
     # The other thread's message is not harmed.
     assert not blocked.done()
@@ -450,9 +439,9 @@ def test_call_without_a_deadline_waits_until_another_thread_has_sent(
     connection = connect(proxy.address)
     publishing, channel = connection.channel(), connection.channel()
     proxy.stall(UP)
-    blocked = in_thread(publish_huge, amqp, publishing)
+    blocked = begin(publish_huge, amqp, publishing)
     await_blocked(blocked)
-    calling = in_thread(lambda: channel.queue_declare(exclusive=True))
+    calling = begin(lambda: channel.queue_declare(exclusive=True))
     with pytest.raises(FutureTimeout):
         calling.result(0.2)
     proxy.resume(UP)
@@ -562,7 +551,7 @@ def test_publish_that_had_no_room_at_all_leaves_the_connection_usable(amqp, prox
     channel.basic_publish(amqp.Message('before'), routing_key=queue)
     proxy.stall(UP)
     rest = fill(connection)
-    with lasting(0.3, SOON), pytest.raises(amqp.AMQPTimeout) as caught:
+    with lasting(0.3, BUSY), pytest.raises(amqp.AMQPTimeout) as caught:
         channel.basic_publish(amqp.Message('refused'), routing_key=queue)
     assert type(caught.value) is amqp.AMQPTimeout
     proxy.resume(UP)

@@ -3,12 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
-import replay
-from scripted.checks import scarce_memory
-from scripted.conftest import _frozen  # noqa: F401
 
 import amqplib.client_0_8 as amqp_0_8
 from amqplib import client_0_9_1
+from tests.helpers import replay
+from tests.helpers.memory import scarce_memory
+from tests.helpers.scripted_fixtures import _frozen  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@
 
 Arguments are those of libFuzzer; what fails is left as a file, to be given as an argument. The
 first octet of an input chooses what is fuzzed: a whole conversation of one of the two clients,
-whose seed is recorded with a real broker at the start, or one of the parts in targets.py.
+whose seed is recorded with a real broker at the start, or one of the parts in fuzz_targets.py.
 """
 
 import contextlib
@@ -15,18 +15,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import atheris  # noqa: E402
+import atheris
 
 with atheris.instrument_imports(include=['amqplib']):
     import amqplib.client_0_8 as amqp_0_8
     from amqplib import client_0_9_1
 
-import broker as brokers  # noqa: E402
-import replay  # noqa: E402
-from targets import TARGETS  # noqa: E402
+from tests.helpers import broker as brokers
+from tests.helpers import replay
+from tests.helpers.fuzz_targets import TARGETS
 
 CLIENTS = [amqp_0_8, client_0_9_1]
 PARTS = list(TARGETS.values())

@@ -9,8 +9,9 @@ import random
 import time
 
 import pytest
-import replay
-from targets import TARGETS
+
+from tests.helpers import replay
+from tests.helpers.fuzz_targets import TARGETS
 
 SPOIL = [replay.mutated, replay.with_other_frames]
 

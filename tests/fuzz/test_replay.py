@@ -2,7 +2,7 @@
 
 import random
 
-import replay
+from tests.helpers import replay
 
 
 def test_record_has_a_bit_of_everything(recorded):

@@ -1,15 +1,16 @@
 """Fixtures of the live tests: connections, channels and queues.
 
 A test takes the client from the fixture `amqp` and nowhere else, and so runs once for each package.
-Those that are about one of them say so with a mark of packages.py.
+Those that are about one of them say so with a mark of `tests.helpers.packages`.
 """
 
 import contextlib
 
-import broker as brokers
-import live_tools
 import pytest
 import trustme
+
+from tests.helpers import broker as brokers
+from tests.helpers import queues
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def queue(channel):
 @pytest.fixture
 def shared_queue(connect):
     """The name of an empty queue that every connection may use."""
-    name = live_tools.new_name()
+    name = queues.new_name()
     keeper = connect().channel()
     # What is neither durable nor exclusive is refused by newer brokers.
     keeper.queue_declare(name, durable=True, auto_delete=False)
@@ -72,7 +73,7 @@ def new_exchange(connect):
     names = []
 
     def declare(kind):
-        names.append(live_tools.new_name())
+        names.append(queues.new_name())
         keeper.exchange_declare(names[-1], kind, auto_delete=False)
         return names[-1]
 

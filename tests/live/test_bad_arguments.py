@@ -4,7 +4,9 @@ from datetime import datetime
 from decimal import Decimal
 
 import pytest
-from live_tools import await_ready, get, sends_nothing
+
+from tests.helpers.checks import sends_nothing
+from tests.helpers.queues import await_ready, get
 
 
 def briefly(value):

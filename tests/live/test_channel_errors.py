@@ -4,7 +4,10 @@ import pickle
 import time
 
 import pytest
-from live_tools import await_input, await_ready, drain, new_name, poll, ready_count, sends_nothing
+
+from tests.helpers.checks import sends_nothing
+from tests.helpers.queues import await_ready, drain, new_name, ready_count
+from tests.helpers.waiting import await_input, poll
 
 #: Each method of a channel that talks to the broker, with arguments that would be right.
 CALLS = [

@@ -4,8 +4,10 @@ import queue as queues
 import threading
 
 import pytest
-from live_tools import await_ready, drain, get_bodies, sends_nothing
-from packages import only_0_9_1
+
+from tests.helpers.checks import sends_nothing
+from tests.helpers.packages import only_0_9_1
+from tests.helpers.queues import await_ready, drain, get_bodies
 
 # Numbers
 

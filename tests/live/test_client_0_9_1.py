@@ -3,7 +3,9 @@ consumers, streams, None in tables, names of connections, new secrets.
 """
 
 import pytest
-from live_tools import (
+
+from tests.helpers.packages import only_0_9_1
+from tests.helpers.queues import (
     await_ready,
     close_and_get_what_comes_back,
     drain,
@@ -12,10 +14,9 @@ from live_tools import (
     hand_out_the_rest,
     new_name,
     nothing_waits,
-    poll,
     ready_count,
 )
-from packages import only_0_9_1
+from tests.helpers.waiting import poll
 
 pytestmark = only_0_9_1
 

@@ -7,9 +7,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from live_tools import await_ready, drain, get_bodies, new_name, ready_count
-from packages import only_0_9_1
-from scripted.checks import interrupt
+
+from tests.helpers.interrupts import interrupt
+from tests.helpers.packages import only_0_9_1
+from tests.helpers.queues import await_ready, drain, get_bodies, new_name, ready_count
 
 pytestmark = only_0_9_1
 

@@ -5,9 +5,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from confirmed import Confirmed
-from live_tools import drain, get_bodies, new_name
-from packages import only_0_9_1
+
+from tests.helpers.confirmed import Confirmed
+from tests.helpers.packages import only_0_9_1
+from tests.helpers.queues import drain, get_bodies, new_name
 
 pytestmark = only_0_9_1
 

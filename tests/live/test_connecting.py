@@ -6,7 +6,11 @@ import time
 import warnings
 
 import pytest
-from live_tools import Relay, closed_port, new_name, poll
+
+from tests.helpers.ports import closed_port
+from tests.helpers.queues import new_name
+from tests.helpers.relay import Relay
+from tests.helpers.waiting import poll
 
 
 @pytest.fixture

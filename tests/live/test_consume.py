@@ -4,7 +4,8 @@ import collections
 import contextlib
 
 import pytest
-from live_tools import (
+
+from tests.helpers.queues import (
     await_ready,
     drain,
     get,
@@ -12,9 +13,9 @@ from live_tools import (
     hand_out_the_rest,
     new_name,
     nothing_waits,
-    poll,
     ready_count,
 )
+from tests.helpers.waiting import poll
 
 
 def publish(amqp, channel, queue, *bodies):

@@ -7,7 +7,9 @@ import threading
 import time
 
 import pytest
-from live_tools import PATIENCE, await_ready, ready_count
+
+from tests.helpers.queues import await_ready, ready_count
+from tests.helpers.waiting import PATIENCE
 
 
 def publish(amqp, channel, queue, *bodies):

@@ -1,7 +1,9 @@
 """Exchanges: declaring, checking and deleting them, and how each type routes."""
 
 import pytest
-from live_tools import get, get_bodies, new_name, poll, ready_count
+
+from tests.helpers.queues import get, get_bodies, new_name, ready_count
+from tests.helpers.waiting import poll
 
 
 def test_declaring_returns_none(channel):

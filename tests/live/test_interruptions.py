@@ -5,8 +5,10 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from live_tools import await_ready
-from scripted.checks import Alarm, interrupt, poll
+
+from tests.helpers.interrupts import Alarm, interrupt
+from tests.helpers.queues import await_ready
+from tests.helpers.waiting import poll
 
 #: Seconds after which a call that nobody answers has failed.
 PATIENCE = 2

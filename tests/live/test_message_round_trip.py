@@ -9,18 +9,16 @@ from decimal import Decimal
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from live_tools import (
-    await_ready,
-    drain,
-    get,
+
+from tests.helpers.packages import only_0_8, only_0_9_1
+from tests.helpers.queues import await_ready, drain, get, new_name
+from tests.helpers.raw_fields import (
     nested_tables,
-    new_name,
     raw_field,
     raw_long,
     with_raw_headers,
     with_raw_property,
 )
-from packages import only_0_8, only_0_9_1
 
 PROPERTIES = {
     'content_type': 'application/json',

@@ -14,18 +14,18 @@ import threading
 import time
 
 import pytest
-from live_tools import (
-    PATIENCE,
+
+from tests.helpers.checks import sends_nothing
+from tests.helpers.packages import only_0_8
+from tests.helpers.queues import (
     await_ready,
     close_and_get_what_comes_back,
     drain,
     get,
     get_bodies,
     new_name,
-    poll,
-    sends_nothing,
 )
-from packages import only_0_8
+from tests.helpers.waiting import PATIENCE, poll
 
 
 @pytest.fixture

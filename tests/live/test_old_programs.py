@@ -10,10 +10,10 @@ import time
 from unittest import mock
 
 import pytest
-from live_tools import await_ready, get_bodies, new_name, ready_count
-from packages import only_0_8
 
 from amqplib.client_0_8.serialization import AMQPReader
+from tests.helpers.packages import only_0_8
+from tests.helpers.queues import await_ready, get_bodies, new_name, ready_count
 
 # --- A messaging framework that reads the connection itself (as kombu up to version 3 did) --------
 

@@ -4,16 +4,17 @@ import os
 import time
 
 import pytest
-from live_tools import (
+
+from tests.helpers.checks import sends_nothing
+from tests.helpers.queues import (
     await_ready,
     close_and_get_what_comes_back,
     get,
     get_bodies,
     new_name,
-    poll,
     ready_count,
-    sends_nothing,
 )
+from tests.helpers.waiting import poll
 
 
 def publish(amqp, channel, queue, *bodies):

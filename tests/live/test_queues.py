@@ -1,7 +1,9 @@
 """Queues: declaring, checking, binding, purging and deleting them."""
 
 import pytest
-from live_tools import await_ready, get, get_bodies, new_name, nothing_waits, poll, ready_count
+
+from tests.helpers.queues import await_ready, get, get_bodies, new_name, nothing_waits, ready_count
+from tests.helpers.waiting import poll
 
 
 def fill(amqp, channel, queue, count):

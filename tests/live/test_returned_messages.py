@@ -3,7 +3,8 @@
 import queue as queues
 
 import pytest
-from live_tools import new_name
+
+from tests.helpers.queues import new_name
 
 
 @pytest.fixture

@@ -1,14 +1,10 @@
 """Transactions: what takes effect when."""
 
 import pytest
-from live_tools import (
-    await_ready,
-    close_and_get_what_comes_back,
-    get_bodies,
-    ready_count,
-    sends_nothing,
-)
-from packages import only_0_9_1
+
+from tests.helpers.checks import sends_nothing
+from tests.helpers.packages import only_0_9_1
+from tests.helpers.queues import await_ready, close_and_get_what_comes_back, get_bodies, ready_count
 
 
 @pytest.fixture

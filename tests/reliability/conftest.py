@@ -3,7 +3,8 @@
 import contextlib
 
 import pytest
-from scripted.conftest import (  # noqa: F401
+
+from tests.helpers.scripted_fixtures import (  # noqa: F401
     _frozen,
     authority,
     connect,
@@ -11,8 +12,8 @@ from scripted.conftest import (  # noqa: F401
     play,
     session,
 )
-
-from .tools import heartbeat_threads, poll
+from tests.helpers.threads import heartbeat_threads
+from tests.helpers.waiting import poll
 
 
 @pytest.fixture

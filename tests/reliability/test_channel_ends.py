@@ -3,7 +3,8 @@
 import threading
 import time
 
-from .tools import PATIENCE, Worker
+from tests.helpers.threads import Worker
+from tests.helpers.waiting import PATIENCE
 
 ROUNDS = 2000
 THREADS = 2

@@ -9,12 +9,13 @@ import threading
 import time
 
 import pytest
-from scripted.checks import lasting
-from scripted_broker import FRAME_HEARTBEAT, delivery, frame, method
 
 from amqplib.core import deadline, transport
-
-from .tools import SLACK, Worker, closed_port, poll, posix_only
+from tests.helpers.children import posix_only
+from tests.helpers.ports import closed_port
+from tests.helpers.threads import Worker
+from tests.helpers.waiting import BUSY, lasting, poll
+from tests.helpers.wire import FRAME_HEARTBEAT, delivery, frame, method
 
 HEARTBEAT = frame(FRAME_HEARTBEAT, 0, b'')
 
@@ -32,7 +33,7 @@ def many_signals():
 
 @contextlib.contextmanager
 def about_a_second():
-    with lasting(least=0.95, most=1 + SLACK):
+    with lasting(least=0.95, most=1 + BUSY):
         yield
 
 
@@ -204,7 +205,7 @@ def test_messages_of_its_own_do_not_prolong_a_call(amqp, session):
 def test_timeouts_do_not_depend_on_heartbeats(amqp, session, heartbeat):
     ours = session(stall, heartbeat=heartbeat)
     for _ in range(2):
-        with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout):
+        with lasting(least=0.28, most=0.3 + BUSY), pytest.raises(amqp.AMQPTimeout):
             ours.channel.wait(timeout=0.3)
     assert ours.channel.is_open
 
@@ -222,7 +223,7 @@ def test_timeout_of_zero_takes_what_has_arrived_and_does_not_wait(amqp, session)
     got = []
     ours.channel.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
     ours.broker.await_mark()
-    with lasting(most=SLACK):
+    with lasting(most=BUSY):
         for expected in ([1], [1, 2], [1, 2, 3]):
             ours.channel.wait(timeout=0)
             assert got == expected
@@ -277,7 +278,7 @@ def test_large_message_that_has_arrived_takes_one_poll(amqp, session, monkeypatc
     got = []
     ours.channel.callbacks['tag'] = got.append
     ours.broker.await_mark()
-    with lasting(most=SLACK):
+    with lasting(most=BUSY):
         ours.channel.wait(timeout=0)
     assert got[0].body == bytes(range(256)) * 100
     with pytest.raises(amqp.AMQPTimeout):
@@ -310,7 +311,7 @@ def test_timeout_of_the_socket_beside_one_of_the_call(amqp, session, own, beside
         ours.broker.await_mark()
         ours.channel.wait(timeout=10)
         assert got == [len(body)] * number
-        with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout):
+        with lasting(least=0.28, most=0.3 + BUSY), pytest.raises(amqp.AMQPTimeout):
             ours.channel.wait(timeout=0.3 if own > 1 else 30)
         with lasting(most=0.2), pytest.raises(amqp.AMQPTimeout):
             ours.channel.wait(timeout=0)
@@ -322,7 +323,7 @@ def test_timeout_of_the_socket_beside_one_of_the_call(amqp, session, own, beside
 def test_timeout_of_the_socket_limits_a_write(amqp, session, own, write_timeout):
     ours = session(stall, write_timeout=write_timeout)
     ours.sock.settimeout(own)
-    with lasting(least=0.28, most=0.6 + SLACK), pytest.raises(amqp.WriteTimeout):
+    with lasting(least=0.28, most=0.6 + BUSY), pytest.raises(amqp.WriteTimeout):
         ours.channel.basic_publish(amqp.Message(bytes(30_000_000)), routing_key='q')
     assert ours.connection.transport is None
 
@@ -367,7 +368,7 @@ def test_one_whole_frame_is_enough_to_go_on(session):
         peer.rest()
 
     ours = session(script, rpc_timeout=10)
-    with lasting(most=SLACK):
+    with lasting(most=BUSY):
         assert ours.channel.queue_declare('q') == ('q', 1, 2)
 
 
@@ -413,7 +414,7 @@ def test_call_without_a_reply_ends_its_channel_and_nothing_else(amqp, play, conn
     channel, other = connection.channel(), connection.channel()
     got = []
     channel.callbacks['tag'] = got.append
-    with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout) as caught:
+    with lasting(least=0.28, most=0.3 + BUSY), pytest.raises(amqp.AMQPTimeout) as caught:
         channel.queue_declare('q')
     assert caught.value.args[3] == 'Channel.queue_declare'
     connection.rpc_timeout = 10
@@ -447,7 +448,7 @@ def test_opening_a_channel_without_a_reply_ends_in_time(amqp, play, connect):
         peer.expect_close()
 
     connection = connect(play(script), rpc_timeout=0.3)
-    with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout):
+    with lasting(least=0.28, most=0.3 + BUSY), pytest.raises(amqp.AMQPTimeout):
         connection.channel()
     connection.rpc_timeout = 10
     assert connection.channel().channel_id == 2
@@ -592,7 +593,7 @@ def test_publish_on_a_paused_channel_ends_by_write_timeout_and_sends_nothing(amq
 
     ours = session(script, write_timeout=0.3)
     read_the_pause(ours)
-    with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout, match='paused'):
+    with lasting(least=0.28, most=0.3 + BUSY), pytest.raises(amqp.AMQPTimeout, match='paused'):
         ours.channel.basic_publish(amqp.Message(b'first'), routing_key='q')
     assert ours.channel.is_open
     ours.broker.cue()
@@ -628,7 +629,7 @@ def test_publish_on_a_paused_channel_ends_with_it(amqp, session, end):
 
 def test_connect_timeout_covers_a_peer_that_accepts_and_is_silent(amqp, play):
     broker = play(stall)
-    with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout):
+    with lasting(least=0.28, most=0.3 + BUSY), pytest.raises(amqp.AMQPTimeout):
         amqp.Connection(host=broker.address, connect_timeout=0.3)
 
 
@@ -641,7 +642,7 @@ def test_connect_timeout_covers_a_peer_that_does_not_even_accept(amqp):
             sock = stack.enter_context(socket.socket())
             sock.setblocking(False)
             sock.connect_ex(listener.getsockname())
-        with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout):
+        with lasting(least=0.28, most=0.3 + BUSY), pytest.raises(amqp.AMQPTimeout):
             amqp.Connection(host=f'127.0.0.1:{listener.getsockname()[1]}', connect_timeout=0.3)
 
 
@@ -656,7 +657,7 @@ def test_connect_timeout_covers_the_look_up_of_the_name(amqp, monkeypatch):
     monkeypatch.setattr(socket, 'getaddrinfo', hang)
     before = set(threading.enumerate())
     try:
-        with lasting(least=0.28, most=0.3 + SLACK), pytest.raises(amqp.AMQPTimeout) as caught:
+        with lasting(least=0.28, most=0.3 + BUSY), pytest.raises(amqp.AMQPTimeout) as caught:
             amqp.Connection(host='slow.example', connect_timeout=0.3)
         assert 'slow.example' in str(caught.value)
     finally:

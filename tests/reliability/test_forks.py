@@ -12,9 +12,12 @@ import threading
 import time
 
 import pytest
-from packages import only_0_8
 
-from .tools import PATIENCE, Worker, heartbeat_threads, posix_only, refused, run_in_child
+from tests.helpers.checks import error_of
+from tests.helpers.children import posix_only, run_in_child
+from tests.helpers.packages import only_0_8
+from tests.helpers.threads import Worker, heartbeat_threads
+from tests.helpers.waiting import PATIENCE
 
 pytestmark = posix_only
 
@@ -74,7 +77,7 @@ def check_that_use_is_refused(amqp, connection, channel, descriptor):
         lambda: channel.wait(timeout=5),
         lambda: channel.basic_ack(1),
     ):
-        error = refused(call, amqp.AMQPConnectionException)
+        error = error_of(call, amqp.AMQPConnectionException)
         assert 'connect after the fork' in str(error), error
     assert connection.transport is None
     assert not channel.is_open
@@ -207,7 +210,7 @@ def fork_twice(amqp, address):
     def fork_again():
         with amqp.Connection(host=address) as own:
             check_that_use_is_refused(amqp, connection, channel, -1)
-            expect_good_end(forked(lambda: refused(own.channel, amqp.AMQPConnectionException)))
+            expect_good_end(forked(lambda: error_of(own.channel, amqp.AMQPConnectionException)))
             round_trip(amqp, own.channel())
 
     expect_good_end(forked(fork_again))
@@ -226,7 +229,7 @@ def fork_by_multiprocessing(amqp, address):
     context = multiprocessing.get_context('fork')
 
     def work():
-        error = refused(lambda: round_trip(amqp, channel), amqp.AMQPConnectionException)
+        error = error_of(lambda: round_trip(amqp, channel), amqp.AMQPConnectionException)
         assert 'connect after the fork' in str(error)
         with amqp.Connection(host=address, heartbeat=1) as own:
             round_trip(amqp, own.channel())

@@ -8,13 +8,13 @@ import time
 import weakref
 
 import pytest
-from packages import only_0_8
-from scripted.checks import lasting
-from scripted_broker import FRAME_HEARTBEAT, content, delivery, method, split_frames
 
 from amqplib.core.transport import TCPTransport
-
-from .tools import PATIENCE, SLACK, Worker, compute, heartbeat_threads, keep_alive, poll
+from tests.helpers.packages import only_0_8
+from tests.helpers.scripted_broker import keep_alive
+from tests.helpers.threads import Worker, compute, heartbeat_threads
+from tests.helpers.waiting import BUSY, PATIENCE, lasting, poll
+from tests.helpers.wire import FRAME_HEARTBEAT, content, delivery, method, split_frames
 
 HEARTBEAT = bytes([FRAME_HEARTBEAT, 0, 0, 0, 0, 0, 0, 0xCE])
 EVERY_SECOND = (2047, 131072, 1)
@@ -293,7 +293,7 @@ def test_silence_for_two_intervals_ends_the_call_that_waits_or_comes_next(amqp, 
     ]
     all_of_ours = [session(lambda peer: peer.stall(), heartbeat=1) for _ in waiting]
     idle = session(lambda peer: peer.stall(), heartbeat=1)
-    with lasting(least=1, most=2 + SLACK):
+    with lasting(least=1, most=2 + BUSY):
         workers = [Worker(wait, ours.channel) for wait, ours in zip(waiting, all_of_ours)]
         errors = [worker.ended() for worker in workers]
     for ours, error in zip(all_of_ours, errors):
@@ -356,7 +356,7 @@ def test_jumps_of_the_wall_clock_change_nothing(amqp, session, monkeypatch):
     jumps = iter([86400, -86400, 3600, -1e9, 1e9] * 1_000_000)
     monkeypatch.setattr(time, 'time', lambda: real() + next(jumps))
     ours = session(script, heartbeat=1)
-    with lasting(least=0.9, most=1 + SLACK), pytest.raises(amqp.AMQPTimeout):
+    with lasting(least=0.9, most=1 + BUSY), pytest.raises(amqp.AMQPTimeout):
         ours.channel.wait(timeout=1)
     timed_out.set()
     got = []

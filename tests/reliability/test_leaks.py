@@ -8,15 +8,16 @@ import threading
 import warnings
 import weakref
 
-import memory
 import pytest
-from scripted.checks import open_descriptors
-from scripted_broker import method, version_of
 
 from amqplib.core import transport
 from amqplib.core.arguments import encode_get, encode_publish
-
-from .tools import closed_port, heartbeat_threads, poll
+from tests.helpers import memory
+from tests.helpers.leaks import open_descriptors
+from tests.helpers.ports import closed_port
+from tests.helpers.threads import heartbeat_threads
+from tests.helpers.waiting import poll
+from tests.helpers.wire import method, version_of
 
 #: Octets of memory for each time something is done that are taken for noise.
 NOISE = 64

@@ -9,10 +9,12 @@ import signal
 import sys
 
 import pytest
-from packages import mostly_0_9_1
 
-from .stepping import at_line, lines
-from .tools import PATIENCE, Worker, posix_only, run_in_child
+from tests.helpers.children import posix_only, run_in_child
+from tests.helpers.interrupts import at_line, lines
+from tests.helpers.packages import mostly_0_9_1
+from tests.helpers.threads import Worker
+from tests.helpers.waiting import PATIENCE
 
 # There are thousands of lines; the limit is for what hangs.
 pytestmark = pytest.mark.timeout(400)
@@ -104,7 +106,7 @@ def test_raising_before_any_line_leaves_no_lock_taken(amqp, kind, step):
 
 
 def raise_before_any_line(amqp, kind, wanted):
-    from answering_peer import AnsweringPeer
+    from tests.helpers.answering_peer import AnsweringPeer
 
     sys.unraisablehook = lambda unraisable: None  # where it strikes a finalizer
     interruption = KINDS[kind]
@@ -149,7 +151,7 @@ def test_tens_of_thousands_of_signals_leave_no_lock_taken(amqp, kind, seed):
 
 def raise_at_random(amqp, kind, times, seed):
     """Let signals raise in each step; now and then, see whether other threads can go on."""
-    from answering_peer import AnsweringPeer
+    from tests.helpers.answering_peer import AnsweringPeer
 
     sys.unraisablehook = lambda unraisable: None  # where it strikes a finalizer
     interruption = KINDS[kind]

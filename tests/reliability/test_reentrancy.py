@@ -13,10 +13,12 @@ import threading
 from functools import partial
 
 import pytest
-from packages import mostly_0_9_1, only_0_9_1
 
-from .stepping import FOLDER, at_line, lines
-from .tools import PATIENCE, posix_only, refused, run_in_child
+from tests.helpers.checks import error_of
+from tests.helpers.children import posix_only, run_in_child
+from tests.helpers.interrupts import FOLDER, at_line, lines
+from tests.helpers.packages import mostly_0_9_1, only_0_9_1
+from tests.helpers.waiting import PATIENCE
 
 # There are thousands of lines; the limit is for what hangs.
 pytestmark = pytest.mark.timeout(400)
@@ -35,7 +37,7 @@ class Setting:
     """
 
     def __init__(self, amqp, deliveries=0, confirms=False):
-        from answering_peer import AnsweringPeer
+        from tests.helpers.answering_peer import AnsweringPeer
 
         self.amqp = amqp
         self.peer = AnsweringPeer(amqp, deliveries)
@@ -368,7 +370,7 @@ def handle_while_waiting(amqp, address):
             lambda: other.wait(timeout=1),
             lambda: channel.queue_declare('another'),
         )
-        told.extend(refused(call, amqp.ReentrancyError) for call in calls)
+        told.extend(error_of(call, amqp.ReentrancyError) for call in calls)
         other.basic_publish(amqp.Message('from the handler'), routing_key='q')
         other.basic_ack(1)
         pooled.close()

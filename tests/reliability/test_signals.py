@@ -11,22 +11,14 @@ import sys
 import time
 
 import pytest
-from packages import only_0_9_1
-from scripted.checks import lasting
-from scripted_broker import content, delivery, frame, method, method_payload, split_frames
 
 from amqplib.core import heartbeat
-
-from .tools import (
-    PATIENCE,
-    SLACK,
-    Child,
-    Worker,
-    interrupted,
-    posix_only,
-    refused,
-    run_in_child,
-)
+from tests.helpers.checks import error_of
+from tests.helpers.children import Child, interrupted, posix_only, run_in_child
+from tests.helpers.packages import only_0_9_1
+from tests.helpers.threads import Worker
+from tests.helpers.waiting import BUSY, PATIENCE, lasting
+from tests.helpers.wire import content, delivery, frame, method, method_payload, split_frames
 
 pytestmark = posix_only
 
@@ -43,7 +35,7 @@ def interrupt(child):
     child.expect('ready')
     time.sleep(MOMENT)
     child.signal(signal.SIGINT)
-    with lasting(most=SLACK):
+    with lasting(most=BUSY):
         child.expect('interrupted')
 
 
@@ -82,7 +74,8 @@ def test_ctrl_c_in_a_wait_that_another_thread_reads_for(amqp, address):
 
 
 def interrupt_a_follower(amqp, address):
-    from .tools import Worker, poll
+    from tests.helpers.threads import Worker
+    from tests.helpers.waiting import poll
 
     connection = amqp.Connection(host=address, heartbeat=0)
     reading, channel = connection.channel(), connection.channel()
@@ -171,7 +164,7 @@ def interrupt_a_body(amqp, address, timed_out):
     channel.callbacks['tag'] = got.append
     ready()
     if timed_out:
-        refused(lambda: channel.wait(timeout=4 * MOMENT), amqp.AMQPTimeout)
+        error_of(lambda: channel.wait(timeout=4 * MOMENT), amqp.AMQPTimeout)
         print('timed out', flush=True)
     with interrupted():
         channel.wait()
@@ -207,7 +200,7 @@ def interrupt_a_call(amqp, address):
         channel.queue_declare('q')
     interrupted_said()
     for call in (lambda: channel.queue_declare('q'), lambda: channel.wait(timeout=5)):
-        assert 'interrupted' in str(refused(call))
+        assert 'interrupted' in str(error_of(call))
     other = connection.channel()
     assert other.channel_id == 2
     assert other.basic_get('q') is None
@@ -251,7 +244,7 @@ def interrupt_a_write(amqp, address):
         lambda: channel.basic_publish(amqp.Message('x'), routing_key='q'),
         lambda: channel.queue_declare('q'),
     ):
-        assert 'interrupted' in str(refused(call, amqp.ConnectionLost))
+        assert 'interrupted' in str(error_of(call, amqp.ConnectionLost))
     channel.close()
     connection.close()
     print('closed', flush=True)
@@ -281,11 +274,11 @@ def interrupt_close(amqp, address, of):
         (channel if of == 'channel' else connection).close(timeout=None)
     interrupted_said()
     assert not channel.is_open
-    refused(lambda: channel.queue_declare('q'))
+    error_of(lambda: channel.queue_declare('q'))
     if of == 'channel':
         connection.close()
     assert connection.transport is None
-    refused(connection.channel)
+    error_of(connection.channel)
 
 
 def test_ctrl_c_while_connecting_leaves_nothing_open(amqp, play):
@@ -298,7 +291,7 @@ def test_ctrl_c_while_connecting_leaves_nothing_open(amqp, play):
 
 
 def interrupt_connecting(amqp, address):
-    from scripted.checks import open_descriptors
+    from tests.helpers.leaks import open_descriptors
 
     before = open_descriptors()
     with interrupted():

@@ -8,13 +8,14 @@ import threading
 import time
 import zlib
 
-import broker as brokers
 import pytest
-from packages import only_0_8
-from scripted.checks import check_closed, lasting
-from scripted_broker import delivery
 
-from .tools import PATIENCE, Worker, poll
+from tests.helpers import broker as brokers
+from tests.helpers.checks import check_closed
+from tests.helpers.packages import only_0_8
+from tests.helpers.threads import Worker
+from tests.helpers.waiting import PATIENCE, lasting, poll
+from tests.helpers.wire import delivery
 
 THREADS = 16
 #: More than two frames.

@@ -10,7 +10,6 @@ import weakref
 from types import SimpleNamespace
 
 import pytest
-from scripted_broker import FRAME_METHOD, VERSION_0_9_1, delivery, frame, method
 
 import amqplib.client_0_8 as amqp_0_8
 import amqplib.client_0_9_1 as amqp
@@ -19,17 +18,10 @@ from amqplib.core import deadline as deadline_module
 from amqplib.core import reader_role
 from amqplib.core import session as session_module
 from amqplib.core.deadline import Deadline
-
-from .checks import (
-    PATIENCE,
-    Caller,
-    check_closed,
-    check_repeated,
-    lasting,
-    poll,
-    refused,
-    until_raised,
-)
+from tests.helpers.checks import check_closed, check_repeated, refused, until_raised
+from tests.helpers.threads import Worker
+from tests.helpers.waiting import PATIENCE, lasting, poll
+from tests.helpers.wire import FRAME_METHOD, VERSION_0_9_1, delivery, frame, method
 
 ADVICE = (
     '; for 0-9-1, which every RabbitMQ speaks, '
@@ -971,7 +963,7 @@ def test_what_could_not_be_sent_while_another_thread_sent_gets_no_number(confirm
         other.basic_ack(1)
         done.wait(5)
 
-    sender = Caller(lambda: ours.connection._session.outbox.run_idle(send_for_long))
+    sender = Worker(lambda: ours.connection._session.outbox.run_idle(send_for_long))
     sending.wait(5)
     with pytest.raises(amqp.AMQPTimeout, match='other threads were sending'):
         publish(ours, 1)
@@ -1047,7 +1039,7 @@ def test_a_write_of_another_thread_that_was_cut_ends_the_wait(play, connect, wha
     channel.confirm_select(1 if what == 'room' else None)
     channel.basic_publish(amqp.Message(b'x'), '', 'q')
     large = amqp.Message(bytes(30_000_000))
-    writer = Caller(lambda: writing.basic_publish(large, '', 'q'))
+    writer = Worker(lambda: writing.basic_publish(large, '', 'q'))
     while what == 'leave' and connection.blocked is None:
         connection.wait(timeout=5)
     poll(lambda: connection._session.outbox.state == 'writing', 'a write')
@@ -1102,12 +1094,12 @@ def test_a_confirm_that_a_blocked_writer_reads_wakes_who_waits_for_it(play, conn
     confirming.confirm_select()
     confirming.basic_publish(amqp.Message(b'x'), '', 'q')
     large = amqp.Message(bytes(30_000_000))
-    callers = [Caller(lambda: writing.basic_publish(large, '', 'q'))]
+    callers = [Worker(lambda: writing.basic_publish(large, '', 'q'))]
     poll(connection._session.role.is_taken)  # by the writer, which waits for the socket
-    callers += [Caller(one.wait) for one in waiting]
+    callers += [Worker(one.wait) for one in waiting]
     followers = connection._session.role.waiters
     poll(lambda: len(followers) == len(waiting))
-    confirmed = Caller(lambda: confirming.wait_for_confirms(timeout=10))
+    confirmed = Worker(lambda: confirming.wait_for_confirms(timeout=10))
     poll(lambda: len(followers) > len(waiting))
     with lasting(most=5):
         broker.cue()
@@ -1215,7 +1207,7 @@ def test_what_another_thread_reads_last_is_told_too(confirming, monkeypatch, ok)
     def tell_and_switch(deadline):
         tell(deadline)
         patch.undo()
-        Caller(other.tx_select).outcome()
+        Worker(other.tx_select).outcome()
 
     with monkeypatch.context() as patch:
         patch.setattr(ours.channel, '_call_on_confirm', tell_and_switch)
@@ -1270,7 +1262,7 @@ def test_a_wait_tells_of_what_another_thread_reads_just_then(confirming, monkeyp
 
     def switch_and_wait(*args):
         patch.undo()
-        assert Caller(other.tx_select).outcome() == (None, None)
+        assert Worker(other.tx_select).outcome() == (None, None)
         assert told == []
         return wait_method(*args)
 

@@ -11,7 +11,14 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from scripted_broker import (
+
+import amqplib.client_0_8 as amqp
+from amqplib import client_0_9_1
+from amqplib.core import channel as channel_module
+from amqplib.core import session as session_module
+from tests.helpers.checks import check_closed, check_dead_channel, check_repeated, until_raised
+from tests.helpers.waiting import lasting
+from tests.helpers.wire import (
     VERSION_0_9_1,
     content,
     delivery,
@@ -19,19 +26,6 @@ from scripted_broker import (
     method,
     methods_in,
     split_frames,
-)
-
-import amqplib.client_0_8 as amqp
-from amqplib import client_0_9_1
-from amqplib.core import channel as channel_module
-from amqplib.core import session as session_module
-
-from .checks import (
-    check_closed,
-    check_dead_channel,
-    check_repeated,
-    lasting,
-    until_raised,
 )
 
 REASON = (320, 'CONNECTION_FORCED - bye', (0, 0), '')

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from packages import PACKAGES
+
+from tests.helpers.packages import PACKAGES
 
 PROGRAM = """
 import importlib, sys
@@ -18,7 +19,8 @@ else:
     import eventlet
     eventlet.monkey_patch()
 
-from scripted_broker import ScriptedBroker, delivery, version_of
+from tests.helpers.scripted_broker import ScriptedBroker
+from tests.helpers.wire import delivery, version_of
 
 amqp = importlib.import_module(package)
 octets = delivery(1, 'tag', body=b'x')
@@ -56,7 +58,7 @@ with ScriptedBroker(script, version=version_of(amqp)) as broker:
 @pytest.mark.parametrize('library', ['gevent', 'eventlet'])
 def test_nothing_is_waited_for_behind_a_full_receive(library, package):
     command = [sys.executable, '-c', PROGRAM, library, package.__name__]
-    folder = Path(__file__).parent.parent
+    folder = Path(__file__).parents[2]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=30, check=False
     )

@@ -12,14 +12,14 @@ import time
 from collections import Counter
 from typing import ClassVar
 
-import memory
 import pytest
-from scripted_broker import VERSION_0_8, VERSION_0_9_1, delivery, method
 
 import amqplib.client_0_8 as amqp_0_8
 import amqplib.client_0_9_1 as amqp_0_9_1
 from amqplib.core.session import POLL_INTERVAL
 from amqplib.core.transport import TCPTransport
+from tests.helpers import memory
+from tests.helpers.wire import VERSION_0_8, VERSION_0_9_1, delivery, method
 
 pytestmark = pytest.mark.skipif(
     sys.implementation.name != 'cpython', reason='elsewhere, other things are calls'

@@ -8,14 +8,14 @@ import sys
 import threading
 
 import pytest
-from packages import CLIENT_0_8, CLIENT_0_9_1
-from scripted_broker import delivery
 
 from amqplib.core import spec
 from amqplib.core.deadline import Deadline
 from amqplib.core.encoding import method_frame
-
-from .checks import Caller, poll
+from tests.helpers.packages import CLIENT_0_8, CLIENT_0_9_1
+from tests.helpers.threads import Worker
+from tests.helpers.waiting import poll
+from tests.helpers.wire import delivery
 
 PATIENCE = 10
 
@@ -76,7 +76,7 @@ def test_handler_that_closes_what_is_being_closed_leaves_that_alone(amqp, sessio
         peer.expect_end()
 
     ours = session(script)
-    reader = Caller(ours.channel.wait)
+    reader = Worker(ours.channel.wait)
     role = ours.connection._session.role
     poll(role.is_taken, 'a thread that reads')
     handled = []
@@ -98,7 +98,7 @@ def test_handler_that_closes_what_is_being_closed_leaves_that_alone(amqp, sessio
         poll(lambda: handled, 'the call of the handler')
         ours.broker.cue()
 
-    answering = Caller(answer)
+    answering = Worker(answer)
     ours.connection.close()
     assert handled == [None]
     answering.outcome()
@@ -121,7 +121,7 @@ def test_handler_that_closes_the_channel_that_is_being_closed_leaves_that_alone(
         peer.expect_end()
 
     ours = session(script)
-    reader = Caller(ours.connection.channel().wait)
+    reader = Worker(ours.connection.channel().wait)
     role = ours.connection._session.role
     poll(role.is_taken, 'a thread that reads')
     handled = []
@@ -145,7 +145,7 @@ def test_handler_that_closes_the_channel_that_is_being_closed_leaves_that_alone(
         poll(lambda: handled, 'the call of the handler')
         ours.broker.cue()
 
-    answering = Caller(answer)
+    answering = Worker(answer)
     ours.channel.close()
     answering.outcome()
     assert handled == [None]
@@ -320,7 +320,7 @@ def test_descriptor_is_freed_by_whoever_leaves_last(amqp, session, monkeypatch):
             return run_idle(work)
         found.append(work)
         # The other thread holds the lock, so it is not idle; then it leaves, and finds this one.
-        Caller(sessions._free_descriptor).outcome()
+        Worker(sessions._free_descriptor).outcome()
         return False
 
     monkeypatch.setattr(outbox, 'run_idle', as_the_writer_leaves)

@@ -5,10 +5,13 @@ import struct
 from collections import deque
 
 import pytest
-from packages import CLIENT_0_8, PACKAGES, only_0_9_1
-from scripted_broker import content, delivery, method, method_payload
 
-from .checks import Caller, held_before_writing, taking_memory, until_raised
+from tests.helpers.checks import until_raised
+from tests.helpers.held_lock import held_before_writing
+from tests.helpers.memory import taking_memory
+from tests.helpers.packages import CLIENT_0_8, PACKAGES, only_0_9_1
+from tests.helpers.threads import Worker
+from tests.helpers.wire import content, delivery, method, method_payload
 
 #: The arguments of channel.close for a message to an exchange that is not there.
 NO_EXCHANGE = (404, "NOT_FOUND - no exchange 'gone'", 60, 40)
@@ -128,7 +131,7 @@ def test_no_frame_follows_the_close_of_the_connection(amqp, channels, call):
 
     broker, connection, (first,) = channels(1, script)
     with held_before_writing(connection, lambda: CALLS[call](amqp, first)) as caller:
-        closer = Caller(connection.close)
+        closer = Worker(connection.close)
         broker.await_mark()
     error = caller.outcome()[1]
     assert type(error) is amqp.AMQPConnectionException
@@ -147,7 +150,7 @@ def test_no_channel_is_opened_behind_the_close_of_the_connection(amqp, channels)
 
     broker, connection, _ = channels(1, script)
     with held_before_writing(connection, connection.channel) as caller:
-        closer = Caller(connection.close)
+        closer = Worker(connection.close)
         broker.await_mark()
     assert type(caller.outcome()[1]) is amqp.AMQPConnectionException
     broker.cue()
@@ -180,7 +183,7 @@ def test_what_comes_behind_the_close_ok_changes_nothing(amqp, channels, end, pat
         end(peer)
 
     _, connection, (first,) = channels(1, script)
-    waiting = Caller(lambda: first.wait(timeout=10)) if patient else None
+    waiting = Worker(lambda: first.wait(timeout=10)) if patient else None
     connection.close()
     connection.close()
     with pytest.raises(amqp.AMQPConnectionException) as caught:
@@ -200,7 +203,7 @@ def test_close_ok_is_no_answer_to_another_threads_call(amqp, channels):
         peer.expect_close()
 
     broker, connection, _ = channels(0, script)
-    asking = Caller(lambda: connection.update_secret('new'))
+    asking = Worker(lambda: connection.update_secret('new'))
     broker.await_mark()
     connection.close()
     _, error = asking.outcome()
@@ -217,7 +220,7 @@ def test_answers_to_two_threads_calls_of_the_connection(amqp, channels):
         peer.expect_close()
 
     _, connection, _ = channels(0, script)
-    asking = [Caller(lambda: connection.update_secret('new')) for _ in range(2)]
+    asking = [Worker(lambda: connection.update_secret('new')) for _ in range(2)]
     assert [caller.outcome() for caller in asking] == [(None, None)] * 2
     connection.close()
 
@@ -373,9 +376,9 @@ def test_a_number_that_two_threads_open_is_one_channel(amqp, channels):
         peer.expect_close()
 
     broker, connection, _ = channels(0, script)
-    callers = [Caller(lambda: connection.channel(5))]
+    callers = [Worker(lambda: connection.channel(5))]
     broker.await_mark()
-    callers.append(Caller(lambda: connection.channel(5)))
+    callers.append(Worker(lambda: connection.channel(5)))
     callers[1].join(0.2)
     assert callers[1].is_alive()  # as it may not be used yet
     broker.cue()
@@ -458,7 +461,7 @@ def test_a_number_that_another_thread_opens_just_now_is_not_opened_again(amqp, c
     others = []
 
     def open_it():
-        others.append(Caller(lambda: connection.channel(5)).outcome()[0])
+        others.append(Worker(lambda: connection.channel(5)).outcome()[0])
 
     connection.channels = Disturbed(connection.channels, 0, open_it)
     assert [connection.channel(5)] == others
@@ -625,7 +628,7 @@ def test_wait_for_a_method_while_another_thread_reads_many(amqp, channels):
 
     broker, connection, (first, second) = channels(2, script)
     first.callbacks['tag'] = second.callbacks['tag'] = print
-    reading = Caller(lambda: second.wait(timeout=20))
+    reading = Worker(lambda: second.wait(timeout=20))
     broker.cue()
     error = until_raised(lambda: wait_briefly(amqp, first))
     assert type(error) is amqp.ConsumerCancelled

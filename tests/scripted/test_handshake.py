@@ -2,16 +2,19 @@
 
 import errno
 import logging
+import socket
 
 import pytest
-import scripted_broker
-from scripted_broker import MECHANISMS, VERSION_0_8, VERSION_0_9_1
 
 import amqplib.client_0_8 as amqp
 from amqplib import client_0_9_1
 from amqplib.core import transport
-
-from .checks import lasting, open_descriptors, refused
+from tests.helpers import wire
+from tests.helpers.checks import refused
+from tests.helpers.leaks import open_descriptors
+from tests.helpers.scripted_broker import MECHANISMS
+from tests.helpers.waiting import lasting
+from tests.helpers.wire import VERSION_0_8, VERSION_0_9_1
 
 pytestmark = pytest.mark.usefixtures('little_memory')
 
@@ -602,7 +605,7 @@ def test_redirect_to_what_is_no_address(play, target):
 
 
 def test_redirect_to_a_host_that_is_not_there(play):
-    port = scripted_broker.socket.socket()
+    port = socket.socket()
     port.bind(('127.0.0.1', 0))
     address = f'127.0.0.1:{port.getsockname()[1]}'
     broker = play(redirect(address, ''))
@@ -686,7 +689,7 @@ def test_broker_hangs_up(play, step, end):
 def test_broker_hangs_up_in_the_middle_of_a_frame(play, step, end):
     def script(peer):
         step(peer)
-        peer.send_raw(scripted_broker.method(0, 'connection.close', 320, 'going', 0, 0)[:9])
+        peer.send_raw(wire.method(0, 'connection.close', 320, 'going', 0, 0)[:9])
         getattr(peer, end)()
 
     kind = amqp.LoginRefused if step in LOGIN_STEPS else amqp.ConnectionLost
@@ -800,9 +803,7 @@ def test_method_of_a_channel_before_there_is_one(play):
     assert refused(play(script), amqp.ProtocolError, most=1).amqp_reply_code == 504
 
 
-START = scripted_broker.method_payload(
-    'connection.start', 8, 0, {'product': 'Script'}, 'PLAIN', 'en_US'
-)
+START = wire.method_payload('connection.start', 8, 0, {'product': 'Script'}, 'PLAIN', 'en_US')
 #: A field table: its size, and one entry with a tag that there is not.
 STRANGE_TABLE = b'\0\0\0\4' + b'\1k?\0'
 
@@ -850,7 +851,7 @@ def test_locales_that_are_not_text(play, connect):
 def test_server_properties_nested_beyond_reason(play):
     table = b''
     for _ in range(2000):
-        table = b'\1kF' + scripted_broker.pack_long_string(table)
+        table = b'\1kF' + wire.pack_long_string(table)
 
     def script(peer):
         peer.expect_header()
@@ -953,7 +954,7 @@ def test_whole_handshake_octet_by_octet(play, connect, octet_by_octet):
 
 def test_addresses_that_fail_are_closed_and_the_next_one_is_tried(play, monkeypatch):
     broker = play(StartOk())
-    port = scripted_broker.socket.socket()
+    port = socket.socket()
     port.bind(('127.0.0.1', 0))
     dead = port.getsockname()
     look_up = transport.look_up
@@ -972,7 +973,7 @@ def test_addresses_that_fail_are_closed_and_the_next_one_is_tried(play, monkeypa
 
 
 def test_nobody_listens():
-    port = scripted_broker.socket.socket()
+    port = socket.socket()
     port.bind(('127.0.0.1', 0))
     try:
         with lasting(most=1), pytest.raises(amqp.ConnectionLost) as caught:

@@ -10,7 +10,6 @@ import sys
 import threading
 
 import pytest
-from scripted_broker import content, delivery, frame, method, method_payload, methods_in
 
 import amqplib.client_0_8 as amqp
 from amqplib.client_0_8.spec import PROTOCOL
@@ -18,15 +17,10 @@ from amqplib.core import session as session_module
 from amqplib.core.decoding import Decoder
 from amqplib.core.fast_decoding import MAX_HEADER
 from amqplib.core.legacy import AnyInbox
-
-from .checks import (
-    check_closed,
-    check_dead_channel,
-    check_repeated,
-    lasting,
-    taking_memory,
-    until_raised,
-)
+from tests.helpers.checks import check_closed, check_dead_channel, check_repeated, until_raised
+from tests.helpers.memory import taking_memory
+from tests.helpers.waiting import lasting
+from tests.helpers.wire import content, delivery, frame, method, method_payload, methods_in
 
 pytestmark = pytest.mark.usefixtures('little_memory')
 

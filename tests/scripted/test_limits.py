@@ -4,11 +4,11 @@ import errno
 import socket
 
 import pytest
-from scripted_broker import delivery, frame, method
 
 import amqplib.client_0_8 as amqp
-
-from .checks import check_closed, lasting
+from tests.helpers.checks import check_closed
+from tests.helpers.waiting import lasting
+from tests.helpers.wire import delivery, frame, method
 
 HEADER = bytes.fromhex('003c 0000')
 

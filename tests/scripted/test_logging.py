@@ -3,7 +3,8 @@
 import logging
 
 import pytest
-from packages import PACKAGES, only_0_8
+
+from tests.helpers.packages import PACKAGES, only_0_8
 
 both = pytest.mark.parametrize('amqp', PACKAGES, indirect=True)
 

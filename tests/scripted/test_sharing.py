@@ -3,11 +3,12 @@
 import threading
 
 import pytest
-from scripted_broker import delivery
 
 import amqplib.client_0_8 as amqp
-
-from .checks import Caller, check_closed, lasting
+from tests.helpers.checks import check_closed
+from tests.helpers.threads import Worker
+from tests.helpers.waiting import lasting
+from tests.helpers.wire import delivery
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_each_thread_gets_its_own_reply(channels):
         peer.expect_close()
 
     _, connection, ours = channels(count, script)
-    callers = [Caller(lambda channel=channel: channel.queue_declare('q')) for channel in ours]
+    callers = [Worker(lambda channel=channel: channel.queue_declare('q')) for channel in ours]
     for number, caller in enumerate(callers, 1):
         assert caller.outcome() == ((f'queue {number}', number, 0), None)
     connection.close()
@@ -64,7 +65,7 @@ def test_each_thread_gets_its_own_messages_in_order(channels):
         while len(got[channel]) < messages:
             channel.wait(timeout=5)
 
-    callers = [Caller(lambda channel=channel: consume(channel)) for channel in ours]
+    callers = [Worker(lambda channel=channel: consume(channel)) for channel in ours]
     broker.cue()
     for caller in callers:
         assert caller.outcome() == (None, None)
@@ -86,7 +87,7 @@ def test_who_runs_out_of_time_leaves_the_reading_to_another(channels, first):
     calls = [lambda: patient.wait(timeout=8), lambda: hasty.wait(timeout=0.1)]
     callers = [None, None]
     for position in (first, 1 - first):
-        callers[position] = Caller(calls[position])
+        callers[position] = Worker(calls[position])
     _, error = callers[1].outcome()
     assert type(error) is amqp.AMQPTimeout
     broker.cue()
@@ -110,7 +111,7 @@ def test_what_arrives_for_another_does_not_end_a_wait(channels):
     got = []
     first.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
     second.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
-    caller = Caller(lambda: first.wait(timeout=8))
+    caller = Worker(lambda: first.wait(timeout=8))
     broker.cue()
     broker.await_mark()
     assert got == []
@@ -142,8 +143,8 @@ def test_loss_wakes_all_who_wait_with_the_cause(channels, how):
     broker, connection, ours = channels(count, script)
     sock = connection.transport.sock
     half = count // 2
-    callers = [Caller(lambda channel=channel: channel.wait(timeout=8)) for channel in ours[:half]]
-    callers += [Caller(lambda channel=channel: channel.basic_get('q')) for channel in ours[half:]]
+    callers = [Worker(lambda channel=channel: channel.wait(timeout=8)) for channel in ours[:half]]
+    callers += [Worker(lambda channel=channel: channel.basic_get('q')) for channel in ours[half:]]
     errors = [caller.outcome()[1] for caller in callers]
     kind = {
         'reason': amqp.ConnectionForced,
@@ -164,7 +165,7 @@ def test_close_by_one_thread_wakes_the_others(channels):
 
     broker, connection, ours = channels(3, script)
     sock = connection.transport.sock
-    callers = [Caller(lambda channel=channel: channel.wait(timeout=8)) for channel in ours]
+    callers = [Worker(lambda channel=channel: channel.wait(timeout=8)) for channel in ours]
     broker.cue()
     broker.await_mark()
     with lasting(most=2):
@@ -202,7 +203,7 @@ def test_reader_is_not_kept_waiting_by_a_write_that_is_stuck(channels):
     got = []
     waiting.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
     body = bytes(24 << 20)
-    writer = Caller(lambda: writing.basic_publish(amqp.Message(body), routing_key='q'))
+    writer = Worker(lambda: writing.basic_publish(amqp.Message(body), routing_key='q'))
     until_writing(connection)
     until(connection._session.role.is_taken)
     with lasting(most=8):
@@ -235,7 +236,7 @@ def test_reader_that_cannot_answer_a_close_at_once_goes_on(channels):
     broker, connection, (writing, waiting, closed) = channels(3, script)
     got = []
     waiting.callbacks['tag'] = lambda message: got.append(message.delivery_tag)
-    writer = Caller(lambda: writing.basic_publish(amqp.Message(body), routing_key='q'))
+    writer = Worker(lambda: writing.basic_publish(amqp.Message(body), routing_key='q'))
     until_writing(connection)
     # Who waits for room to write reads meanwhile; it must not keep that from who waits to read.
     until(connection._session.role.is_taken)
@@ -260,7 +261,7 @@ def test_close_does_not_wait_longer_than_asked_for_that_of_another_thread(channe
 
     broker, connection, ours = channels(1, script)
     sock = connection.transport.sock
-    patient = Caller(lambda: connection.close(timeout=None))
+    patient = Worker(lambda: connection.close(timeout=None))
     broker.await_mark()
     with lasting(0.25, 2), pytest.raises(amqp.AMQPTimeout, match='another thread') as caught:
         connection.close(timeout=0.3)
@@ -280,7 +281,7 @@ def test_close_of_a_channel_by_the_broker_ends_only_its_wait(channels):
     got = []
     second.callbacks['tag'] = got.append
     callers = [
-        Caller(lambda channel=channel: channel.wait(timeout=8)) for channel in (first, second)
+        Worker(lambda channel=channel: channel.wait(timeout=8)) for channel in (first, second)
     ]
     broker.cue()
     assert type(callers[0].outcome()[1]) is amqp.NotFound

@@ -4,14 +4,14 @@ import contextlib
 import datetime
 import ssl
 
-import broker as brokers
 import pytest
-from scripted_broker import content, delivery, method
 
 import amqplib.client_0_8 as amqp
 from amqplib.core import transport
-
-from .checks import check_closed, check_repeated, lasting, refused, until_raised
+from tests.helpers import broker as brokers
+from tests.helpers.checks import check_closed, check_repeated, refused, until_raised
+from tests.helpers.waiting import lasting
+from tests.helpers.wire import content, delivery, method
 
 # The lowest port number there is; a connection to it is refused.
 NOBODY_LISTENS = '127.0.0.1:1'

@@ -10,10 +10,11 @@ import struct
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from OpenSSL import SSL
-from packages import PACKAGES
-from scripted_broker import method
 
-from .checks import Caller, lasting, poll
+from tests.helpers.packages import PACKAGES
+from tests.helpers.threads import Worker
+from tests.helpers.waiting import lasting, poll
+from tests.helpers.wire import method
 
 #: TLS: types of records and of handshake messages.
 HANDSHAKE, APPLICATION_DATA = 22, 23
@@ -265,7 +266,7 @@ def test_write_goes_on_when_the_input_has_come(amqp, open_session, authority, re
 
     broker, connection, channel = open_session(script)
     if reading:
-        other = Caller(lambda: channel.wait(timeout=10))
+        other = Worker(lambda: channel.wait(timeout=10))
     broker.await_mark()
     if not reading:
         receive_nothing(amqp, channel)
@@ -296,13 +297,13 @@ def test_write_goes_on_behind_the_second_half(amqp, open_session, authority, tmp
 
     broker, connection, channel = open_session(script)
     if reading:
-        other = Caller(lambda: channel.wait(timeout=3))
+        other = Worker(lambda: channel.wait(timeout=3))
     broker.await_mark()
     if reading:
         poll(lambda: not connection.transport.is_ready(0, read=True)[0], 'its receive')
     else:
         receive_nothing(amqp, channel)
-    writer = Caller(lambda: publish(amqp, channel))
+    writer = Worker(lambda: publish(amqp, channel))
     writer.join(0.3)
     assert writer.is_alive()
     broker.cue()

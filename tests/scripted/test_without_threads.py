@@ -5,9 +5,9 @@ import sys
 import threading
 
 import pytest
-from packages import PACKAGES
 
-from .checks import lasting
+from tests.helpers.packages import PACKAGES
+from tests.helpers.waiting import lasting
 
 #: channel_max, frame_max, heartbeat
 EVERY_MINUTE = (2047, 131072, 60)

@@ -2,7 +2,7 @@
 
 As a command it runs until it is killed, and prints where it listens:
 
-    python tests/refusing_relay.py HOST:PORT
+    python -m tests.helpers.refusing_relay HOST:PORT
 
 To any header but that of AMQP 0-9-1 it answers with the header of AMQP 1.0 with SASL, and resets
 the connection: the same octets, and the same end, as those of RabbitMQ 4.0. Everything else is
@@ -10,13 +10,13 @@ passed on to the broker and back.
 """
 
 import contextlib
-import select
 import socket
 import struct
 import sys
 import threading
 
-import broker as brokers
+from tests.helpers import broker as brokers
+from tests.helpers.relay import pass_on
 
 AMQP_0_8 = b'AMQP\x01\x01\x08\x00'
 AMQP_0_9_1 = b'AMQP\x00\x00\x09\x01'
@@ -80,17 +80,6 @@ class RefusingRelay:
             with socket.create_connection(self._target) as broker:
                 broker.sendall(header)
                 pass_on(client, broker)
-
-
-def pass_on(one, other):
-    """Pass octets on in both directions until one side ends."""
-    while True:
-        readable, _, _ = select.select([one, other], [], [])
-        for source in readable:
-            octets = source.recv(65536)
-            if not octets:
-                return
-            (other if source is one else one).sendall(octets)
 
 
 def main(address):

@@ -3,7 +3,7 @@
 As a command it runs another command beside a broker, with AMQPLIB_BROKER set
 to its host:port, and ends with that command's status:
 
-    python tests/broker.py COMMAND [ARGUMENT...]
+    python tests/helpers/broker.py COMMAND [ARGUMENT...]
 
 The broker is the first of these that works:
 

@@ -10,7 +10,7 @@ import struct
 import threading
 from collections import defaultdict
 
-from scripted_broker import LOOPBACK, delivery, method, read_method, split_frames, version_of
+from tests.helpers.wire import LOOPBACK, delivery, method, read_method, split_frames, version_of
 
 #: Seconds after which a client that sends nothing is given up.
 SILENCE = 60

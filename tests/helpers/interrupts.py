@@ -1,9 +1,66 @@
-"""Code that is interrupted between any two instructions, by an exception or by other code."""
+"""Code that is interrupted between any two instructions or lines, by an exception or other code."""
 
+import itertools
 import sys
-import threading
+from pathlib import Path
 
 import pytest
+
+import amqplib
+from tests.helpers.threads import in_thread
+
+#: The folder of the library.
+FOLDER = str(Path(amqplib.__file__).parent)
+
+
+def at_line(line, action, call, *arguments):
+    """Make a call, and do the action before this line of the library; return if it came so far.
+
+    The action may raise something, which is what signal handlers do, or call the library.
+    """
+    reached = False
+
+    def trace(frame, event, arg):
+        nonlocal line, reached
+        if not frame.f_code.co_filename.startswith(FOLDER) or frame.f_code.co_name == '__del__':
+            return None  # what is raised in a finalizer goes nowhere
+        if event == 'line':
+            line -= 1
+            if line < 0 and not reached:
+                reached = True
+                action()
+        return None if reached else trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call(*arguments)
+    finally:
+        sys.settrace(before)
+    return reached
+
+
+def lines(first=0):
+    """Return the numbers of lines to be tried, one after the other."""
+    return itertools.count(first)
+
+
+class Alarm(TimeoutError):
+    """What handlers of signals like to raise."""
+
+
+def interrupt(line, call, *arguments, by=KeyboardInterrupt):
+    """Make a call, and interrupt it before this line of the library; return if it came so far."""
+
+    def raise_it():
+        raise by
+
+    try:
+        at_line(line, raise_it, call, *arguments)
+    except by:
+        return True
+    return False
+
 
 #: For tests by which an instruction comes after which.
 traces_instructions = pytest.mark.skipif(
@@ -66,13 +123,3 @@ def each_interruption(module, prepare):
         if reached:
             yield result
     assert number > 5, 'there was nothing to interrupt'
-
-
-def in_thread(function, *args):
-    """Call it in another thread, which must not be held up; return what it returns."""
-    results = []
-    thread = threading.Thread(target=lambda: results.append(function(*args)), daemon=True)
-    thread.start()
-    thread.join(30)
-    assert not thread.is_alive(), 'it waits'
-    return results[0] if results else None

@@ -18,13 +18,12 @@ import socket
 import struct
 import threading
 import time
-from concurrent.futures import Future
 
-import broker as brokers
+from tests.helpers import broker as brokers
+from tests.helpers.threads import begin
 
 UP = 'up'
 DOWN = 'down'
-
 LOOPBACK = '127.0.0.1'
 #: Seconds for anything that the proxy itself has to do.
 PATIENCE = 10.0
@@ -32,7 +31,6 @@ PATIENCE = 10.0
 MOST_TAKEN = 65536
 #: Pieces that one lane sends before it is the turn of others.
 MOST_PIECES = 64
-
 FIN = 'fin'
 RESET = 'reset'
 
@@ -54,7 +52,7 @@ class FaultProxy:
         self._listener = socket.create_server((LOOPBACK, 0))
         self._bell, self._bell_rope = socket.socketpair()
         self.address = f'{LOOPBACK}:{self._listener.getsockname()[1]}'
-        self._end = in_thread(self._serve)
+        self._end = begin(self._serve)
 
     def __enter__(self):
         return self
@@ -364,19 +362,3 @@ def close(sock, how):
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
     sock.close()
-
-
-def in_thread(function, *args):
-    """Call the function in a thread of its own; return the Future of what comes of it."""
-    future = Future()
-
-    def run():
-        try:
-            future.set_result(function(*args))
-        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
-            future.set_exception(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    future.thread = thread
-    thread.start()
-    return future

@@ -1,0 +1,1 @@
+"""What the tests share; each module has one idea."""

@@ -1,0 +1,39 @@
+"""What is done to a node beside starting and stopping it."""
+
+import contextlib
+from pathlib import Path
+
+from tests.helpers.waiting import poll
+
+
+def write_down(node):
+    """Have what was declared on disk: RabbitMQ with Mnesia writes it some time after its answer."""
+    node.rabbitmqctl('eval', 'catch mnesia:sync_log().')
+
+
+@contextlib.contextmanager
+def suspended(node):
+    """Freeze a node for the duration of the block."""
+    node.suspend()
+    try:
+        poll(lambda: is_frozen(node.pid), 'a frozen node')
+        yield
+    finally:
+        node.resume()
+
+
+def is_frozen(pid):
+    """Return whether each thread of a process has stopped, as far as the system tells.
+
+    The signal takes effect some time after it was sent.
+    """
+    threads = Path(f'/proc/{pid}/task')
+    return not threads.exists() or all(map(is_stopped, threads.iterdir()))
+
+
+def is_stopped(thread):
+    try:
+        status = (thread / 'stat').read_text()
+    except OSError:  # it has just ended
+        return True
+    return status.rpartition(') ')[2][0] in 'Tt'

@@ -1,0 +1,35 @@
+"""Field tables and properties as other clients may write them."""
+
+import struct
+
+
+def raw_field(key, tag, octets=b''):
+    """Return an entry of a field table."""
+    return bytes([len(key)]) + key + tag + octets
+
+
+def raw_long(octets):
+    """Return octets behind their number, as long strings, tables and arrays are written."""
+    return struct.pack('>I', len(octets)) + octets
+
+
+def nested_tables(depth):
+    """Return an entry whose value is that many tables, each the only entry of the one before."""
+    table = raw_long(b'')
+    for _ in range(depth - 1):
+        table = raw_long(raw_field(b'', b'F', table))
+    return raw_field(b'', b'F', table)
+
+
+def with_raw_headers(amqp, *fields, body=b'odd'):
+    """Return a message whose application_headers have exactly these entries."""
+    message = amqp.Message(body)
+    message._load_properties(struct.pack('>H', 0x2000) + raw_long(b''.join(fields)))
+    return message
+
+
+def with_raw_property(amqp, flag, octets, body=b'odd'):
+    """Return a message with one property, given by its flag and as it is on the wire."""
+    message = amqp.Message(body)
+    message._load_properties(struct.pack('>H', flag) + octets)
+    return message
