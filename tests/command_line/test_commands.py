@@ -4,9 +4,9 @@ import json
 import uuid
 
 import pytest
-from live.live_tools import await_ready, get_bodies, ready_count
 
 from amqplib.command_line.json_lines import from_line
+from tests.helpers.queues import await_ready, get_bodies, ready_count
 
 
 def lines_of(result):

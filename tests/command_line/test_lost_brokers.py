@@ -1,9 +1,10 @@
 """A broker that goes away in the middle of a command, or does not answer."""
 
 import pytest
-from faults.fault_proxy import DOWN, UP, FaultProxy
-from live.live_tools import await_ready, get_bodies, ready_count
-from scripted.checks import poll
+
+from tests.helpers.fault_proxy import DOWN, UP, FaultProxy
+from tests.helpers.queues import await_ready, get_bodies, ready_count
+from tests.helpers.waiting import poll
 
 BODIES = [f'{number:05}'.encode() * 20 for number in range(3000)]
 

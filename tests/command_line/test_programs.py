@@ -10,8 +10,9 @@ import subprocess
 import sys
 
 import pytest
-from live.live_tools import await_ready, get_bodies, ready_count
-from scripted.checks import poll
+
+from tests.helpers.queues import await_ready, get_bodies, ready_count
+from tests.helpers.waiting import poll
 
 SECONDS = 60
 BODIES = [f'{number:05}'.encode() * 20 for number in range(1200)]
