@@ -1,12 +1,20 @@
 """How Sphinx makes the site from these pages; ``sh docs/build`` runs it."""
 
+import sys
+from pathlib import Path
+
 from amqplib import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = 'amqplib'
 copyright = 'the amqplib developers'
 version = release = __version__
 
-extensions = ['sphinx.ext.autodoc']
+extensions = ['sphinx.ext.autodoc', 'docstrings']
+default_role = 'code'
+smartquotes = False
+add_module_names = False
 exclude_patterns = ['_build']
 
 # Nothing is fetched, so only names of this package are looked up.

@@ -53,21 +53,10 @@ class Channel(channel.Channel):
         ticket: Optional[int] = None,
         on_cancel: Optional[Callable[[str], Any]] = None,
     ) -> str:
-        """Consume the messages of a queue; wait() then calls the callback with each message.
-
-        consumer_tag: a name for the consumer; '' makes one up.
-        no_local: leave out messages published by this connection (RabbitMQ ignores this).
-        no_ack: messages need no acknowledgement; the broker deletes them once they are sent.
-        exclusive: be the only consumer; else AccessRefused.
-        callback: function of a Message; None discards messages, which stay unacknowledged.
-        on_cancel: function of the consumer tag; wait() calls it when the broker cancels the
-            consumer, for instance because the queue is deleted. Without it, wait() raises
-            ConsumerCancelled.
-
-        Returns the consumer tag, the key of the callback in callbacks. Raises NotFound.
-        """
         options = (queue, consumer_tag, no_local, no_ack, exclusive, nowait)
         return self._consume(options, callback, ticket, on_cancel)
+
+    basic_consume.__doc__ = channel.Channel._consume.__doc__
 
     def consume(
         self,
@@ -84,20 +73,10 @@ class Channel(channel.Channel):
         ticket: Optional[int] = None,
         on_cancel: Optional[Callable[[str], Any]] = None,
     ) -> Consumer[Message]:
-        """Consume the messages of a queue, to iterate over: ``for msg in ch.consume('tasks')``.
-
-        prefetch: how many messages the broker sends ahead of acknowledgements, as in basic_qos,
-            where it stays set for the consumers that follow; None leaves what is set there.
-        timeout: seconds without a message after which a loop ends; None for no limit.
-        stop: function that is asked before each message and at least twice a second; a loop ends
-            when it returns true.
-        on_cancel: function of the consumer tag, called when the broker cancels the consumer; loops
-            then end. Without it, they raise ConsumerCancelled.
-
-        The others are those of basic_consume. Raises NotFound.
-        """
         options = (queue, consumer_tag, no_local, no_ack, exclusive, nowait)
         return self._iterate(options, ticket, on_cancel, prefetch, timeout, stop)
+
+    consume.__doc__ = channel.Channel._iterate.__doc__
 
     def basic_recover(self, requeue: bool = False) -> None:
         """Redeliver all unacknowledged messages of the channel, without waiting for a reply.

@@ -9,6 +9,6 @@ __all__ = ['FIELD_TYPES', 'Message']
 
 
 class Message(message.Message):
-    """A message as in client_0_8; values in application_headers may also be None."""
+    __doc__ = message.Message.__doc__
 
     field_types = FIELD_TYPES

@@ -39,13 +39,7 @@ OnConfirm = Callable[[int, bool, bool], Any]
 
 
 class Channel(channel.Channel):
-    """A channel as in client_0_8, with publisher confirms and more.
-
-    on_confirm: None, or a function(sequence_number, multiple, ok) that is called when the broker
-        confirms (ok) or refuses a message; with `multiple`, all messages up to this one. wait(),
-        wait_for_confirms() and basic_publish() call it. It may publish; what it publishes shares
-        the time limit of the call.
-    """
+    __doc__ = channel.Channel.__doc__
 
     _protocol = PROTOCOL
     _encoders = ENCODERS
@@ -77,7 +71,10 @@ class Channel(channel.Channel):
         write: bool = False,
         read: bool = False,
     ) -> int:
-        """Return the ticket 0, without asking the broker: 0-9-1 has no tickets."""
+        """Return the ticket 0, without asking the broker: 0-9-1 has no tickets.
+
+        realm, exclusive, passive, active, write, read: accepted, but without effect.
+        """
         # Wrong arguments are errors, as in client_0_8.
         _encode_access_request(realm, exclusive, passive, active, write, read)
         self._open()
@@ -97,6 +94,8 @@ class Channel(channel.Channel):
     ) -> None:
         """Bind an exchange to another one: messages from the source go to the destination too.
 
+        routing_key, arguments: as for queue_bind.
+
         Raises NotFound if one of them does not exist.
         """
         self._call(
@@ -113,7 +112,7 @@ class Channel(channel.Channel):
         arguments: Optional[Table] = None,
         ticket: Optional[int] = None,
     ) -> None:
-        """Remove a binding between exchanges, given the arguments of exchange_bind."""
+        """Remove the binding between destination and source with this routing_key and arguments."""
         self._call(
             'exchange.unbind', self._ticket(ticket), destination, source, routing_key, nowait,
             arguments, nowait=nowait,
@@ -134,12 +133,10 @@ class Channel(channel.Channel):
         on_cancel: Optional[Callable[[str], Any]] = None,
         arguments: Optional[Table] = None,
     ) -> str:
-        """Consume the messages of a queue, as in client_0_8.
-
-        arguments: dict for the broker, such as {'x-priority': 10} or {'x-stream-offset': 'first'}.
-        """
         options = (queue, consumer_tag, no_local, no_ack, exclusive, nowait)
         return self._consume(options, callback, ticket, on_cancel, arguments)
+
+    basic_consume.__doc__ = channel.Channel._consume.__doc__
 
     def consume(
         self,
@@ -157,16 +154,15 @@ class Channel(channel.Channel):
         on_cancel: Optional[Callable[[str], Any]] = None,
         arguments: Optional[Table] = None,
     ) -> Consumer[Message]:
-        """Consume the messages of a queue, to iterate over them, as in client_0_8.
-
-        arguments: as in basic_consume.
-        """
         options = (queue, consumer_tag, no_local, no_ack, exclusive, nowait)
         return self._iterate(options, ticket, on_cancel, prefetch, timeout, stop, arguments)
 
-    def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
-        """Reject a message; with `multiple`, all up to this one (0: all of them).
+    consume.__doc__ = channel.Channel._iterate.__doc__
 
+    def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
+        """Reject a message by its delivery_tag.
+
+        multiple: all messages of the channel up to this one too; delivery_tag 0 means all.
         requeue: put them back into the queue; else the broker drops or dead-letters them.
         """
         self._cast('basic.nack', delivery_tag, multiple, requeue)

@@ -21,16 +21,7 @@ __all__ = ['Connection']
 
 
 class Connection(connection.Connection):
-    """A connection as in client_0_8, to brokers that speak AMQP 0-9-1.
-
-    on_blocked: None, or a function(reason) to call when the broker blocks the connection, because
-        it is short of memory or disk space and takes no messages. The thread that reads calls it;
-        it must not use the connection.
-    on_unblocked: None, or a function() to call when the broker takes messages again.
-
-    blocked: str, the reason while the connection is blocked; else None.
-    server_capabilities: dict of str -> bool; what the broker can do.
-    """
+    __doc__ = connection.Connection.__doc__
 
     _protocol = PROTOCOL
     _encoders = ENCODERS
@@ -66,6 +57,7 @@ class Connection(connection.Connection):
     def update_secret(self, new_secret: str, reason: str = '') -> None:
         """Send the broker a new password or token, before the old one expires.
 
+        new_secret: str.
         reason: for the broker's log.
         """
         self._call('connection.update_secret', new_secret, reason)

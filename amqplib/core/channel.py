@@ -100,6 +100,13 @@ class Channel(AbstractChannel):
     callbacks: dict of consumer tag -> function, one entry for each consumer.
     returned_messages: Queue of (reply_code, reply_text, exchange, routing_key, Message).
     alerts: Queue of (reply_code, reply_text, details).
+
+    With AMQP 0-9-1 there is also:
+
+    on_confirm: None, or a function(sequence_number, multiple, ok) that is called when the broker
+        confirms (ok) or refuses a message; with `multiple`, all messages up to this one. wait(),
+        wait_for_confirms() and basic_publish() call it. It may publish; what it publishes shares
+        the time limit of the call.
     """
 
     returned_messages: Queue[ReturnedMessage] = Late(_make_queue)  # type: ignore[assignment]
@@ -169,7 +176,9 @@ class Channel(AbstractChannel):
         return self.is_open or self._closed.cause is not None
 
     def flow(self, active: bool) -> bool:
-        """Ask the broker to pause (False) or resume (True) sending messages.
+        """Ask the broker to pause or resume sending messages.
+
+        active: False to pause, True to resume.
 
         Returns whether the broker sends from now on. RabbitMQ closes the connection on False
         (NotSupported): use basic_qos instead.
@@ -200,6 +209,7 @@ class Channel(AbstractChannel):
     ) -> None:
         """Close the channel. All messages published on it have then reached the broker.
 
+        reply_code, reply_text, method_sig: what to tell the broker; old programs set them.
         timeout: seconds to wait for the broker; None for no limit.
 
         Does nothing if the channel is closed. Raises the error of an earlier message or method, if
@@ -433,6 +443,9 @@ class Channel(AbstractChannel):
     ) -> None:
         """Bind a queue ('' for the last one declared) to an exchange.
 
+        routing_key: what a message must have; a topic exchange knows '*' (a word) and '#' (any).
+        arguments: dict; for a headers exchange, the headers that a message must have.
+
         Raises NotFound if one of them does not exist.
         """
         self._call(
@@ -449,7 +462,7 @@ class Channel(AbstractChannel):
         arguments: Optional[Table] = None,
         ticket: Optional[int] = None,
     ) -> None:
-        """Remove a binding, given the arguments of queue_bind.
+        """Remove the binding of a queue that has this exchange, routing_key and arguments.
 
         nowait: accepted, but without effect: the protocol has no such flag here, so the method
             waits for the reply.
@@ -507,6 +520,7 @@ class Channel(AbstractChannel):
         """
         self._call('basic.qos', prefetch_size, prefetch_count, a_global)
 
+    # Its docstring is that of basic_consume in the clients.
     def _consume(
         self,
         options: tuple[str, str, bool, bool, bool, bool],
@@ -515,7 +529,21 @@ class Channel(AbstractChannel):
         on_cancel: Optional[Callable[[str], Any]],
         *arguments: Any,
     ) -> str:
-        """Start a consumer; `arguments` are the version's fields after the options."""
+        """Consume the messages of a queue; wait() then calls the callback with each message.
+
+        consumer_tag: a name for the consumer; '' makes one up.
+        no_local: leave out messages published by this connection (RabbitMQ ignores this).
+        no_ack: messages need no acknowledgement; the broker deletes them once they are sent.
+        exclusive: be the only consumer; else AccessRefused.
+        callback: function of a Message; None discards messages, which stay unacknowledged.
+        on_cancel: function of the consumer tag; wait() calls it when the broker cancels the
+            consumer, for instance because the queue is deleted. Without it, wait() raises
+            ConsumerCancelled.
+        arguments: dict for the broker, such as {'x-priority': 10} or {'x-stream-offset': 'first'}
+            (AMQP 0-9-1).
+
+        Returns the consumer tag, the key of the callback in callbacks. Raises NotFound.
+        """
         queue, consumer_tag, *flags, nowait = options
         check_callable('callback', callback)
         check_callable('on_cancel', on_cancel)
@@ -550,6 +578,7 @@ class Channel(AbstractChannel):
             return NO_ACK
         return COVERED if delivery_tag <= self.settled_up_to else None
 
+    # Likewise, that of consume.
     def _iterate(
         self,
         options: tuple[str, str, bool, bool, bool, bool],
@@ -560,7 +589,19 @@ class Channel(AbstractChannel):
         stop: Optional[Callable[[], object]],
         *arguments: Any,
     ) -> Consumer[Any]:
-        """Start a Consumer; `arguments` are the version's fields after the options."""
+        """Consume the messages of a queue, to iterate over: ``for msg in ch.consume('tasks')``.
+
+        prefetch: how many messages the broker sends ahead of acknowledgements, as in basic_qos,
+            where it stays set for the consumers that follow; None leaves what is set there.
+        timeout: seconds without a message after which a loop ends; None for no limit.
+        stop: function that is asked before each message and at least twice a second; a loop ends
+            when it returns true.
+        on_cancel: function of the consumer tag, called when the broker cancels the consumer; loops
+            then end. Without it, they raise ConsumerCancelled.
+        consumer_tag, no_local, no_ack, exclusive, arguments: those of basic_consume.
+
+        Returns a Consumer. Raises NotFound.
+        """
         from amqplib.core.consumer import Consumer, Sorter  # noqa: PLC0415
 
         check_callable('stop', stop)
@@ -605,7 +646,7 @@ class Channel(AbstractChannel):
         return self._decode('basic.consume_ok', args)[0]
 
     def basic_cancel(self, consumer_tag: str, nowait: bool = False) -> None:
-        """Cancel a consumer.
+        """Cancel a consumer by its consumer_tag.
 
         Its callback is removed: messages that the broker has already sent are dropped, and the log
         says how many. They stay unacknowledged, and go back to the queue when the channel is
@@ -695,7 +736,10 @@ class Channel(AbstractChannel):
     def basic_get(
         self, queue: str = '', no_ack: bool = False, ticket: Optional[int] = None
     ) -> Optional[Message]:
-        """Return the next message of a queue, or None if there is none. Raises NotFound."""
+        """Return the next message of a queue, or None if there is none. Raises NotFound.
+
+        no_ack: the message needs no acknowledgement; the broker deletes it once it is sent.
+        """
         if ticket is None:
             ticket = self.default_ticket
         try:
@@ -727,6 +771,7 @@ class Channel(AbstractChannel):
     ) -> Optional[int]:
         """Publish a message to an exchange; '' delivers to the queue named by routing_key.
 
+        msg: a Message; it can be published again.
         mandatory: if no queue takes the message, the broker returns it: see returned_messages.
         immediate: not supported by RabbitMQ, which closes the connection (NotSupported).
 
@@ -787,7 +832,10 @@ class Channel(AbstractChannel):
         self.returned_messages.put((*values, msg))
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
-        """Acknowledge a message; with `multiple`, all up to this one (0: all of them)."""
+        """Acknowledge a message by its delivery_tag: the broker may delete it.
+
+        multiple: all messages of the channel up to this one too; delivery_tag 0 means all.
+        """
         channel_id = self.channel_id
         if self._closed.shut or channel_id is None:
             self._raise_cause()
@@ -802,7 +850,10 @@ class Channel(AbstractChannel):
         self._session.send(frame, self._closed)
 
     def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
-        """Reject a message: requeue it, or let the broker drop or dead-letter it."""
+        """Reject a message by its delivery_tag.
+
+        requeue: put it back into the queue; else the broker drops or dead-letters it.
+        """
         self._cast('basic.reject', delivery_tag, requeue)
 
     def basic_recover_sync(self, requeue: bool = False) -> None:

@@ -72,11 +72,15 @@ class Connection(AbstractChannel):
     userid, password: str; None for both if login_response is given or the mechanism is EXTERNAL.
     login_method: 'AMQPLAIN', 'PLAIN' or 'EXTERNAL'; by default one that the broker offers.
     login_response: bytes to send unchanged instead of userid and password.
-    virtual_host, locale: str.
-    client_properties: dict that overrides entries of LIBRARY_PROPERTIES.
-    ssl: True; an ssl.SSLContext; or a dict of options, see tls.make_context. Certificate and
-        host name are verified unless the context or the options say otherwise. None means False.
-    insist: ask the broker not to redirect to another host.
+    virtual_host: str; the broker's part to work in.
+    locale: str; the language of the broker's messages. RabbitMQ has only this one.
+    client_properties: dict of what the program says about itself; it overrides entries of
+        LIBRARY_PROPERTIES.
+    ssl: True; an ssl.SSLContext to use unchanged; or a dict of ca_certs, certfile, keyfile,
+        password (of the key), ciphers, server_hostname, check_hostname and cert_reqs. Certificate
+        and host name are verified unless the context or the last two say otherwise. None means
+        False.
+    insist: ask the broker not to redirect to another host (AMQP 0-8).
     connect_timeout: seconds until the connection must be open; None for no limit.
     rpc_timeout: seconds to wait for the reply to a method; None for no limit.
     write_timeout: seconds that sending may take; None for no limit. Both can be changed later, by
@@ -104,12 +108,21 @@ class Connection(AbstractChannel):
 
     Threads may share a connection, each with a channel of its own.
 
-    is_open: bool.
+    is_open: bool; as far as the connection has noticed.
     channels: dict of number -> Channel, the connection itself as 0; None once closed.
     transport, connection: None once closed.
     channel_max, frame_max, heartbeat: as negotiated: the most channels, bytes per frame, seconds.
-    server_properties: dict; mechanisms, locales: lists of str; known_hosts: str;
-    version_major, version_minor: int; as reported by the broker.
+    server_properties, mechanisms, locales, known_hosts, version_major, version_minor: dict, lists
+        of str, str, and int, as reported by the broker.
+    blocked: str, why the broker takes no messages at the moment; else None, always with 0-8.
+
+    With AMQP 0-9-1 there are also:
+
+    on_blocked: None, or a function(reason) to call when the broker blocks the connection, because
+        it is short of memory or disk space and takes no messages. The thread that reads calls it;
+        it must not use the connection.
+    on_unblocked: None, or a function() to call when the broker takes messages again.
+    server_capabilities: dict of str -> bool; what the broker can do.
     """
 
     _CLOSE = 'connection.close'
@@ -548,6 +561,7 @@ class Connection(AbstractChannel):
     ) -> None:
         """Close the connection and its channels. All messages have then reached the broker.
 
+        reply_code, reply_text, method_sig: what to tell the broker; old programs set them.
         timeout: seconds to wait for the broker; None for no limit.
 
         Does nothing if the connection is closed. Raises an error of the broker that no call has

@@ -80,11 +80,11 @@ class Message(GenericContent):
         auto_decode is on and content_encoding is correct and one of text_encodings; it is '' if it
         is empty.
     children: accepted but not used.
-    properties: content_type, content_encoding, application_headers (dict), delivery_mode (1, or
-        2 for persistent), priority (0 to 255), correlation_id, reply_to, expiration
-        (milliseconds, as str), message_id, timestamp (datetime or seconds), type, user_id,
-        app_id, cluster_id; str unless stated otherwise. None is not sent. An unknown name is
-        ignored with a warning.
+    properties: content_type, content_encoding, application_headers (dict; with AMQP 0-9-1 its
+        values may be None), delivery_mode (1, or 2 for persistent), priority (0 to 255),
+        correlation_id, reply_to, expiration (milliseconds, as str), message_id, timestamp (datetime
+        or seconds), type, user_id, app_id, cluster_id; str unless stated otherwise. None is not
+        sent. An unknown name is ignored with a warning.
 
     Properties and the entries of delivery_info can be read as attributes; if they are absent,
     reading raises AttributeError. Properties can be assigned as attributes too.
