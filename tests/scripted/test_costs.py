@@ -40,6 +40,7 @@ CONFIRM = 3  # beside those of publishing
 DELIVER = 6  # the callback is one of them
 ACKNOWLEDGE = 8  # beside those of the delivery
 ACKNOWLEDGE_ITSELF = 11  # likewise, by Message.ack
+ITERATE = 4  # the body of the loop is one of them
 GET = 24
 
 #: Numbers that are looked at for each new channel: the last one taken, and the free one.
@@ -215,10 +216,11 @@ def test_calls_of_confirmed_publishing(play, connect):
 def consume(open_channel):
     """A function that returns what it costs to hand out messages that have all arrived.
 
-    acknowledge: None, or a function by which the callback acknowledges each.
+    acknowledge: None, or a function by which the program acknowledges each.
+    iterated: whether they come from Channel.consume(), not by callbacks.
     """
 
-    def measure(acknowledge=None):
+    def measure(acknowledge=None, iterated=False):
         octets = b''.join(
             delivery(1, 'tag', number, BODY, PROPERTIES) for number in range(1, COUNT + 1)
         )
@@ -239,12 +241,16 @@ def consume(open_channel):
                 acknowledge(msg)
 
         channel, broker = open_channel(send_all)
-        channel.basic_consume('queue', 'tag', callback=on_message)
+        if iterated:
+            hand_out = iterate(channel.consume('queue', consumer_tag='tag'), on_message)
+        else:
+            channel.basic_consume('queue', 'tag', callback=on_message)
+            hand_out = channel.wait
         broker.cue()
         await_octets(channel, len(octets))
         with Counting(channel.connection) as counted:
             while len(handed_out) < COUNT:
-                channel.wait()
+                hand_out()
         channel.connection.close()
         assert [msg.body for msg in handed_out] == [BODY] * COUNT
         return counted
@@ -254,6 +260,18 @@ def consume(open_channel):
 
 def acknowledge_by_tag(msg):
     msg.channel.basic_ack(msg.delivery_tag)
+
+
+def iterate(consumer, on_message):
+    """Return a function that calls another one with COUNT messages of a consumer."""
+
+    def hand_out():
+        for number, msg in enumerate(consumer, 1):
+            on_message(msg)
+            if number == COUNT:
+                break
+
+    return hand_out
 
 
 def await_octets(channel, count):
@@ -298,6 +316,15 @@ def test_calls_of_consuming_and_acknowledging(consume):
 def test_calls_of_messages_that_acknowledge_themselves(consume):
     calls = consume(amqp_0_8.Message.ack).calls
     assert calls <= (DELIVER + ACKNOWLEDGE_ITSELF) * COUNT + ONCE
+
+
+def test_calls_of_iterating(consume):
+    assert consume(iterated=True).calls <= ITERATE * COUNT + ONCE
+
+
+def test_calls_of_iterating_and_acknowledging(consume):
+    calls = consume(acknowledge_by_tag, iterated=True).calls
+    assert calls <= (ITERATE + ACKNOWLEDGE) * COUNT + ONCE
 
 
 # Getting
