@@ -8,7 +8,7 @@ import math
 from typing import Any, Callable, NoReturn, Optional
 
 import amqplib
-from amqplib.command_line import connecting, objects, publishing, receiving
+from amqplib.command_line import connecting, objects, publishing, receiving, serving
 from amqplib.command_line.json_lines import HEADERS, from_json
 from amqplib.command_line.status import USAGE, report
 from amqplib.core.spec import BASIC_PROPERTIES
@@ -64,7 +64,8 @@ def make_parser() -> Parser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         add_arguments(command)
-        _add_connection(command)
+        if run is not serving.broker:
+            _add_connection(command)
         command.set_defaults(run=run)
     return parser
 
@@ -246,6 +247,12 @@ def _info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', action='store_true', help='as an object in JSON')
 
 
+def _broker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--port', type=int, default=5672, help='0 chooses one; the first line says which (5672)'
+    )
+
+
 #: (adds the arguments, runs the command, what it does, examples)
 Row = tuple[Callable[[argparse.ArgumentParser], None], Callable[[Any], Optional[int]], str, str]
 
@@ -277,4 +284,7 @@ COMMANDS: list[Row] = [
     (_info, objects.info, 'show how many messages a queue has, or what the broker is', """\
   amqplib info
   amqplib info tasks"""),
+    (_broker, serving.broker, 'be a broker for trying things out, not for production', """\
+  amqplib broker
+  amqplib broker --port 5673"""),
 ]  # fmt: skip

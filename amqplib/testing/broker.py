@@ -53,10 +53,11 @@ class Broker:
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         self._user, self._password = user, password
-        self._shared = Shared({user: password}, vhosts, memory_limit)
         self._vhost = vhosts[0]
+        # First, as the port may be taken.
         self._listener = socket.create_server((host, port), backlog=_BACKLOG)
         self._listener.setblocking(False)
+        self._shared = Shared({user: password}, vhosts, memory_limit)
         self._address = self._listener.getsockname()[:2]
 
     # Life

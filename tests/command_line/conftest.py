@@ -1,6 +1,7 @@
 """Fixtures of the tests of the command line: running a command, and queues for it."""
 
 import contextlib
+import signal
 import sys
 import uuid
 from dataclasses import dataclass
@@ -26,6 +27,14 @@ class Result:
 @pytest.fixture(params=PROTOCOLS)
 def protocol(request):
     return request.param
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C is not ignored, as it is in the background of a shell; programs inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

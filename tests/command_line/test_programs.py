@@ -27,7 +27,7 @@ def protocol():
 
 
 @pytest.fixture
-def start(environment, protocol):
+def start(environment, protocol, ctrl_c):
     """A function (*arguments, **options of Popen) that starts a command; all end with the test."""
     programs = []
 
@@ -37,10 +37,7 @@ def start(environment, protocol):
         programs.append(subprocess.Popen(command, **options))
         return programs[-1]
 
-    # Where Ctrl-C is ignored (in the background of a shell), programs would inherit that.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield start_program
-    signal.signal(signal.SIGINT, before)
     for program in programs:
         program.kill()
         program.communicate()

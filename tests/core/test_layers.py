@@ -93,6 +93,7 @@ COMMAND_LINE = [
     'amqplib.command_line.publishing',
     'amqplib.command_line.receiving',
     'amqplib.command_line.objects',
+    'amqplib.command_line.serving',
     'amqplib.command_line.parser',
     'amqplib.command_line.main',
     'amqplib.__main__',

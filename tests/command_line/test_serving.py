@@ -1,0 +1,40 @@
+"""amqplib broker: it serves both versions until a signal."""
+
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from amqplib import client_0_8, client_0_9_1
+from amqplib.command_line.main import main
+
+
+@pytest.mark.parametrize(('signum', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_broker_serves_until_a_signal(ctrl_c, signum, status):
+    program = subprocess.Popen(
+        [sys.executable, '-m', 'amqplib', 'broker', '--port', '0'],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        url = program.stdout.readline().decode().strip()
+        for amqp in (client_0_8, client_0_9_1):
+            with amqp.Connection.from_url(url) as conn:
+                conn.channel().queue_declare('tasks', durable=True, auto_delete=False)
+        program.send_signal(signum)
+        assert program.communicate(timeout=60) == (b'', b'amqplib: interrupted\n')
+        assert program.returncode == status
+    finally:
+        program.kill()
+        program.communicate()
+
+
+def test_a_port_that_is_taken_is_an_error(capsys):
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        assert main(['broker', '--port', str(taken.getsockname()[1])]) == 1
+    out, err = capsys.readouterr()
+    assert out == ''
+    assert 'Address already in use' in err
+    assert err.count('\n') == 1
