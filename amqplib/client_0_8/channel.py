@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from amqplib.client_0_8.spec import DECODERS, ENCODERS, PROTOCOL
 from amqplib.core import channel, log
-from amqplib.core.abstract_channel import handlers_by_signature
 
 if TYPE_CHECKING:
     from amqplib.core.consumer import Consumer
@@ -21,25 +20,6 @@ class Channel(channel.Channel):
     _protocol = PROTOCOL
     _encoders = ENCODERS
     _decoders = DECODERS
-
-    def access_request(
-        self,
-        realm: str,
-        exclusive: bool = False,
-        passive: bool = False,
-        active: bool = False,
-        write: bool = False,
-        read: bool = False,
-    ) -> int:
-        """Request access to a realm, such as '/data'.
-
-        exclusive, passive, active, write, read: the kinds of access to request.
-
-        Returns the ticket, and keeps it as default_ticket. RabbitMQ grants every request, and
-        ignores tickets.
-        """
-        granted: int = self._call('access.request', realm, exclusive, passive, active, write, read)
-        return granted
 
     def basic_consume(
         self,
@@ -84,11 +64,6 @@ class Channel(channel.Channel):
         requeue: to any consumer; RabbitMQ refuses False (NotSupported).
         """
         self._cast('basic.recover_async', requeue)
-
-    _METHOD_MAP = handlers_by_signature(PROTOCOL, channel.Channel._HANDLERS)
-    _IMMEDIATE_METHODS: ClassVar[Any] = frozenset(
-        PROTOCOL.methods[name].signature for name in channel.Channel._IMMEDIATE
-    )
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from amqplib.client_0_8.method_framing import (
 from amqplib.client_0_8.spec import DECODERS, ENCODERS, PROTOCOL
 from amqplib.client_0_8.transport import create_transport
 from amqplib.core import connection, log, spec
-from amqplib.core.abstract_channel import handlers_by_signature, printable
+from amqplib.core.abstract_channel import printable
 from amqplib.core.connection import LIBRARY_PROPERTIES  # noqa: F401
 from amqplib.core.streams import AMQPReader, AMQPWriter  # noqa: F401
 from amqplib.exceptions import (
@@ -24,6 +24,7 @@ from amqplib.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from amqplib.core.abstract_channel import NamedHandlers
     from amqplib.core.transport import AbstractTransport
 
 __all__ = ['Connection']
@@ -77,12 +78,7 @@ class Connection(connection.Connection):
     def _protocol_header(self) -> bytes:
         return transport_module.AMQP_PROTOCOL_HEADER
 
-    _METHOD_MAP = handlers_by_signature(
-        PROTOCOL, {**connection.Connection._HANDLERS, 'connection.redirect': _redirect}
-    )
-    _EFFECTS = handlers_by_signature(PROTOCOL, connection.Connection._ENDS)
-    #: Kept for programs that read it.
-    _IMMEDIATE_METHODS: ClassVar[Any] = ()
+    _HANDLERS: ClassVar[NamedHandlers] = {'connection.redirect': _redirect}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional
 
 from amqplib.client_0_9_1.spec import DECODERS, ENCODERS, METHODS, PROTOCOL
 from amqplib.core import channel, spec
-from amqplib.core.abstract_channel import empty_reply, handlers_by_signature
+from amqplib.core.abstract_channel import empty_reply
 from amqplib.core.arguments import compile_encoder, decode_acknowledgement
 from amqplib.core.channel import Table, begin
 from amqplib.core.confirms import Confirms
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from queue import Queue
 
     from amqplib.client_0_9_1.basic_message import Message
+    from amqplib.core.abstract_channel import NamedHandlers
     from amqplib.core.consumer import Consumer
     from amqplib.core.encoding import Frames
     from amqplib.core.spec import Method, Signature
@@ -62,21 +63,8 @@ class Channel(channel.Channel):
         self._reporting: Optional[Deadline] = None
         super().__init__(connection, channel_id, auto_decode)
 
-    def access_request(
-        self,
-        realm: str,
-        exclusive: bool = False,
-        passive: bool = False,
-        active: bool = False,
-        write: bool = False,
-        read: bool = False,
-    ) -> int:
-        """Return the ticket 0, without asking the broker: 0-9-1 has no tickets.
-
-        realm, exclusive, passive, active, write, read: accepted, but without effect.
-        """
-        # Wrong arguments are errors, as in client_0_8.
-        _encode_access_request(realm, exclusive, passive, active, write, read)
+    def _request_access(self, *values: Any) -> int:
+        _encode_access_request(*values)  # wrong arguments are errors, as in client_0_8
         self._open()
         self.default_ticket = 0
         return 0
@@ -413,21 +401,14 @@ class Channel(channel.Channel):
             raise ProtocolError(spec.COMMAND_INVALID, text)
         self._handled = _ACKNOWLEDGED
 
-    _METHOD_MAP = handlers_by_signature(
-        PROTOCOL,
-        {
-            **channel.Channel._HANDLERS,
-            'exchange.bind_ok': empty_reply('exchange.bind_ok'),
-            'exchange.unbind_ok': empty_reply('exchange.unbind_ok'),
-            'confirm.select_ok': empty_reply('confirm.select_ok'),
-            'basic.ack': _basic_ack,
-            'basic.nack': _basic_nack,
-        },
-    )
-    _IMMEDIATE_METHODS: ClassVar[Any] = frozenset(
-        PROTOCOL.methods[name].signature
-        for name in ('channel.flow', 'basic.return', 'basic.ack', 'basic.nack')
-    )
+    _HANDLERS: ClassVar[NamedHandlers] = {
+        'exchange.bind_ok': empty_reply('exchange.bind_ok'),
+        'exchange.unbind_ok': empty_reply('exchange.unbind_ok'),
+        'confirm.select_ok': empty_reply('confirm.select_ok'),
+        'basic.ack': _basic_ack,
+        'basic.nack': _basic_nack,
+    }
+    _IMMEDIATE: ClassVar[tuple[str, ...]] = ('basic.ack', 'basic.nack')
 
 
 _encode_access_request = compile_encoder(spec.ACCESS_REQUEST, {})

@@ -10,11 +10,12 @@ from amqplib.client_0_9_1.method_framing import MethodReader
 from amqplib.client_0_9_1.spec import DECODERS, ENCODERS, PROTOCOL
 from amqplib.client_0_9_1.transport import create_transport
 from amqplib.core import connection
-from amqplib.core.abstract_channel import empty_reply, handlers_by_signature, printable
+from amqplib.core.abstract_channel import empty_reply, printable
 from amqplib.core.fast_decoding import ConfirmFrames
 from amqplib.core.streams import AMQPReader
 
 if TYPE_CHECKING:
+    from amqplib.core.abstract_channel import NamedHandlers
     from amqplib.core.transport import AbstractTransport
 
 __all__ = ['Connection']
@@ -74,16 +75,9 @@ class Connection(connection.Connection):
         if self.on_unblocked is not None:
             self.on_unblocked()
 
-    _METHOD_MAP = handlers_by_signature(
-        PROTOCOL,
-        {
-            **connection.Connection._HANDLERS,
-            'connection.blocked': _blocked,
-            'connection.unblocked': _unblocked,
-            'connection.update_secret_ok': empty_reply('connection.update_secret_ok'),
-        },
-    )
-    _EFFECTS = handlers_by_signature(PROTOCOL, connection.Connection._ENDS)
-    _IMMEDIATE_METHODS: ClassVar[Any] = frozenset(
-        PROTOCOL.methods[name].signature for name in ('connection.blocked', 'connection.unblocked')
-    )
+    _HANDLERS: ClassVar[NamedHandlers] = {
+        'connection.blocked': _blocked,
+        'connection.unblocked': _unblocked,
+        'connection.update_secret_ok': empty_reply('connection.update_secret_ok'),
+    }
+    _IMMEDIATE: ClassVar[tuple[str, ...]] = ('connection.blocked', 'connection.unblocked')

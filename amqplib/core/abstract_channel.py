@@ -45,10 +45,11 @@ CLOSE_TIMEOUT = 10.0
 _NONE: frozenset[Signature] = frozenset()
 
 Handlers = dict['Signature', Callable[..., Any]]
+NamedHandlers = dict[str, Callable[..., Any]]
 Entered = TypeVar('Entered', bound='AbstractChannel')
 
 
-def handlers_by_signature(protocol: Protocol, handlers: dict[str, Callable[..., Any]]) -> Handlers:
+def handlers_by_signature(protocol: Protocol, handlers: NamedHandlers) -> Handlers:
     """Return handlers by signature, given handlers by the name of the method.
 
     Methods that the protocol does not have are left out.
@@ -62,8 +63,8 @@ def handlers_by_signature(protocol: Protocol, handlers: dict[str, Callable[..., 
 def empty_reply(name: str) -> Callable[[Any, AMQPReader], None]:
     """Return the handler of a reply without fields that matter."""
 
-    def take(channel: AbstractChannel, args: AMQPReader) -> None:
-        channel._decode(name, args)
+    def take(self: AbstractChannel, args: AMQPReader) -> None:
+        self._decode(name, args)
 
     return take
 
@@ -114,12 +115,17 @@ class AbstractChannel:
     _protocol: ClassVar[Protocol]
     _encoders: ClassVar[Encoders]
     _decoders: ClassVar[Decoders]
-    #: The handlers: (class id, method id) -> function(self, args[, content]).
-    _METHOD_MAP: ClassVar[Handlers] = {}
+    #: The handlers, by the name of the method: function(self, args[, content]).
+    _HANDLERS: ClassVar[NamedHandlers] = {}
     #: Methods that are dispatched when they arrive, whatever the program waits for.
+    _IMMEDIATE: ClassVar[tuple[str, ...]] = ()
+    #: Methods that open or end the channel, and take effect when they arrive: function(self, args)
+    #: that returns whether the method is also the reply to a call.
+    _NAMED_EFFECTS: ClassVar[NamedHandlers] = {}
+    #: The same three by (class id, method id); made for the class of a client, which has a
+    #: _protocol, from what it and its base have.
+    _METHOD_MAP: ClassVar[Handlers] = {}
     _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
-    #: Methods that open or end the channel, and take effect when they arrive: signature ->
-    #: function(self, args) that returns whether the method is also the reply to a call.
     _EFFECTS: ClassVar[Handlers] = {}
     #: Whether it belongs to one thread, which makes one call at a time.
     _ONE_CALL: ClassVar[bool] = True
@@ -143,11 +149,19 @@ class AbstractChannel:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = vars(cls)
-        # The map of a program's subclass may lack methods that are newer than it. A class for
-        # another version has a complete map, as signatures of its base mean other methods there.
-        if '_METHOD_MAP' in own and '_protocol' not in own:
-            base: Handlers = super(cls, cls)._METHOD_MAP  # type: ignore[misc]
-            cls._METHOD_MAP = {**base, **cls._METHOD_MAP}
+        base: Any = super(cls, cls)
+        if '_protocol' in own:
+            handlers = {**base._HANDLERS, **cls._HANDLERS}
+            immediate = {*base._IMMEDIATE, *cls._IMMEDIATE}
+            rows = cls._protocol.methods.values()
+            cls._METHOD_MAP = handlers_by_signature(cls._protocol, handlers)
+            cls._IMMEDIATE_METHODS = frozenset(
+                row.signature for row in rows if row.name in immediate
+            )
+            cls._EFFECTS = handlers_by_signature(cls._protocol, cls._NAMED_EFFECTS)
+        elif '_METHOD_MAP' in own:
+            # The map of a program's subclass may lack methods that are newer than it.
+            cls._METHOD_MAP = {**base._METHOD_MAP, **cls._METHOD_MAP}
 
     def __init__(self, connection: Any, session: Session, closed: Closed) -> None:
         # Typed as Any, because the module of Connection imports this one.

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from queue import Queue
 
+    from amqplib.core.abstract_channel import NamedHandlers
     from amqplib.core.confirms import Confirms
     from amqplib.core.consumer import Consumer
     from amqplib.core.decoding import ArrivedMethod
@@ -347,6 +348,28 @@ class Channel(AbstractChannel):
             self._session.send_urgent(method_frame(number, self._encode(name, *values)))
 
     # The access class (specification, class 30)
+
+    def access_request(
+        self,
+        realm: str,
+        exclusive: bool = False,
+        passive: bool = False,
+        active: bool = False,
+        write: bool = False,
+        read: bool = False,
+    ) -> int:
+        """Request access to a realm, such as '/data'.
+
+        exclusive, passive, active, write, read: the kinds of access to request.
+
+        Returns the ticket, and keeps it as default_ticket. RabbitMQ grants every request, and
+        ignores tickets. AMQP 0-9-1 has none: there, 0 is returned without asking the broker.
+        """
+        return self._request_access(realm, exclusive, passive, active, write, read)
+
+    def _request_access(self, *values: Any) -> int:
+        granted: int = self._call('access.request', *values)
+        return granted
 
     def _access_request_ok(self, args: AMQPReader) -> int:
         (self.default_ticket,) = self._decode('access.request_ok', args)
@@ -936,8 +959,7 @@ class Channel(AbstractChannel):
     _tx_commit_ok = empty_reply('tx.commit_ok')
     _tx_rollback_ok = empty_reply('tx.rollback_ok')
 
-    #: The handlers by method name; a client selects those of its version.
-    _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
+    _HANDLERS: ClassVar[NamedHandlers] = {
         'channel.open_ok': _open_ok,
         'channel.flow': _flow,
         'channel.flow_ok': _flow_ok,
@@ -968,10 +990,10 @@ class Channel(AbstractChannel):
     _IMMEDIATE: ClassVar[tuple[str, ...]] = ('channel.flow', 'channel.alert', 'basic.return')
     _CLOSE = 'channel.close'
     _WANTED_TO_THE_END = (spec.RETURN.signature,)
-    _EFFECTS: ClassVar[dict[Signature, Callable[..., Any]]] = {
-        spec.CHANNEL_OPEN_OK: _on_open_ok,
-        spec.CHANNEL_CLOSE.signature: _on_close,
-        spec.CHANNEL_CLOSE_OK.signature: _on_close_ok,
+    _NAMED_EFFECTS: ClassVar[NamedHandlers] = {
+        'channel.open_ok': _on_open_ok,
+        'channel.close': _on_close,
+        'channel.close_ok': _on_close_ok,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, TypeVar, Union
 
 from amqplib import __version__
 from amqplib.core import heartbeat as heartbeats
@@ -42,6 +42,7 @@ from amqplib.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from amqplib.core.abstract_channel import NamedHandlers
     from amqplib.core.channel import Channel
     from amqplib.core.decoding import ArrivedMethod
     from amqplib.core.fast_decoding import Inbox
@@ -667,8 +668,7 @@ class Connection(AbstractChannel):
         self.connection = self.channels = None
         self.numbers.clear()
 
-    #: The handlers by method name; a client selects those of its version.
-    _HANDLERS: ClassVar[dict[str, Callable[..., Any]]] = {
+    _HANDLERS: ClassVar[NamedHandlers] = {
         'connection.start': _start,
         'connection.secure': _secure,
         'connection.tune': _tune,
@@ -676,8 +676,7 @@ class Connection(AbstractChannel):
         'connection.close': _close,
         'connection.close_ok': _close_ok,
     }
-    #: The same for the methods that end the connection, which take effect when they arrive.
-    _ENDS: ClassVar[dict[str, Callable[..., Any]]] = {
+    _NAMED_EFFECTS: ClassVar[NamedHandlers] = {
         'connection.close': _on_close,
         'connection.close_ok': _on_close_ok,
     }
