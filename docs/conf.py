@@ -11,7 +11,10 @@ project = 'amqplib'
 copyright = 'the amqplib developers'
 version = release = __version__
 
-extensions = ['sphinx.ext.autodoc', 'docstrings']
+extensions = ['sphinx.ext.autodoc', 'sphinx.ext.autosectionlabel', 'docstrings']
+autosectionlabel_prefix_document = True
+# Versions have the same headings.
+suppress_warnings = ['autosectionlabel.changes']
 default_role = 'code'
 smartquotes = False
 add_module_names = False
