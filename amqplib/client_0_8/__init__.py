@@ -11,8 +11,8 @@ from amqplib.client_0_8 import (  # noqa: F401
 )
 from amqplib.client_0_8.basic_message import Message
 from amqplib.client_0_8.channel import Channel
-from amqplib.client_0_8.connection import Connection
+from amqplib.client_0_8.connection import Connection, reconnecting
 from amqplib.exceptions import *  # noqa: F403
 
-__all__ = ['Channel', 'Connection', 'Message']
+__all__ = ['Channel', 'Connection', 'Message', 'reconnecting']
 __all__ += exceptions.__all__

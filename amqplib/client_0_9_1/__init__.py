@@ -8,9 +8,9 @@ RabbitMQ, including those that refuse 0-8.
 from amqplib.client_0_9_1 import exceptions, method_framing, serialization, transport  # noqa: F401
 from amqplib.client_0_9_1.basic_message import Message
 from amqplib.client_0_9_1.channel import Channel
-from amqplib.client_0_9_1.connection import Connection
+from amqplib.client_0_9_1.connection import Connection, reconnecting
 from amqplib.core import abstract_channel  # noqa: F401
 from amqplib.exceptions import *  # noqa: F403
 
-__all__ = ['Channel', 'Connection', 'Message']
+__all__ = ['Channel', 'Connection', 'Message', 'reconnecting']
 __all__ += exceptions.__all__

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 
 from amqplib.client_0_9_1.basic_message import Message
 from amqplib.client_0_9_1.channel import Channel
@@ -16,9 +17,10 @@ from amqplib.core.streams import AMQPReader
 
 if TYPE_CHECKING:
     from amqplib.core.abstract_channel import NamedHandlers
+    from amqplib.core.reconnecting import Attempt
     from amqplib.core.transport import AbstractTransport
 
-__all__ = ['Connection']
+__all__ = ['Connection', 'reconnecting']
 
 
 class Connection(connection.Connection):
@@ -81,3 +83,35 @@ class Connection(connection.Connection):
         'connection.update_secret_ok': empty_reply('connection.update_secret_ok'),
     }
     _IMMEDIATE: ClassVar[tuple[str, ...]] = ('connection.blocked', 'connection.unblocked')
+
+
+def reconnecting(
+    url: Union[str, Iterable[str]],
+    first: float = 1.0,
+    most: float = 30.0,
+    retry: Union[type[Exception], Iterable[type[Exception]]] = (),
+    stop: Optional[Callable[[], object]] = None,
+    **arguments: Any,
+) -> Iterator[Attempt[Connection]]:
+    """Yield attempts to do some work, each with a fresh connection, until one succeeds.
+
+    ::
+
+        for attempt in amqp.reconnecting(URL):
+            with attempt as conn, conn.channel() as ch:
+                ...
+
+    A block that ends without an error ends the loop. After an error that is recoverable, of
+    connecting or of the block, there is another attempt. Every other error comes through. The
+    connection is closed in any case.
+
+    url, arguments: as for Connection.from_url(); several URLs take turns.
+    first, most: seconds; an attempt is made after a pause that doubles from `first` to `most`, less
+        up to a half by chance. After a minute of work, the next pause is `first` again.
+    retry: classes of further errors after which to try again.
+    stop: function that says whether to end the loop; asked before each attempt, and ten times a
+        second in a pause.
+    """
+    from amqplib.core.reconnecting import Loop  # noqa: PLC0415
+
+    return Loop(Connection, url, (first, most), retry, stop, arguments).attempts()

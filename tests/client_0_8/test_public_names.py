@@ -39,6 +39,7 @@ PUBLIC = [
     'ReentrancyError',
     'ResourceLocked',
     'WriteTimeout',
+    'reconnecting',
 ]
 
 OF_OLD = {

@@ -52,6 +52,7 @@ ORDER = [
     'amqplib.core.channel',
     'amqplib.core.urls',
     'amqplib.core.connection',
+    'amqplib.core.reconnecting',
 ]
 
 #: The modules of each client, which come after all of those.
@@ -107,7 +108,9 @@ RARE = {
     'queue',
     'ssl',
     'urllib.parse',
+    'random',
     'amqplib.core.consumer',
+    'amqplib.core.reconnecting',
     'amqplib.core.tls',
     'amqplib.core.urls',
 }

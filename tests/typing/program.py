@@ -67,6 +67,13 @@ def connect(host: str) -> amqp.Connection:
         return opened
 
 
+def keep_working(url: str) -> None:
+    for attempt in amqp.reconnecting(url, retry=(amqp.NotFound, OSError), stop=bool, heartbeat=5):
+        with attempt as connection, connection.channel() as channel:
+            opened: amqp.Connection = connection
+            print(opened.server_capabilities, channel.is_open)
+
+
 def connect_by_url() -> amqp.Connection:
     try:
         return amqp.Connection.from_url(['amqps://a', 'amqps://b'], heartbeat=5)
