@@ -275,8 +275,7 @@ class Connection(AbstractChannel):
     def _use(self, transport: AbstractTransport) -> None:
         """Set up the state of a connection that is not open yet."""
         inboxes: dict[int, Inbox] = {}
-        decoder = Decoder(self._protocol, self._message_class, inboxes)
-        session = Session(transport, decoder, inboxes)
+        session = self._new_session(transport, inboxes)
         super().__init__(self, session, session.closed)
         self.channel_id = 0
         inboxes[0] = self
@@ -297,6 +296,15 @@ class Connection(AbstractChannel):
         self._closer = Mutex()
         # A channel that the broker closed: if no call has raised the cause, close() does.
         self._unreported: Optional[Closed] = None
+
+    def _new_session(self, transport: AbstractTransport, inboxes: dict[int, Inbox]) -> Session:
+        classes = self._protocol, self._message_class, inboxes
+        logger = log.frames_logger()
+        if logger is None:
+            return Session(transport, Decoder(*classes), inboxes)
+        from amqplib.core.frames_log import logged_session  # noqa: PLC0415
+
+        return logged_session(logger, transport, self._decoders, *classes)
 
     def _create_transport(
         self, host: str, connect_timeout: Optional[float], ssl: Any

@@ -38,6 +38,18 @@ def _logger_if_heard() -> Optional[logging.Logger]:
     return logger()
 
 
+def frames_logger() -> Optional[logging.Logger]:
+    """Return the logger of frames, if it is on, else None.
+
+    It is on if its own level is DEBUG, not that of a logger above it: it costs too much for that.
+    """
+    heard = _logger_if_heard()
+    if heard is None:
+        return None
+    frames = heard.getChild('frames')
+    return frames if 0 < frames.level <= 10 and frames.isEnabledFor(10) else None
+
+
 def escaped(text: str) -> str:
     """Return a text with unprintable characters escaped, as in a string literal."""
     if text.isprintable():

@@ -71,4 +71,13 @@ ch.queue_delete('tasks')
 
 # %% Logging: after
 
-logging.getLogger('amqplib').setLevel(logging.NOTSET)
+shown = []
+frames = logging.getLogger('amqplib.frames')
+frames.addFilter(lambda record: shown.append(record.getMessage()))
+with amqp.Connection() as conn, conn.channel() as ch:
+    assert ch.basic_get(ch.queue_declare(exclusive=True)[0]) is None
+frames.filters.clear()
+for name in ('amqplib', 'amqplib.frames'):
+    logging.getLogger(name).setLevel(logging.NOTSET)
+assert 'connected to localhost:' in shown[0]
+assert any('-> channel 1: basic.get(ticket=0, queue=' in line for line in shown)

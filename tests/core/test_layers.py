@@ -44,6 +44,7 @@ ORDER = [
     'amqplib.core.heartbeat',
     'amqplib.core.outbox',
     'amqplib.core.session',
+    'amqplib.core.frames_log',
     'amqplib.core.channel_numbers',
     'amqplib.core.legacy',
     'amqplib.core.limits',
@@ -111,6 +112,7 @@ RARE = {
     'random',
     'amqplib.core.consumer',
     'amqplib.core.reconnecting',
+    'amqplib.core.frames_log',
     'amqplib.core.tls',
     'amqplib.core.urls',
 }
