@@ -129,7 +129,7 @@ def test_what_is_no_socket_error_is_not_caught_as_one(cls):
 
 def decisions():
     """Return {name of a class or reply code: 'yes' or 'no'} as the guide's table has them."""
-    page = Path(exceptions.__file__).parents[1] / 'docs' / 'guides' / 'overview.rst'
+    page = Path(exceptions.__file__).parents[1] / 'docs' / 'guides' / 'errors.rst'
     section = page.read_text(encoding='utf-8').partition('\nTrying again\n')[2]
     rows = re.findall(r'^   \* - (.*(?:\n     \w.*)?)\n     - (yes|no)$', section, re.MULTILINE)
     return {name: word for names, word in rows for name in re.findall(r'``(\w+)``|(\d{3})', names)}
