@@ -12,64 +12,111 @@ from amqplib.testing.errors import Refusal, not_implemented, precondition_failed
 Arguments = Mapping[str, Any]
 
 
+#: The largest time, in milliseconds.
+MAX_TIME = 2**32 - 1
+
+OVERFLOWS = ('drop-head', 'reject-publish', 'reject-publish-dlx')
+MISSING_KINDS = ('quorum', 'stream')
+
+Check = Callable[[Any], Optional[str]]
+
+
 def _check_number(value: Any) -> Optional[str]:
     if not isinstance(value, int) or isinstance(value, bool):
-        return f'{{unacceptable_type,{type_of(value)}}}'
+        return f'"expected integer, got {type_of(value)}"'
     return f'{{value_negative,{value}}}' if value < 0 else None
 
 
-def _check_positive(value: Any) -> Optional[str]:
-    return _check_number(value) or (None if value else '{value_zero,0}')
+def _check_time(value: Any) -> Optional[str]:
+    too_large = isinstance(value, int) and value > MAX_TIME
+    return f'{{value_too_large,{value}}}' if too_large else _check_number(value)
+
+
+def _check_lifetime(value: Any) -> Optional[str]:
+    return _check_time(value) or (None if value else '{value_zero,0}')
 
 
 def _check_priority(value: Any) -> Optional[str]:
     too_large = isinstance(value, int) and value > 255
-    return '{max_value_exceeded,255}' if too_large else _check_number(value)
+    return f'{{max_value_exceeded,{value}}}' if too_large else _check_number(value)
 
 
-def _check_text(value: Any) -> Optional[str]:
-    return None if isinstance(value, str) else f'{{unacceptable_type,{type_of(value)}}}'
+def _check_bool(value: Any) -> Optional[str]:
+    return None if isinstance(value, bool) else _unacceptable(value)
 
 
-def _check_overflow(value: Any) -> Optional[str]:
-    if value in OVERFLOWS:
-        return None
-    return f'invalid overflow: {value}'
+def _unacceptable(value: Any) -> str:
+    return f'{{unacceptable_type,{type_of(value)}}}'
 
 
-OVERFLOWS = ('drop-head', 'reject-publish', 'reject-publish-dlx')
+def _one_of(known: tuple[str, ...], otherwise: str) -> Check:
+    def check(value: Any) -> Optional[str]:
+        if not isinstance(value, str):
+            return _unacceptable(value)
+        return None if value in known else otherwise.format(value)
+
+    return check
+
 
 #: Argument of a queue -> function(value) that returns what is wrong, or None.
-QUEUE_CHECKS: dict[str, Callable[[Any], Optional[str]]] = {
-    'x-expires': _check_positive,
-    'x-message-ttl': _check_number,
+QUEUE_CHECKS: dict[str, Check] = {
+    'x-expires': _check_lifetime,
+    'x-message-ttl': _check_time,
     'x-max-length': _check_number,
     'x-max-length-bytes': _check_number,
     'x-max-priority': _check_priority,
-    'x-overflow': _check_overflow,
-    'x-dead-letter-exchange': _check_text,
-    'x-dead-letter-routing-key': _check_text,
-    'x-single-active-consumer': lambda value: None,
+    'x-overflow': _one_of(OVERFLOWS, 'invalid_overflow'),
+    'x-queue-type': _one_of(('classic', *MISSING_KINDS), '"unsupported queue type \'{}\'"'),
+    'x-single-active-consumer': _check_bool,
 }
+
+#: Arguments of queues that are names.
+_NAMES = ('x-dead-letter-exchange', 'x-dead-letter-routing-key')
+
+#: The arguments that have to be the same when a queue is declared again.
+QUEUE_ARGUMENTS = (*QUEUE_CHECKS, *_NAMES)
+EXCHANGE_ARGUMENTS = ('alternate-exchange',)
+_DEFAULTS = {'x-queue-type': 'classic'}
 
 
 def check_queue_arguments(name: str, vhost: str, arguments: Arguments) -> None:
     """Refuse arguments of a queue that RabbitMQ refuses, and those that ask for what is missing."""
-    kind = arguments.get('x-queue-type', 'classic')
-    if kind != 'classic':
-        raise not_implemented(f'{kind} queues: this is the broker for tests')
-    if arguments.get('x-single-active-consumer'):
-        raise not_implemented('x-single-active-consumer: this is the broker for tests')
+    what = f"queue '{name}' in vhost '{vhost}'"
     for argument, check in QUEUE_CHECKS.items():
         wrong = check(arguments[argument]) if argument in arguments else None
         if wrong is not None:
-            raise precondition_failed(
-                f"invalid arg '{argument}' for queue '{name}' in vhost '{vhost}': {wrong}"
-            )
+            raise _invalid(argument, what, wrong)
+    check_names(what, arguments, _NAMES)
     if 'x-dead-letter-routing-key' in arguments and 'x-dead-letter-exchange' not in arguments:
+        raise _invalid('x-dead-letter-routing-key', what, 'routing_key_but_no_dlx_defined')
+    kind = arguments.get('x-queue-type')
+    if kind in MISSING_KINDS:
+        raise not_implemented(f'{kind} queues: this is the broker for tests')
+
+
+def check_names(what: str, arguments: Arguments, names: tuple[str, ...]) -> None:
+    """Refuse arguments that should be names and are not."""
+    for argument in names:
+        value = arguments.get(argument, '')
+        if not isinstance(value, str):
+            text = f"invalid type '{type_of(value)}' for arg '{argument}' in {what}"
+            raise precondition_failed(text)
+
+
+def _invalid(argument: str, what: str, wrong: str) -> Refusal:
+    return precondition_failed(f"invalid arg '{argument}' for {what}: {wrong}")
+
+
+def check_binding(arguments: Arguments) -> None:
+    """Refuse the arguments of a binding to a headers exchange that RabbitMQ refuses."""
+    how = arguments.get('x-match', 'all')
+    if not isinstance(how, str):
         raise precondition_failed(
-            f"invalid arg 'x-dead-letter-routing-key' for queue '{name}' in vhost '{vhost}': "
-            'routing_key_but_no_dlx_defined'
+            f'Invalid x-match field type {type_of(how)} (value {how}); expected longstr'
+        )
+    if how not in ('all', 'any', 'all-with-x', 'any-with-x'):
+        raise precondition_failed(
+            f'Invalid x-match field value <<"{how}">>; expected all, any, all-with-x, or any-with-x'
         )
 
 
@@ -77,10 +124,8 @@ def priority_of(name: str, vhost: str, arguments: Arguments) -> int:
     """Return the priority of a consumer, or refuse it."""
     priority = arguments.get('x-priority', 0)
     if not isinstance(priority, int) or isinstance(priority, bool):
-        raise precondition_failed(
-            f"invalid arg 'x-priority' for queue '{name}' in vhost '{vhost}': "
-            f'{{unacceptable_type,{type_of(priority)}}}'
-        )
+        what = f"queue '{name}' in vhost '{vhost}'"
+        raise _invalid('x-priority', what, f'"expected integer, got {type_of(priority)}"')
     return priority
 
 
@@ -100,7 +145,12 @@ def check_arguments_equal(
 ) -> None:
     """Refuse to declare something with other arguments than it has; only these names count."""
     for name in names:
-        if not _equivalent(received.get(name), current.get(name)):
+        default = _DEFAULTS.get(name)
+        one, other = received.get(name, default), current.get(name, default)
+        if type_of(one) == type_of(other) or {int} == {type(one), type(other)}:
+            if one != other:
+                raise _inequivalent(name, what, f"'{_text(one)}'", f"'{_text(other)}'")
+        else:
             raise _inequivalent(name, what, _described(received, name), _described(current, name))
 
 
@@ -108,10 +158,6 @@ def _inequivalent(name: str, what: str, received: str, current: str) -> Refusal:
     return precondition_failed(
         f"inequivalent arg '{name}' for {what}: received {received} but current is {current}"
     )
-
-
-def _equivalent(one: Any, other: Any) -> bool:
-    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _text(value: Any) -> str:

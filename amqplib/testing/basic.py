@@ -40,7 +40,7 @@ def publish(
     message = with_reply_key(channel, Published(exchange, routing_key, content))
     _check_message(channel, message)
     if not exchange and is_reply_key(routing_key):
-        send_reply(channel, message, mandatory)
+        send_reply(channel, message)
     else:
         channel.publish(message, channel.vhost.route(target, message), mandatory)
 
@@ -56,7 +56,9 @@ def _check_message(channel: Channel, message: Published) -> None:
             f"'{channel.session.user}'"
         )
     if properties.delivery_mode not in (None, 1, 2):
-        raise precondition_failed(f'invalid delivery_mode {properties.delivery_mode}')
+        raise precondition_failed(
+            f'invalid message: {{delivery_mode_unknown,{properties.delivery_mode}}}'
+        )
     _ = properties.time_to_live  # refuses a wrong one
 
 
@@ -103,9 +105,6 @@ def cancel(channel: Channel, consumer_tag: str, nowait: bool) -> Reply:
 
 def get(channel: Channel, ticket: int, queue: str, no_ack: bool) -> Optional[Reply]:
     found = queue_of(channel, queue)
-    if found.consumers.exclusive:
-        what = channel.vhost.describe('queue', found.name)
-        raise Refusal(ACCESS_REFUSED, f'{what} in exclusive use')
     entry = found.get()
     if entry is None:
         channel.reply('basic.get_empty', '')

@@ -53,9 +53,13 @@ class Consumer:
 
 
 class Consumers:
-    """The consumers of a queue: those of the highest priority first, the rest in turns."""
+    """The consumers of a queue: those of the highest priority first, equals in turns.
 
-    def __init__(self) -> None:
+    single: give everything to the first one, as long as it is there.
+    """
+
+    def __init__(self, single: bool) -> None:
+        self._single = single
         # Ordered by priority; among equals, the one that waits longest comes first.
         self._waiting: list[Consumer] = []
 
@@ -70,7 +74,7 @@ class Consumers:
         later = (
             position
             for position, other in enumerate(self._waiting)
-            if other.priority < consumer.priority
+            if other.priority < consumer.priority and not self._single
         )
         self._waiting.insert(next(later, len(self._waiting)), consumer)
 
@@ -88,6 +92,9 @@ class Consumers:
 
     def next(self) -> Optional[Consumer]:
         """Return the one whose turn it is; None if none of them can take a message."""
+        if self._single:
+            first = self._waiting[0] if self._waiting else None
+            return first if first is not None and first.can_take() else None
         for consumer in self._waiting:
             if consumer.can_take():
                 self._waiting.remove(consumer)

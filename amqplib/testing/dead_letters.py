@@ -10,14 +10,13 @@ from amqplib.core.properties import join_properties, split_properties
 from amqplib.core.serialization import (
     FIELD_TYPES,
     LONGLONG,
-    encode_shortstr,
     encode_table,
     encode_void,
     join_table,
     split_table,
 )
 from amqplib.core.spec import FieldTypes
-from amqplib.testing.messages import Published
+from amqplib.testing.messages import Death, Published
 
 if TYPE_CHECKING:
     from amqplib.testing.queues import Queue
@@ -40,25 +39,16 @@ _TYPES: FieldTypes = {
     _Seconds: lambda value, types, depth: b'T' + LONGLONG.pack(value),
 }
 
-Death = dict[str, Any]
-
 
 def dead_letter(queue: Queue, message: Published, reason: str) -> Optional[Published]:
     """Return the message to publish instead, to the dead-letter exchange of the queue.
 
     Returns None if it would go in circles.
     """
-    deaths = _deaths_of(message)
-    if _is_cycle(queue.name, reason, deaths):
+    if _is_cycle(queue.name, reason, message.deaths):
         return None
-    arguments = queue.arguments
-    key = arguments.get('x-dead-letter-routing-key')
-    properties = split_properties(message.properties.raw)
+    properties = split_properties(message.content.raw_properties or b'')
     expiration = properties.pop('expiration', None)
-    headers = split_table(properties.get('application_headers', _EMPTY_TABLE))
-    if key is not None:
-        headers.pop(encode_shortstr('CC'), None)
-    headers.pop(encode_shortstr('BCC'), None)
     death: Death = {
         'count': _Count(1),
         'reason': reason,
@@ -69,49 +59,38 @@ def dead_letter(queue: Queue, message: Published, reason: str) -> Optional[Publi
     }
     if expiration is not None:
         death['original-expiration'] = message.properties.expiration
-    history: dict[str, Any] = {'x-death': _with_death(deaths, death)}
-    if not deaths:
-        first = {'exchange': message.exchange, 'queue': queue.name, 'reason': reason}
-        history.update({f'x-first-death-{name}': value for name, value in first.items()})
-    headers.pop(encode_shortstr('x-death'), None)
-    headers.update(split_table(encode_table(history, _TYPES)))
+    deaths = _with_death(message.deaths, death)
+    headers = split_table(properties.get('application_headers', _EMPTY_TABLE))
+    headers.update(split_table(encode_table(_history(deaths), _TYPES)))
     properties['application_headers'] = join_table(headers)
     content = Message.received(join_properties(properties), message.content.body)
-    return Published(
-        arguments['x-dead-letter-exchange'],
-        message.routing_key if key is None else key,
-        content,
-    )
+    exchange = queue.arguments['x-dead-letter-exchange']
+    key = queue.arguments.get('x-dead-letter-routing-key', message.routing_key)
+    return Published(exchange, key, content, deaths)
 
 
-def _deaths_of(message: Published) -> list[Death]:
-    """Return what x-death says; [] if it is not what a broker writes."""
-    deaths = message.properties.headers.get('x-death')
-    if not isinstance(deaths, list) or not all(isinstance(death, dict) for death in deaths):
-        return []
-    return [
-        {**death, 'count': _Count(death['count'])}
-        for death in deaths
-        if isinstance(death.get('count'), int)
-    ]
+def _history(deaths: tuple[Death, ...]) -> dict[str, Any]:
+    """Return the headers that tell of the deaths; of equal ones, the first one stays the first."""
+    history: dict[str, Any] = {'x-death': list(deaths)}
+    for which, death in (('first', deaths[-1]), ('last', deaths[0])):
+        for name in ('exchange', 'queue', 'reason'):
+            history[f'x-{which}-death-{name}'] = death[name]
+    return history
 
 
-def _with_death(deaths: list[Death], death: Death) -> list[Death]:
-    """Return the history with one more death, the latest first; equal ones are counted."""
+def _with_death(deaths: tuple[Death, ...], death: Death) -> tuple[Death, ...]:
+    """Return the deaths with one more, the latest first; equal ones are counted."""
     what = death['queue'], death['reason']
     for earlier in deaths:
-        if (earlier.get('queue'), earlier.get('reason')) == what:
+        if (earlier['queue'], earlier['reason']) == what:
             again = {**earlier, 'count': _Count(earlier['count'] + 1)}
-            return [again, *(other for other in deaths if other is not earlier)]
-    return [death, *deaths]
+            return (again, *(other for other in deaths if other is not earlier))
+    return (death, *deaths)
 
 
-def _is_cycle(queue: str, reason: str, deaths: list[Death]) -> bool:
-    """Return whether a message comes back to a queue without that anybody rejected it."""
-    if reason == 'rejected':
+def _is_cycle(queue: str, reason: str, deaths: tuple[Death, ...]) -> bool:
+    """Return whether a message comes back to a queue without anybody having rejected it."""
+    names = [death['queue'] for death in deaths]
+    if reason == 'rejected' or queue not in names:
         return False
-    names = [death.get('queue') for death in deaths]
-    if queue not in names:
-        return False
-    since = deaths[: names.index(queue) + 1]
-    return all(death.get('reason') != 'rejected' for death in since)
+    return all(death['reason'] != 'rejected' for death in deaths[: names.index(queue) + 1])

@@ -19,6 +19,11 @@ def is_reply_key(routing_key: str) -> bool:
     return routing_key.startswith(f'{REPLY_QUEUE}.')
 
 
+def is_reply_name(channel: Channel, queue: str) -> bool:
+    """Return whether the name of a queue stands for replies that somebody waits for."""
+    return queue == REPLY_QUEUE or queue in channel.vhost.reply_channels
+
+
 def consume_replies(channel: Channel, tag: str, no_ack: bool) -> None:
     """Send the replies to this channel from now on."""
     if not no_ack:
@@ -42,7 +47,7 @@ def with_reply_key(channel: Channel, message: Published) -> Published:
     return Published(message.exchange, message.routing_key, content)
 
 
-def send_reply(channel: Channel, message: Published, mandatory: bool) -> None:
+def send_reply(channel: Channel, message: Published) -> None:
     """Send a reply to the channel that waits for it; nobody keeps it if there is none."""
     receiver = channel.vhost.reply_channels.get(message.routing_key)
     if receiver is not None:
@@ -50,4 +55,4 @@ def send_reply(channel: Channel, message: Published, mandatory: bool) -> None:
             'basic.deliver', receiver.reply_tag, receiver.skip_tag(), False, message.exchange,
             message.routing_key, content=message.content,
         )  # fmt: skip
-    channel.publish(message, [], mandatory and receiver is None)
+    channel.publish(message, [], mandatory=False)

@@ -93,7 +93,7 @@ def headers_match(wanted: dict[str, Any], headers: dict[str, Any]) -> bool:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+    return type(one) is type(other) and bool(one == other)
 
 
 class Exchange:

@@ -143,10 +143,12 @@ class Loop:
         for key, events in ready:
             if key.fileobj in self._selector.get_map():  # an earlier callback may have closed it
                 self._guard(key.data, events)
+        due = []
         while self._timers and self._timers[0].when <= self.now:
-            callback = heapq.heappop(self._timers).callback
-            if callback is not None:
-                self._guard(callback)
+            due.append(heapq.heappop(self._timers))
+        for timer in due:  # those that they set come in the next turn
+            if timer.callback is not None:
+                self._guard(timer.callback)
         for waiting in (self._calls, self._soon):
             while waiting:
                 self._guard(waiting.popleft())

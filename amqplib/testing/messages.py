@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Optional
 
 from amqplib.core.memoize import lru_cache
 from amqplib.core.message import Message
-from amqplib.core.properties import split_properties
-from amqplib.core.serialization import split_table
+from amqplib.core.properties import join_properties, split_properties
+from amqplib.core.serialization import encode_shortstr, join_table, split_table
 from amqplib.core.spec import INTERNAL_ERROR
+from amqplib.testing.arguments import MAX_TIME, type_of
 from amqplib.testing.errors import Refusal, precondition_failed
 
 #: What a message is taken to occupy besides its body and properties, in bytes.
 OVERHEAD = 400
 #: The largest body, in bytes; RabbitMQ 3 has this limit.
 MAX_MESSAGE = 128 * 1024 * 1024
-MAX_EXPIRATION = 2**32 - 1
+_NUMBER = re.compile('[+-]?[0-9]+')
 
 
 class Properties:
@@ -52,21 +54,44 @@ class Properties:
         if self.expiration is None:
             return None
         text = self.expiration
-        if not (text.isascii() and text.isdigit() and int(text) <= MAX_EXPIRATION):
-            raise precondition_failed(f"invalid expiration '{text}': not a number of milliseconds")
-        return int(text) / 1000
+        number = _NUMBER.match(text)
+        if number is None:
+            raise precondition_failed(f"invalid expiration '{text}': no_integer")
+        rest, milliseconds = text[number.end() :], int(number[0])
+        if rest:
+            raise precondition_failed(
+                f'invalid expiration \'{text}\': {{leftover_string,"{rest}"}}'
+            )
+        if milliseconds < 0:
+            wrong = f'{{value_negative,{milliseconds}}}'
+            raise precondition_failed(f"invalid expiration '{text}': {wrong}")
+        return min(milliseconds, MAX_TIME) / 1000
 
 
 def _keys_in(headers: dict[str, Any], name: str) -> tuple[str, ...]:
     """Return the routing keys in a header CC or BCC."""
     keys = headers.get(name, [])
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise precondition_failed(f'unacceptable type in {name} header: it is not a list of texts')
-    return tuple(keys)
+    if not isinstance(keys, list):
+        wrong = f'{{unacceptable_type_in_header,"{name}",{type_of(keys)}}}'
+        raise precondition_failed(f'invalid message: {wrong}')
+    return tuple(key for key in keys if isinstance(key, str))
+
+
+def without_header(properties: bytes, name: str) -> bytes:
+    """Return a property list without a header."""
+    values = split_properties(properties)
+    headers = split_table(values['application_headers'])
+    headers.pop(encode_shortstr(name), None)
+    values['application_headers'] = join_table(headers)
+    return join_properties(values)
 
 
 #: The properties of most messages are those of an earlier one.
 properties_of = lru_cache(maxsize=256)(Properties)
+
+
+#: An entry of x-death.
+Death = dict[str, Any]
 
 
 class Published:
@@ -76,29 +101,40 @@ class Published:
     routing_keys: all keys by which it is routed: its own, and those in its headers CC and BCC.
     content: its body and raw properties, as they are sent.
     size: what counts as its size, in bytes.
+    deaths: where it was a dead letter before, the latest first.
     """
 
-    __slots__ = ('content', 'exchange', 'properties', 'routing_key', 'routing_keys', 'size')
+    __slots__ = (
+        'content',
+        'deaths',
+        'exchange',
+        'properties',
+        'routing_key',
+        'routing_keys',
+        'size',
+    )
 
     def __init__(
         self,
         exchange: str,
         routing_key: str,
         content: Message,
-        properties: Optional[Properties] = None,
+        deaths: tuple[Death, ...] = (),
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
         self.content = content
-        if properties is None:
-            properties = properties_of(content.raw_properties)
-        self.properties = properties
+        raw = content.raw_properties or b''
+        self.properties = properties = properties_of(raw)
+        if properties.hidden:
+            self.content = Message.received(without_header(raw, 'BCC'), content.body)
         self.routing_keys = (routing_key, *properties.copies, *properties.hidden)
         self.size = len(content.body)
+        self.deaths = deaths
 
     def copy(self) -> Message:
         """Return a copy of the message, which a program may change."""
-        copy = Message.received(self.properties.raw, self.content.body)
+        copy = Message.received(self.content.raw_properties or b'', self.content.body)
         copy.delivery_info = {'exchange': self.exchange, 'routing_key': self.routing_key}
         return copy
 

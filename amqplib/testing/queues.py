@@ -71,7 +71,7 @@ class Queue:
         self.arguments = arguments
         self.deleted = False
         self.backlog = Backlog()
-        self.consumers = Consumers()
+        self.consumers = Consumers(bool(arguments.get('x-single-active-consumer')))
         self._surroundings = surroundings
         self._numbers = count()
         self._max_priority: int = arguments.get('x-max-priority', 0)

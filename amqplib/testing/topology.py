@@ -7,18 +7,30 @@ from typing import Any, Callable, Optional
 from amqplib.core.spec import NOT_FOUND
 from amqplib.testing.arguments import Arguments
 from amqplib.testing.channel import Channel
+from amqplib.testing.direct_replies import is_reply_name
 from amqplib.testing.errors import Refusal, precondition_failed
 from amqplib.testing.queues import Queue
+from amqplib.testing.virtual_host import check_not_default
 
 Reply = tuple[Any, ...]
 
 
-def queue_of(channel: Channel, name: str) -> Queue:
-    """Return the queue of this name; '' stands for the one that was declared last."""
-    name = name or channel.last_queue
+def on_one_line(name: str) -> str:
+    """Return a name without ends of lines, which RabbitMQ takes out."""
+    return name.replace('\r', '').replace('\n', '')
+
+
+def name_of(channel: Channel, name: str) -> str:
+    """Return the name of a queue; '' stands for the one that was declared last."""
+    name = on_one_line(name) or channel.last_queue
     if not name:
         raise Refusal(NOT_FOUND, 'no previously declared queue')
-    return channel.vhost.queue(name, channel.session)
+    return name
+
+
+def queue_of(channel: Channel, name: str) -> Queue:
+    """Return the queue of this name; '' stands for the one that was declared last."""
+    return channel.vhost.queue(name_of(channel, name), channel.session)
 
 
 def request_access(
@@ -45,18 +57,19 @@ def declare_exchange(
     nowait: bool,
     arguments: Arguments,
 ) -> Reply:
-    vhost = channel.vhost
+    vhost, name = channel.vhost, on_one_line(exchange)
     if passive:
-        vhost.changeable_exchange(exchange)
+        check_not_default(name)
+        vhost.exchange(name)
     else:
-        vhost.declare_exchange(exchange, type, durable, auto_delete, internal, arguments)
+        vhost.declare_exchange(name, type, durable, auto_delete, internal, arguments)
     return ()
 
 
 def delete_exchange(
     channel: Channel, ticket: int, exchange: str, if_unused: bool, nowait: bool
 ) -> Reply:
-    channel.vhost.delete_exchange(exchange, if_unused)
+    channel.vhost.delete_exchange(on_one_line(exchange), if_unused)
     return ()
 
 
@@ -69,8 +82,11 @@ def bind_exchange(
     nowait: bool,
     arguments: dict[str, Any],
 ) -> Reply:
-    to = channel.vhost.changeable_exchange(destination)
-    channel.vhost.changeable_exchange(source).bind(to, routing_key, arguments)
+    vhost = channel.vhost
+    check_not_default(destination)
+    vhost.bind(
+        on_one_line(source), vhost.exchange(on_one_line(destination)), routing_key, arguments
+    )
     return ()
 
 
@@ -83,9 +99,9 @@ def unbind_exchange(
     nowait: bool,
     arguments: dict[str, Any],
 ) -> Reply:
-    to = channel.vhost.changeable_exchange(destination)
-    exchange = channel.vhost.changeable_exchange(source)
-    channel.vhost.unbind(exchange, to, routing_key, arguments)
+    check_not_default(destination)
+    to = channel.vhost.exchanges.get(on_one_line(destination))
+    channel.vhost.unbind(on_one_line(source), to, routing_key, arguments)
     return ()
 
 
@@ -100,22 +116,24 @@ def declare_queue(
     nowait: bool,
     arguments: Arguments,
 ) -> Reply:
-    session = channel.session
+    session, name = channel.session, on_one_line(queue)
+    if is_reply_name(channel, name):
+        return name, 0, 1
     if passive:
-        declared = queue_of(channel, queue)
+        declared = channel.vhost.queue(name, session)
         declared.note_use()
     else:
         owner = session if exclusive else None
         declared = channel.vhost.declare_queue(
-            queue, durable, owner, session, auto_delete, arguments
+            name, durable, owner, session, auto_delete, arguments
         )
     channel.last_queue = declared.name
     return declared.name, len(declared.backlog), len(declared.consumers)
 
 
-def _default_key(queue: str, routing_key: str, bound: Queue) -> str:
+def _default_key(queue: str, routing_key: str, bound: str) -> str:
     """Return the key of a binding: without a name of a queue, it is the name by default."""
-    return routing_key or ('' if queue else bound.name)
+    return routing_key or ('' if queue else bound)
 
 
 def bind_queue(
@@ -128,8 +146,8 @@ def bind_queue(
     arguments: dict[str, Any],
 ) -> Reply:
     bound = queue_of(channel, queue)
-    key = _default_key(queue, routing_key, bound)
-    channel.vhost.changeable_exchange(exchange).bind(bound, key, arguments)
+    key = _default_key(queue, routing_key, bound.name)
+    channel.vhost.bind(on_one_line(exchange), bound, key, arguments)
     return ()
 
 
@@ -141,10 +159,10 @@ def unbind_queue(
     routing_key: str,
     arguments: dict[str, Any],
 ) -> Reply:
-    bound = queue_of(channel, queue)
-    key = _default_key(queue, routing_key, bound)
-    vhost = channel.vhost
-    vhost.unbind(vhost.changeable_exchange(exchange), bound, key, arguments)
+    name = name_of(channel, queue)
+    key = _default_key(queue, routing_key, name)
+    bound = channel.vhost.queues.get(name)
+    channel.vhost.unbind(on_one_line(exchange), bound, key, arguments)
     return ()
 
 
@@ -167,7 +185,7 @@ def delete_queue(
 
 
 def _queue_if_there(channel: Channel, name: str) -> Optional[Queue]:
-    if name and name not in channel.vhost.queues:
+    if name and on_one_line(name) not in channel.vhost.queues:
         return None
     return queue_of(channel, name)
 

@@ -6,13 +6,16 @@ import secrets
 from collections.abc import Iterable
 from typing import Any, Optional
 
-from amqplib.core.spec import ACCESS_REFUSED, COMMAND_INVALID, RESOURCE_LOCKED
+from amqplib.core.spec import ACCESS_REFUSED, RESOURCE_LOCKED
 from amqplib.testing import dead_letters
 from amqplib.testing.arguments import (
-    QUEUE_CHECKS,
+    EXCHANGE_ARGUMENTS,
+    QUEUE_ARGUMENTS,
     Arguments,
     check_arguments_equal,
+    check_binding,
     check_equal,
+    check_names,
     check_queue_arguments,
 )
 from amqplib.testing.errors import Refusal, not_found, precondition_failed
@@ -21,9 +24,6 @@ from amqplib.testing.loop import Loop
 from amqplib.testing.memory import Memory
 from amqplib.testing.messages import Published
 from amqplib.testing.queues import Queue, Surroundings
-
-_QUEUE_ARGUMENTS = (*QUEUE_CHECKS, 'x-queue-type')
-_EXCHANGE_ARGUMENTS = ('alternate-exchange',)
 
 
 class VirtualHost:
@@ -56,11 +56,20 @@ class VirtualHost:
             raise not_found('exchange', name, self.name)
         return exchange
 
-    def changeable_exchange(self, name: str) -> Exchange:
-        """Return an exchange whose bindings may be changed."""
-        if not name:
-            raise Refusal(ACCESS_REFUSED, 'operation not permitted on the default exchange')
-        return self.exchange(name)
+    def bind(self, source: str, destination: Any, key: str, arguments: dict[str, Any]) -> None:
+        """Bind a queue or an exchange to an exchange."""
+        check_not_default(source)
+        exchange = self.exchange(source)
+        if exchange.type == 'headers':
+            check_binding(arguments)
+        exchange.bind(destination, key, arguments)
+
+    def unbind(self, source: str, destination: Any, key: str, arguments: dict[str, Any]) -> None:
+        """Remove a binding, if it is there; an auto-delete exchange ends with its last one."""
+        check_not_default(source)
+        exchange = self.exchanges.get(source)
+        if exchange is not None and exchange.unbind(destination, key, arguments):
+            self._end_if_unbound(exchange)
 
     def declare_exchange(
         self,
@@ -73,12 +82,12 @@ class VirtualHost:
     ) -> None:
         """Create an exchange, or check that it is as declared."""
         if kind not in TYPES:
-            raise Refusal(COMMAND_INVALID, f"unknown exchange type '{kind}'")
-        if not name:
-            raise Refusal(ACCESS_REFUSED, 'operation not permitted on the default exchange')
+            raise precondition_failed(f"unknown exchange type '{kind}'")
+        check_not_default(name)
         exchange = self.exchanges.get(name)
         if exchange is None:
             check_not_reserved('exchange', name)
+            check_names(self.describe('exchange', name), arguments, EXCHANGE_ARGUMENTS)
             self.exchanges[name] = Exchange(name, kind, durable, auto_delete, internal, arguments)
             return
         what = self.describe('exchange', name)
@@ -89,13 +98,12 @@ class VirtualHost:
             'internal': (internal, exchange.internal),
         }
         check_equal(what, pairs)
-        check_arguments_equal(what, arguments, exchange.arguments, _EXCHANGE_ARGUMENTS)
+        check_arguments_equal(what, arguments, exchange.arguments, EXCHANGE_ARGUMENTS)
 
     def delete_exchange(self, name: str, if_unused: bool) -> None:
         """Delete an exchange, if it is there."""
-        if not name:
-            raise Refusal(ACCESS_REFUSED, 'operation not permitted on the default exchange')
-        if name in PREDECLARED:
+        check_not_default(name)
+        if name.startswith('amq.'):
             what = self.describe('exchange', name)
             raise Refusal(ACCESS_REFUSED, f'deletion of system {what} not allowed')
         exchange = self.exchanges.get(name)
@@ -108,13 +116,6 @@ class VirtualHost:
     def _remove_exchange(self, exchange: Exchange) -> None:
         if self.exchanges.pop(exchange.name, None) is not None:
             self._unbind_everywhere(exchange)
-
-    def unbind(
-        self, exchange: Exchange, destination: Any, key: str, arguments: dict[str, Any]
-    ) -> None:
-        """Remove a binding; an auto-delete exchange ends with its last one."""
-        if exchange.unbind(destination, key, arguments):
-            self._end_if_unbound(exchange)
 
     def _unbind_everywhere(self, destination: Any) -> None:
         for exchange in list(self.exchanges.values()):
@@ -185,7 +186,7 @@ class VirtualHost:
             'auto_delete': (auto_delete, queue.auto_delete),
         }
         check_equal(what, pairs)
-        check_arguments_equal(what, arguments, queue.arguments, _QUEUE_ARGUMENTS)
+        check_arguments_equal(what, arguments, queue.arguments, QUEUE_ARGUMENTS)
         queue.note_use()
 
     def delete_queue(self, queue: Queue) -> int:
@@ -238,6 +239,12 @@ class VirtualHost:
         if dead is not None:
             for destination in self.route(exchange, dead):
                 destination.publish(dead)
+
+
+def check_not_default(exchange: str) -> None:
+    """Refuse to change the default exchange."""
+    if not exchange:
+        raise Refusal(ACCESS_REFUSED, 'operation not permitted on the default exchange')
 
 
 def check_not_reserved(kind: str, name: str) -> None:
