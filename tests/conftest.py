@@ -25,6 +25,11 @@ ANY_VERSION = 'any_version'
 NEEDS_0_8 = 'needs AMQP 0-8: '
 NEEDS_NODE = 'needs a broker of its own: '
 
+NEEDS_RABBITMQ = 'needs RabbitMQ: '
+
+#: The mark of tests that the broker of amqplib.testing cannot pass; its argument says why.
+ONLY_RABBITMQ = 'only_rabbitmq'
+
 #: How those are counted.
 LEFT_OUT = 'left out'
 
@@ -60,7 +65,7 @@ def pytest_terminal_summary(terminalreporter):
 def what_it_needs(report):
     """Return the reason of a skip if it begins with what the broker does not give, else ''."""
     reason = report.longrepr[2].partition('Skipped: ')[2]
-    return reason if reason.startswith((NEEDS_0_8, NEEDS_NODE)) else ''
+    return reason if reason.startswith((NEEDS_0_8, NEEDS_NODE, NEEDS_RABBITMQ)) else ''
 
 
 @pytest.fixture(scope='session')
@@ -105,6 +110,14 @@ def _left_out_where_0_8_is_refused(request):
     """Skip a test that needs AMQP 0-8 if a broker that it uses refuses that."""
     for name in SHARED.intersection(request.fixturenames) - set(parameters_of(request.node)):
         leave_out_if_refused(request.node, request.getfixturevalue(name))
+
+
+@pytest.fixture(autouse=True)
+def _left_out_without_rabbitmq(request):
+    """Skip a test that needs RabbitMQ if the broker of the run is that of amqplib.testing."""
+    mark = request.node.get_closest_marker(ONLY_RABBITMQ)
+    if mark and isinstance(request.getfixturevalue('broker'), brokers.ProcessBroker):
+        pytest.skip(NEEDS_RABBITMQ + mark.args[0])
 
 
 def leave_out_if_refused(item, its_broker):

@@ -69,9 +69,13 @@ class Broker:
 
     def close(self) -> None:
         """Hang up on all clients, and end."""
-        if self._listener.fileno() != -1:
+        if self._listener.fileno() == -1:
+            return
+        if self._shared.loop.is_running:
             self._shared.loop.call(self._end)
-            self._shared.loop.stop()
+        else:
+            self._listener.close()
+        self._shared.loop.stop()
 
     def _end(self) -> None:
         self._shared.loop.watch(self._listener, 0, self._on_client)

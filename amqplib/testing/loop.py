@@ -62,8 +62,10 @@ class Loop:
     def stop(self) -> None:
         """End the thread, from another thread."""
         self._stopping = True
-        self._wake()
-        if self._thread is not None:
+        if self._thread is None:
+            self._release()
+        else:
+            self._wake()
             self._thread.join(CALL_TIMEOUT)
 
     # For the thread itself
@@ -94,11 +96,16 @@ class Loop:
 
     # For other threads
 
+    @property
+    def is_running(self) -> bool:
+        """Whether calls are run."""
+        return self._thread is not None and not self._stopping
+
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a function in the thread; return its result, or raise its exception."""
         if threading.current_thread() is self._thread:
             return function(*args)
-        if self._thread is None or self._stopping:
+        if not self.is_running:
             raise RuntimeError('the broker is not running')
         done = threading.Event()
         outcome: list[Any] = []
@@ -133,9 +140,12 @@ class Loop:
             while not self._stopping:
                 self._turn()
         finally:
-            self._selector.close()
-            self._woken.close()
-            self._waker.close()
+            self._release()
+
+    def _release(self) -> None:
+        self._selector.close()
+        self._woken.close()
+        self._waker.close()
 
     def _turn(self) -> None:
         ready = self._selector.select(self._time_to_wait())

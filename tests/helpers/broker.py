@@ -8,7 +8,7 @@ to its host:port, and ends with that command's status:
 The broker is the first of these that works:
 
 1. the one named in the environment: AMQPLIB_BROKER=host:port (user guest,
-   password guest);
+   password guest), or AMQPLIB_BROKER=process for that of amqplib.testing;
 2. a container, where a Docker daemon answers: of the image that is named by
    AMQPLIB_IMAGE, else of rabbitmq:3.13, which speaks both AMQP 0-8 and 0-9-1,
    else of any rabbitmq that is there or can be fetched;
@@ -42,6 +42,7 @@ from pathlib import Path
 
 IMAGE = 'rabbitmq:3.13'  # the last series that speaks AMQP 0-8 too
 NEWEST_IMAGE = 'rabbitmq:latest'
+PROCESS = 'process'  # as AMQPLIB_BROKER: the broker of amqplib.testing
 LOOPBACK = '127.0.0.1'
 GIVEN_SECONDS = 10  # until a broker that should be there answers
 START_SECONDS = 90  # until a broker that was just started answers
@@ -176,6 +177,22 @@ class Broker:
     def rabbitmqctl(self, *args):
         """Run a command of rabbitmqctl on it; return what that printed."""
         raise BrokerError(f'the broker at {self.address} is not ours to control')
+
+
+class ProcessBroker(Broker):
+    """The broker of `amqplib.testing`, in a thread of this process."""
+
+    def __init__(self):
+        from amqplib import testing
+
+        self._broker = testing.Broker()
+        super().__init__(LOOPBACK, self._broker.port)
+
+    def start(self):
+        self._broker.start()
+
+    def close(self):
+        self._broker.close()
 
 
 class Node(Broker):
@@ -506,6 +523,8 @@ class Watchdog:
 def the_broker():
     """Return the broker to use, by the rule at the top of this file; not started."""
     given = os.environ.get('AMQPLIB_BROKER')
+    if given == PROCESS:
+        return ProcessBroker()
     return Broker(*parse_address(given)) if given else new_node()
 
 
@@ -523,7 +542,8 @@ def prepare(nodes=True):
     if not os.environ.get('AMQPLIB_BROKER'):
         node_class()
         return
-    the_broker().start()
+    with the_broker():
+        pass
     if nodes:
         try:
             node_class()

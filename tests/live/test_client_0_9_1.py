@@ -20,6 +20,8 @@ from tests.helpers.waiting import poll
 
 pytestmark = only_0_9_1
 
+with_streams = pytest.mark.only_rabbitmq('streams')
+
 
 @pytest.fixture
 def received():
@@ -277,6 +279,7 @@ def read(channel, received, count):
     return [message.body for message in received]
 
 
+@with_streams
 def test_a_stream_is_read_from_its_first_message_as_often_as_one_likes(
     channel, received, read_stream
 ):
@@ -289,11 +292,13 @@ def test_a_stream_is_read_from_its_first_message_as_often_as_one_likes(
         received.clear()
 
 
+@with_streams
 def test_a_stream_is_read_from_an_offset(channel, received, read_stream):
     read_stream(90)
     assert read(channel, received, 10) == [str(number) for number in range(90, 100)]
 
 
+@with_streams
 def test_a_stream_is_read_from_what_comes_next(amqp, channel, stream, received, read_stream):
     read_stream('next')
     assert nothing_waits(amqp, channel)
@@ -301,6 +306,7 @@ def test_a_stream_is_read_from_what_comes_next(amqp, channel, stream, received, 
     assert read(channel, received, 1) == ['new']
 
 
+@with_streams
 def test_a_stream_sends_no_more_than_the_prefetch_ahead(amqp, channel, received, read_stream):
     """It sends chunks as a whole, and so may go beyond by less than a chunk."""
     read_stream('first', prefetch=7)
@@ -314,6 +320,7 @@ def test_a_stream_sends_no_more_than_the_prefetch_ahead(amqp, channel, received,
     assert numbers == list(range(ahead + 7))
 
 
+@with_streams
 def test_a_stream_needs_a_prefetch(amqp, channel, stream):
     with pytest.raises(amqp.PreconditionFailed, match='prefetch'):
         channel.basic_consume(stream, callback=print)

@@ -14,6 +14,8 @@ from tests.helpers.queues import await_ready, drain, get_bodies, new_name, ready
 
 pytestmark = only_0_9_1
 
+with_quorum_queues = pytest.mark.only_rabbitmq('quorum queues')
+
 
 @pytest.fixture
 def confirming(channel):
@@ -334,6 +336,7 @@ def quorum_queue(connect):
     keeper.queue_delete(name)
 
 
+@with_quorum_queues
 @pytest.mark.parametrize('limit', [None, 1000])
 def test_a_quorum_queue_with_many_outstanding(amqp, channel, quorum_queue, limit):
     channel.confirm_select(limit)
@@ -343,6 +346,7 @@ def test_a_quorum_queue_with_many_outstanding(amqp, channel, quorum_queue, limit
     assert get_bodies(channel, quorum_queue, 3) == ['0', '1', '2']
 
 
+@with_quorum_queues
 def test_a_quorum_queue_counts_deliveries(amqp, confirming, quorum_queue):
     publish(amqp, confirming, quorum_queue, 1)
     confirming.wait_for_confirms(timeout=10)

@@ -56,6 +56,10 @@ def test_a_closed_broker_has_hung_up_and_answers_nothing(amqp, no_leaks):
     broker.close()
 
 
+def test_a_broker_that_was_never_started_leaves_nothing_behind(no_leaks):
+    Broker().close()
+
+
 def test_brokers_know_nothing_of_each_other(amqp, channel, queue):
     with Broker() as another, amqp.Connection(another.host) as connection:
         other = connection.channel()
