@@ -187,8 +187,8 @@ class Broker:
         self._shared.loop.call(self._shared.faults.refuse, code, times, method, text)
 
     def delay(self, seconds: float) -> None:
-        """Handle what arrives from now on so much later; 0 ends that."""
-        self._shared.loop.call(setattr, self._shared.faults, 'delay', seconds)
+        """Handle what arrives from now on so much later; what is held up now, at once."""
+        self._shared.loop.call(self._shared.set_delay, seconds)
 
     def __repr__(self) -> str:
         return f'<Broker at {self.host}>'

@@ -90,7 +90,9 @@ class Session:
         self._out_size = 0
         self._flushing = False
         self._confirming: dict[Channel, None] = {}
-        self._blocked = self._paused = False
+        self._blocked = self._deaf = False
+        # What has arrived and is held up on request.
+        self._delayed = b''
         self._heard = self.loop.now
         self._timer: Optional[Timer] = self.loop.call_later(HANDSHAKE_TIMEOUT, self.reset)
         self._beat: Optional[Timer] = None
@@ -112,7 +114,7 @@ class Session:
     def _watch(self) -> None:
         if self.stage == CLOSED:
             return
-        reading = 0 if self._blocked or self._paused else selectors.EVENT_READ
+        reading = 0 if self._blocked or self._deaf or self._delayed else selectors.EVENT_READ
         writing = selectors.EVENT_WRITE if self._out and not self._flushing else 0
         self.loop.watch(self._sock, reading | writing, self._on_ready)
 
@@ -135,16 +137,17 @@ class Session:
         self._heard = self.loop.now
         delay = self.shared.faults.delay
         if delay:
-            self._paused = True
+            self._delayed = data
             self._watch()
-            self.loop.call_later(delay, lambda: self._take_later(data))
+            self.loop.call_later(delay, self.end_delay)
         else:
             self._take(data)
 
-    def _take_later(self, data: bytes) -> None:
-        self._paused = False
-        self._watch()
-        if self.stage != CLOSED:
+    def end_delay(self) -> None:
+        """Handle what was held up."""
+        data, self._delayed = self._delayed, b''
+        if data and self.stage != CLOSED:
+            self._watch()
             self._take(data)
 
     @property
@@ -418,7 +421,7 @@ class Session:
     def _hang_up(self, hangup: Hangup) -> None:
         self.end_channels()
         self.stage = CLOSING
-        self._paused = True
+        self._deaf = True
         self._watch()
         if hangup.delay:
             self._set_timer(self.loop.call_later(hangup.delay, self.reset))

@@ -28,6 +28,12 @@ class Shared:
         self.vhosts = {name: VirtualHost(name, self.loop, self.memory) for name in vhosts}
         self.sessions: dict[Session, None] = {}
 
+    def set_delay(self, seconds: float) -> None:
+        """Handle what arrives so much later; what is held up now is handled at once."""
+        self.faults.delay = seconds
+        for session in list(self.sessions):
+            session.end_delay()
+
     def _on_memory(self) -> None:
         self.loop.call_soon(self._tell_sessions)
 

@@ -137,3 +137,4 @@ def test_a_delay_holds_up_what_arrives(amqp, channel, process_broker, queue):
         channel.wait(timeout=0.05)
     assert process_broker.messages(queue) == []
     process_broker.delay(0)
+    assert channel.queue_declare(queue, passive=True)[1] == 1
