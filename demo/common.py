@@ -1,6 +1,7 @@
 """What the demos share: options that name the broker, and how a program ends."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -58,5 +59,9 @@ def run(main):
         main()
     except KeyboardInterrupt:
         sys.exit(130)  # what shells say of a program that Ctrl-C ended
+    except BrokenPipeError:
+        # What reads the output has ended. Nothing more can be written there, at the exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (client_0_8.AMQPException, ValueError) as error:
         sys.exit(f'{Path(sys.argv[0]).name}: {error}')

@@ -1,6 +1,7 @@
 """The demos, run as programs against the broker."""
 
 import ast
+import json
 import queue
 import re
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 import amqplib.client_0_8 as amqp
 from amqplib import client_0_9_1
+from amqplib.testing import Broker
 from tests.helpers.broker import free_port
 from tests.helpers.refusing_relay import AMQP_0_8, RefusingRelay
 
@@ -54,6 +56,11 @@ class Program:
         while not lines or text not in lines[-1]:
             lines.append(self.lines.get(timeout=SECONDS))
         return lines
+
+    def rest(self):
+        """Return the lines that are left once it has ended."""
+        self._reader.join(SECONDS)
+        return [self.lines.get() for _ in range(self.lines.qsize())]
 
     def wait(self):
         """Return (exit status, standard error) once it has ended."""
@@ -351,3 +358,110 @@ def await_exchange(connection, name):
         except amqp.NotFound:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+# Draining a queue: a program of its own kind, with a URL, which needs 0-9-1.
+
+
+@pytest.fixture
+def drained():
+    """A broker with the queue 'full', in which there are the messages 0 to 499."""
+    with Broker() as broker:
+        fill(broker.url, 500)
+        yield broker
+
+
+def fill(url, count):
+    with client_0_9_1.Connection.from_url(url) as conn, conn.channel() as ch:
+        ch.queue_declare('full', durable=True, auto_delete=False)
+        for number in range(count):
+            ch.basic_publish(client_0_9_1.Message(str(number)), routing_key='full')
+
+
+def numbers_in(lines):
+    return [int(json.loads(line)['body']) for line in lines]
+
+
+@pytest.mark.any_version
+def test_draining_writes_each_message_as_a_line(start, address):
+    name = f'amqplib-test-{uuid.uuid4()}'
+    bodies = ['text', 'gr\u00fc\u00dfe', b'\xff\x00', '']
+    with client_0_9_1.Connection(address) as conn, conn.channel() as ch:
+        ch.queue_declare(name, durable=True, auto_delete=False)
+        try:
+            for body in bodies:
+                msg = client_0_9_1.Message(
+                    body, message_id='m', application_headers={'when': datetime(2026, 1, 2), 'x': 7}
+                )
+                ch.basic_publish(msg, routing_key=name)
+            program = start('drain.py', '--url', f'amqp://{address}', '--idle', '1', name)
+            assert program.wait() == (0, '')
+            assert ch.basic_get(name) is None
+        finally:
+            ch.queue_delete(name)
+    lines = [json.loads(line) for line in program.rest()]
+    assert [line.get('body') for line in lines] == ['text', 'gr\u00fc\u00dfe', None, '']
+    assert lines[2]['body_base64'] == '/wA='
+    for line in lines:
+        assert (line['message_id'], line['routing_key'], line['redelivered']) == ('m', name, False)
+        assert line['application_headers'] == {'when': '2026-01-02 00:00:00', 'x': 7}
+
+
+def test_what_drains_may_be_killed(start, drained):
+    killed = start('drain.py', '--url', drained.url, 'full')
+    first = killed.read_until('"body": "123"')
+    killed.process.kill()
+    killed.wait()
+    first += killed.rest()
+    second = start('drain.py', '--url', drained.url, '--idle', '0.5', 'full')
+    assert second.wait() == (0, '')
+    written, rest = numbers_in(first), numbers_in(second.rest())
+    assert written == list(range(len(written)))
+    assert rest == list(range(rest[0], 500))
+    assert rest[0] <= len(written)
+    assert drained.messages('full') == []
+
+
+def test_what_drains_stops_on_a_signal(start, drained):
+    program = start('drain.py', '--url', drained.url, 'full')
+    lines = program.read_until('"body": "123"')
+    program.process.send_signal(signal.SIGTERM)
+    assert program.wait() == (0, '')
+    lines += program.rest()
+    left = [int(msg.body) for msg in drained.messages('full')]
+    assert numbers_in(lines) + left == list(range(500))
+
+
+def test_what_drains_stops_on_a_signal_also_if_nothing_comes(start, drained):
+    program = start('drain.py', '--url', drained.url, '--idle', '60', 'full')
+    program.read_until('"body": "499"')
+    program.process.send_signal(signal.SIGTERM)
+    assert program.wait() == (0, '')
+
+
+def test_what_drains_connects_again(start, drained):
+    program = start('drain.py', '--url', drained.url, '--idle', '2', 'full')
+    lines = program.read_until('"body": "123"')
+    drained.drop_connections()
+    status, errors = program.wait()
+    lines += program.rest()
+    assert status == 0
+    assert 'Traceback' not in errors
+    assert set(numbers_in(lines)) == set(range(500))
+    assert drained.messages('full') == []
+
+
+def test_a_queue_that_is_not_there_cannot_be_drained(start, drained):
+    status, errors = start('drain.py', '--url', drained.url, 'missing').wait()
+    assert status == 1
+    assert re.fullmatch(r"drain\.py: 404 .*'missing'.*\n", errors)
+
+
+def test_what_drains_ends_with_what_reads_it(drained):
+    drain = [sys.executable, str(DEMO / 'drain.py'), '--url', drained.url, 'full']
+    with subprocess.Popen(drain, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert numbers_in([process.stdout.readline()]) == [0]
+        process.stdout.close()
+        assert process.stderr.read() == b''
+        assert process.wait(SECONDS) == 1
+    assert drained.messages('full')[-1].body == b'499'
