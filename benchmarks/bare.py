@@ -1,4 +1,4 @@
-"""A round trip of amqplib, and one of the same octets on a bare socket."""
+"""A round trip of amqplib, compared with the same bytes on a bare socket."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from statistics import median
 
 
 class Recorder:
-    """Stands in for a socket, and keeps what goes through it."""
+    """Stands in for a socket, and records what goes through it."""
 
     def __init__(self, sock):
         self.sock = sock
@@ -17,19 +17,19 @@ class Recorder:
     def __getattr__(self, name):
         return getattr(self.sock, name)
 
-    def send(self, octets, *flags):
-        count = self.sock.send(octets, *flags)
-        self.sent += bytes(octets[:count])
+    def send(self, data, *flags):
+        count = self.sock.send(data, *flags)
+        self.sent += bytes(data[:count])
         return count
 
     def recv(self, size, *flags):
-        octets = self.sock.recv(size, *flags)
-        self.received += octets
-        return octets
+        data = self.sock.recv(size, *flags)
+        self.received += data
+        return data
 
 
 class BareSocket:
-    """Sends one request again and again, on a connection where somebody has logged in."""
+    """Sends one request again and again, on a connection that is already logged in."""
 
     def __init__(self, sock, request, response):
         sock.setblocking(True)
@@ -40,21 +40,21 @@ class BareSocket:
     def round_trip(self):
         self.sock.sendall(self.request)
         missing = len(self.response)
-        octets = b''
+        data = b''
         while missing:
-            octets = self.sock.recv(4096)
-            missing -= len(octets)
-        return octets
+            data = self.sock.recv(4096)
+            missing -= len(data)
+        return data
 
 
 def measure(host, port, queue, sessions, pairs, count):
     """Return the seconds of round trips: {'amqplib': ..., 'bare socket': ..., 'ratios': [...]}.
 
-    Short blocks of amqplib's and of the socket's take turns, each pair of blocks the other way
-    round than the one before. The ratio is taken of each pair, as whatever the machine does
-    meanwhile meets both; each session has new connections, as brokers do not treat all alike.
+    Short blocks of amqplib and of the socket alternate, in the opposite order in each pair. Each
+    pair has a ratio of its own, because other load on the machine affects both of its blocks. Each
+    session has new connections, because brokers do not treat all connections alike.
 
-    sessions, pairs of blocks in each, count: of round trips in a block.
+    sessions: how many; pairs: of blocks in a session; count: of round trips in a block.
     """
     measured = []
     for _ in range(sessions):
@@ -87,7 +87,7 @@ def measure_session(host, port, queue, pairs, count):
 
 
 def record(connection, queue):
-    """Return the octets of a round trip: (request, response)."""
+    """Return the bytes of a round trip: (request, response)."""
     channel = connection.channel()
     transport = connection.transport
     recorder = transport.sock = Recorder(transport.sock)
@@ -97,7 +97,7 @@ def record(connection, queue):
 
 
 def time_pair(functions, count, backwards):
-    """Call each of the functions so many times: {name: median of the seconds}."""
+    """Call each function `count` times; return {name: median of the seconds}."""
     names = sorted(functions, reverse=backwards)
     return {name: median(time_each(functions[name], count)) for name in names}
 

@@ -28,9 +28,9 @@ CPU = 'CPU microseconds per message'
 
 
 def draw(results, folder):
-    """Draw what there are results for."""
-    mpl.use('Agg')  # which needs no screen
-    # Without it, files would differ each time.
+    """Draw charts of the results that there are."""
+    mpl.use('Agg')  # needs no display
+    # Otherwise the files would differ each time.
     mpl.rcParams['svg.hashsalt'] = 'amqplib'
     mpl.rcParams['font.size'] = 9
     draw_works(results, folder)
@@ -39,7 +39,7 @@ def draw(results, folder):
 
 
 def draw_works(results, folder):
-    """Draw bars for each work, shortest is cheapest."""
+    """Draw bars for each work; the shortest bar is the cheapest client."""
     found = {work.name: figures(results, work.name, 'cpu') for work in MAIN_WORKS}
     found = {name: times for name, times in found.items() if times}
     if not found:
@@ -78,7 +78,7 @@ def draw_sizes(results, folder, kind):
         points = [(size, times[client]) for size, times in by_size.items() if client in times]
         if points:
             draw_line(axis, client, points)
-    axis.set(xscale='log', yscale='log', xlabel='size of the body, octets', ylabel=CPU)
+    axis.set(xscale='log', yscale='log', xlabel='size of the body, bytes', ylabel=CPU)
     axis.set_xticks(list(by_size), [size_text(size) for size in by_size])
     axis.minorticks_off()
     axis.grid(visible=True, alpha=0.3)

@@ -1,7 +1,7 @@
-"""Measures amqplib and its peers in turn; needs AMQPLIB_BROKER=host:port (see run).
+"""Measures amqplib and other clients; needs AMQPLIB_BROKER=host:port (see run).
 
-Progress goes to the standard error, the tables to the standard output; tables, all figures as
-JSON, and charts go to files in the folder that --output names.
+It shows progress on standard error and the tables on standard output. The tables, all figures as
+JSON, and charts are written to the folder that --output names.
 """
 
 from __future__ import annotations
@@ -34,17 +34,23 @@ QUICK = {'rounds': 3, 'messages': 2000, 'imports': 5, 'huge_rounds': 1, 'session
 def parse_args(args):
     parser = argparse.ArgumentParser(prog='sh benchmarks/run', description=__doc__)
     parser.add_argument('--quick', action='store_true', help='fewer messages and rounds')
-    parser.add_argument('--rounds', type=int, help='of each measurement; 5, quick 3')
-    parser.add_argument('--messages', type=int, help='small ones, a round; 10000, quick 2000')
+    parser.add_argument('--rounds', type=int, help='rounds of each measurement; 5, with --quick 3')
+    parser.add_argument(
+        '--messages', type=int, help='small messages in a round; 10000, with --quick 2000'
+    )
     names = [*(work.name for work in WORKS), *EXTRAS]
     parser.add_argument(
         '--only',
         nargs='+',
         metavar='WORK',
-        help=f'some of: {", ".join(map(repr, names))}; or the beginnings of their names',
+        help=f'only these, or those that begin so: {", ".join(map(repr, names))}',
     )
     parser.add_argument(
-        '--clients', nargs='+', choices=CLIENTS, metavar='CLIENT', help=f'of {list(CLIENTS)}'
+        '--clients',
+        nargs='+',
+        choices=CLIENTS,
+        metavar='CLIENT',
+        help=f'only these: {", ".join(CLIENTS)}',
     )
     parser.add_argument(
         '--output',
@@ -69,7 +75,7 @@ def wanted(name, only):
 
 
 def choose_clients(names):
-    """Return the clients that are there, and why others are left out."""
+    """Return the clients that are installed, and why others are left out."""
     chosen, notes = [], []
     for name in names or CLIENTS:
         needs = CLIENTS[name].needs
@@ -81,7 +87,7 @@ def choose_clients(names):
 
 
 def versions(clients):
-    """Return the versions of the clients that are installed as packages."""
+    """Return {client: version} of the clients that are packages."""
     packages = {'py-amqp': 'amqp'}
     found = {
         name: metadata.version(packages.get(name, name))
@@ -116,7 +122,7 @@ def split_address(address):
 
 
 def measure(options, works, extras):
-    """Return all results, as they are written as JSON."""
+    """Return all results, as they are for the JSON file."""
     clients, notes = choose_clients(options.clients)
     host, port = split_address(os.environ['AMQPLIB_BROKER'])
     feeder = Feeder(host, port, f'amqplib.benchmark.{os.getpid()}')

@@ -1,16 +1,16 @@
-"""What a confirmed publish costs beside an unconfirmed one, in CPU time of this process.
+"""What a confirmed publish costs compared with an unconfirmed one, in CPU time of this process.
 
     .venv/bin/python tests/helpers/broker.py .venv/bin/python benchmarks/confirms.py --help
 
 There are three kinds of publishing: unconfirmed at full speed; unconfirmed, but waiting for the
-broker after each half window; and confirmed with a window. Each is done with a new message each
-time, as programs do, and with one message again and again, which shows the difference without
-what messages cost. The rounds take turns, and each kind has its median, so that what else the
-machine does meets all of them. A round ends when the broker has all of its messages.
+broker after each half window; and confirmed with a window. Each kind is measured with a new message
+each time, as programs publish, and with one message again and again, which leaves out the cost of
+making messages. The kinds take turns, so that other load on the machine affects all of them; the
+median of each is shown. A round ends when the broker has all of its messages.
 
 A program that runs ahead of the broker fills the buffers of the system, which may be cheaper for
-each message than to go along with the broker. The second kind shows how much of the difference
-that is. It depends on how the system paces what it sends: --congestion tries another way.
+each message than keeping in step with the broker. The second kind shows how much of the difference
+that explains. It depends on how the system paces what it sends; --congestion chooses another way.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def arguments():
 
 
 def one_message():
-    """Return what makes the messages of a round: the same one again and again."""
+    """Return a function that returns the same message each time."""
     msg = amqp.Message(BODY, **PROPERTIES)
     return lambda: msg
 
@@ -48,8 +48,8 @@ def new_messages():
 def cost(channel, queue, options, make, pace, finish):
     """Return microseconds of CPU time for each message.
 
-    make: returns what makes the messages.
-    pace: call `finish` after each so many messages.
+    make: function that returns a function, which returns the messages.
+    pace: how many messages to publish between two calls of `finish`; None for no calls.
     """
     message = make()
     begun = time.process_time()
@@ -74,14 +74,14 @@ def connect(options):
 
 def main():
     options = arguments()
-    # A connection each: the broker's answers to one are not read by the other.
+    # Two connections, so that neither reads the broker's answers to the other.
     with connect(options) as one, connect(options) as other:
         plain, confirmed = one.channel(), other.channel()
         confirmed.confirm_select(options.window)
         queues = [channel.queue_declare(exclusive=True)[0] for channel in (plain, confirmed)]
 
         def has_arrived():
-            plain.basic_qos(0, 0, False)  # whatever has a reply
+            plain.basic_qos(0, 0, False)  # any method with a reply would do
 
         kinds = {
             'unconfirmed': (plain, queues[0], None, has_arrived),

@@ -1,4 +1,4 @@
-"""The queue of the measurements: filled, looked into and emptied for the clients."""
+"""The queue of the measurements: fills, checks and empties it for the clients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clients import PROPERTIES
 
 import amqplib.client_0_8 as amqp
 
-#: Seconds in which what a client left behind has to be gone.
+#: Seconds within which the broker must have counted messages, or forgotten a client.
 PATIENCE = 10
 
 
@@ -34,9 +34,9 @@ class Feeder:
         assert self.has(count), f'there should be {count} messages in the queue'
 
     def has(self, count):
-        """Return whether there are so many messages in the queue, now or in a while.
+        """Return whether this many messages are in the queue, now or soon.
 
-        The broker counts what the queue has taken in, not what is on its way there.
+        The broker counts what has reached the queue, not what is on its way there.
         """
         deadline = time.monotonic() + PATIENCE
         while self._ready_and_consumers()[0] != count:
@@ -57,7 +57,7 @@ class Feeder:
         return None
 
     def empty(self):
-        """Remove all messages, also those that a client has only just let go of."""
+        """Remove all messages, including those that a client has only just given back."""
         deadline = time.monotonic() + PATIENCE
         self._channel.queue_purge(self.queue)
         while self._ready_and_consumers() != (0, 0):

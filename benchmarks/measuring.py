@@ -10,7 +10,7 @@ from clients import CLIENTS, OURS
 from processes import ClientError, WorkerProcess, import_time
 from works import HUGE
 
-#: A client that needs longer for one step has failed.
+#: A client that takes longer for one step has failed.
 STEP_SECONDS = 60
 
 CHANNELS = 1000
@@ -20,7 +20,7 @@ class Measuring:
     """Holds a worker for each client, and collects the results.
 
     results: works: {work: {client: {cpu, wall, system: microseconds a message, by round}}};
-    imports: {client: CPU seconds by round}; channels: {client: octets}; huge: {client: {size:
+    imports: {client: CPU seconds by round}; channels: {client: bytes}; huge: {client: {size:
     {cpu, wall: seconds, peak: multiple of the size, by round}}}; bare: see bare.measure;
     failures: [{client, work, error}].
     """
@@ -44,7 +44,7 @@ class Measuring:
             worker.close()
 
     def _try(self, what, client, step, *args):
-        """Return the result of a step; None if the client fails, which is noted."""
+        """Return the result of a step; None if the client fails, which is recorded."""
         try:
             return step(client, *args)
         except ClientError as problem:
@@ -54,7 +54,7 @@ class Measuring:
             return None
 
     def check_clients(self):
-        """Leave out those that do not get bodies through as they are."""
+        """Leave out the clients that do not send and receive bodies unchanged."""
         for client in list(self.clients):
             self.feeder.empty()
             if self._try('check', client, self._check) is None:
@@ -67,7 +67,7 @@ class Measuring:
     # Works on messages
 
     def measure_work(self, work):
-        """Measure each client in turn, round by round; the first round is to warm up."""
+        """Measure each client in turn, round by round; the first round is a warm-up."""
         count = work.count(self.options.messages)
         rounds = work.repeats * self.options.rounds
         found = {client: defaultdict(list) for client in self.clients}
@@ -98,7 +98,7 @@ class Measuring:
         return seconds
 
     def _check_queue(self, work, count):
-        """See that a client did its work: it does not pay to do less."""
+        """Check that a client did all of its work."""
         if work.kind != 'publish':
             left = self.feeder.left()
             problem = f'{left} messages were left' if left else None
@@ -129,14 +129,14 @@ class Measuring:
     def measure_channels(self):
         found = {client: self._try('channels', client, self._channels) for client in self.clients}
         self.results['channels'] = {
-            client: octets for client, octets in found.items() if octets is not None
+            client: size for client, size in found.items() if size is not None
         }
 
     def _channels(self, client):
         return self._ask_fresh(client, 'channels', count=CHANNELS)
 
     def _ask_fresh(self, client, action, **arguments):
-        """Ask a worker that has done nothing yet, for what is in its memory."""
+        """Ask a new worker, whose memory holds nothing of earlier work."""
         self.feeder.empty()
         worker = self._new_worker(client)
         try:
@@ -174,6 +174,6 @@ class Measuring:
 
 
 def in_turn(clients, number):
-    """Return the clients, each round beginning with another one."""
+    """Return the clients in the order of a round; each round starts with a different one."""
     start = number % len(clients) if clients else 0
     return clients[start:] + clients[:start]

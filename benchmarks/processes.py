@@ -1,4 +1,4 @@
-"""Starting processes for the clients, and asking them."""
+"""Starts processes for the clients, and sends them requests."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ class WorkerProcess:
 def import_time(client, cache):
     """Return the CPU seconds of importing a client in a new interpreter.
 
-    The interpreter starts without what packages of this environment import at its start (-S).
+    With -S, the interpreter does not import what packages of this environment import at startup.
 
-    cache: folder for the compiled modules, which makes it the same for all from the second time.
+    cache: folder for compiled modules; from the second time on, all clients find theirs there.
     """
     info = CLIENTS[client]
     code = TIME_IMPORT.format(info.import_statement)

@@ -1,4 +1,4 @@
-"""Tables of the results, and what they say about the limits."""
+"""The tables of results, and whether the limits hold."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ def figures(results, work, clock):
 def system_shares(results, work):
     """Return {client: percentage of the CPU time that is the system's}.
 
-    Systems tell the two apart by looking now and then which of the two it is: so it is what all
-    rounds together say.
+    Systems only sample which of the two it is, so this is over all rounds together.
     """
     found = results['works'].get(work, {})
     return {
@@ -39,7 +38,7 @@ def system_shares(results, work):
 
 
 def best_peer(times):
-    """Return the pure-Python peer that needs least; None if there is none."""
+    """Return the cheapest of the other pure-Python clients; None if there is none."""
     return min((peer for peer in PEERS if peer in times), key=times.get, default=None)
 
 
@@ -72,7 +71,7 @@ def limit(what, ours, other, against, most, unit='us', ratio=None):
 
 
 def limits(results):
-    """Return a row for each limit of which both sides were measured."""
+    """Return a row for each limit whose two sides were both measured."""
     return [
         *work_limits(results),
         *c_limits(results),
@@ -170,7 +169,7 @@ def work_table(results, title, clock, explanation):
 
 
 def share_table(results):
-    """Return a table of what the operating system did of the work."""
+    """Return a table of the share of the operating system in the CPU time."""
     found = {work.name: system_shares(results, work.name) for work in MAIN_WORKS}
     title = 'Share of the operating system in the CPU time, percent'
     return client_table(title, found, '{:.0f}'.format)
@@ -193,7 +192,7 @@ def other_table(results):
     lines = {
         'import, CPU ms': import_times(results),
         '1,000 idle channels, KiB each': {
-            client: octets / 1024 / 1000 for client, octets in results.get('channels', {}).items()
+            client: size / 1024 / 1000 for client, size in results.get('channels', {}).items()
         },
         '50 MB body out and back, CPU ms': scaled(huge_figures(results, HUGE // 2, 'cpu'), 1e3),
         '100 MB body out and back, CPU ms': scaled(huge_figures(results, HUGE, 'cpu'), 1e3),
@@ -227,7 +226,7 @@ def limit_table(results):
 
 
 def bare_note(results):
-    """Return how sure the ratio to the bare socket is."""
+    """Return how much the ratios to the bare socket vary."""
     if 'bare' not in results:
         return ''
     lower, _, upper = quantiles(results['bare']['ratios'])
@@ -255,7 +254,7 @@ def number(value):
 
 
 def table(rows):
-    """Return rows of texts as lines with columns, the first to the left."""
+    """Return rows of texts as aligned columns, the first one left-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return '\n'.join(
         '  '.join(

@@ -1,9 +1,9 @@
-"""A process in which one client does its work, and is measured:
+"""A process in which one client works and is measured:
 
     python worker.py CLIENT HOST PORT QUEUE
 
-A request is a line of JSON on the standard input, its answer one on the standard output. What
-goes wrong ends the process, and the last line of its standard error says what it was.
+A request is a line of JSON on standard input, and its answer is a line of JSON on standard output.
+An error ends the process; the last line on standard error then says what went wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from clients import CLIENTS, ORIGINAL_FOLDER, OURS, client_class
 
 
 class WrongWorkError(Exception):
-    """The client did not do the work that is measured."""
+    """The client did not do the work."""
 
 
 class Worker:
@@ -47,9 +47,9 @@ class Worker:
         return getattr(self, 'do_' + request.pop('action'))(**request)
 
     def do_measure(self, work, count, size):
-        """Do one kind of work on a connection of its own; return its seconds.
+        """Do one kind of work on a new connection; return the seconds it took.
 
-        It ends with the answer to a declaration, by which everything before has been sent.
+        It ends with the reply to a declaration, which the broker sends after all that came before.
         """
         client = self.connect()
         loop = getattr(self, 'loop_' + work)
@@ -82,7 +82,7 @@ class Worker:
             client.declare(queue)
 
     def do_check(self):
-        """Send several bodies, and see that they come back as they were."""
+        """Send several bodies, and check that they come back unchanged."""
         for body in CHECKED_BODIES:
             for receive in ('consume_many', 'consume_ack_many', 'get_many'):
                 client = self.connect()
@@ -92,7 +92,7 @@ class Worker:
                 client.close()
 
     def do_channels(self, count):
-        """Return how many octets of memory open channels take."""
+        """Return how many bytes of memory open channels take."""
         client = self.connect()
         client.open_channels(2)
         gc.collect()
@@ -106,8 +106,8 @@ class Worker:
     def do_large(self, size):
         """Publish and get one large body.
 
-        Returns the seconds for it, and the most memory that was in use meanwhile, as a multiple
-        of the size, counting also the body that was sent and the one that was received.
+        Returns the seconds it took, and the peak of memory as a multiple of the size; the body sent
+        and the body received are part of it.
         """
         client = self.connect()
         before = memory('VmHWM')
@@ -126,7 +126,7 @@ class Worker:
 
 
 class Stopwatch:
-    """Measures the processor's and the wall's time of this process, in seconds."""
+    """Measures CPU time and wall time of this process, in seconds."""
 
     def __init__(self):
         self._system = resource.getrusage(resource.RUSAGE_SELF).ru_stime
@@ -144,12 +144,12 @@ def check(what, found, wanted):
     if found == wanted:
         return
     if isinstance(found, bytes):
-        found, wanted = (f'{len(body)} octets: {body[:20]!r}...' for body in (found, wanted))
+        found, wanted = (f'{len(body)} bytes: {body[:20]!r}...' for body in (found, wanted))
     raise WrongWorkError(f'{what} is {found}, and should be {wanted}')
 
 
 def memory(field):
-    """Return the octets of a line of /proc: VmRSS, resident now; VmHWM, the most so far."""
+    """Return the bytes that a line of /proc says: VmRSS, resident now; VmHWM, the peak so far."""
     try:
         with open('/proc/self/status', encoding='ascii') as status:
             for line in status:
@@ -162,7 +162,7 @@ def memory(field):
 
 
 def check_package(client_name):
-    """See that `amqplib` is the one that this process is to measure."""
+    """Check that `amqplib` is the package that this process is to measure."""
     module = sys.modules.get('amqplib')
     if module is not None:
         original = str(module.__file__).startswith(str(ORIGINAL_FOLDER))
@@ -170,7 +170,7 @@ def check_package(client_name):
 
 
 def main(client_name, host, port, queue):
-    # Whatever a client prints is kept out of the answers.
+    # What a client prints must not get among the answers.
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
     info = CLIENTS[client_name]
@@ -180,7 +180,7 @@ def main(client_name, host, port, queue):
     check_package(client_name)
     for line in sys.stdin:
         request = json.loads(line)
-        # Also if nobody waits for the answer any more, this process ends in time.
+        # The process ends in time even if nobody waits for the answer any more.
         signal.alarm(request.pop('seconds'))
         print(json.dumps(worker.answer(request)), file=answers, flush=True)
         signal.alarm(0)

@@ -1,4 +1,4 @@
-"""What is measured, and what amqplib has to reach."""
+"""What is measured, and the limits that amqplib must stay within."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 SMALL = 128
 LARGE = 1024 * 1024
 
-#: Sizes of bodies for the charts, with those of the works above.
+#: Sizes of bodies for the charts; some are also in MAIN_WORKS.
 SIZES = [16, SMALL, 1024, 16 * 1024, 128 * 1024, LARGE]
 
-#: At most so many octets are in the queue at a time.
-MOST_OCTETS = 32 * 1024 * 1024
+#: The most bytes that are in the queue at a time.
+MAX_BYTES = 32 * 1024 * 1024
 
 HUGE = 100_000_000
 
@@ -24,12 +24,13 @@ DOUBLE_LIMIT = 2.3
 
 @dataclass(frozen=True)
 class Work:
-    """A kind of work with bodies of a size.
+    """A kind of work, with bodies of one size.
 
-    kind: what a worker does for it.
-    share: the part of the messages of a round that it is done with.
-    repeats: how many times as many rounds there are, as short ones meet with more accidents.
-    limit: what amqplib may cost, as a fraction of the best pure-Python peer.
+    kind: names the loop in worker.py.
+    share: the number of messages in a round, as a multiple of --messages.
+    repeats: the number of rounds, as a multiple of --rounds; more for short rounds, whose times
+        vary more.
+    limit: what amqplib may cost, as a fraction of the best pure-Python client.
     c_limit: what it may cost as a multiple of librabbitmq, from Python and in C.
     """
 
@@ -43,12 +44,12 @@ class Work:
 
     @property
     def is_fed(self):
-        """Whether there have to be messages in the queue."""
+        """Whether it needs messages in the queue."""
         return self.kind in {'consume', 'consume_ack', 'get'}
 
     def count(self, messages):
-        """Return how many messages to do it with."""
-        return max(10, min(int(messages * self.share), MOST_OCTETS // max(self.size, 1)))
+        """Return the number of messages in a round."""
+        return max(10, min(int(messages * self.share), MAX_BYTES // max(self.size, 1)))
 
 
 MAIN_WORKS = [
@@ -61,7 +62,7 @@ MAIN_WORKS = [
     Work('round trip', 'rpc', 0, 0.02, repeats=3),
 ]
 
-#: The works that have a body, by kind and size.
+#: (kind, size) -> name.
 _NAMES = {(work.kind, work.size): work.name for work in MAIN_WORKS}
 
 SIZE_WORKS = [
@@ -79,7 +80,7 @@ def name_of(kind, size):
     return _NAMES.get((kind, size), f'{kind} {size} B')
 
 
-#: What is not work on messages: name -> what it is.
+#: Measurements that are not about messages: name -> description.
 EXTRAS = {
     'bare': 'round trips beside a bare socket',
     'import': 'time to import',

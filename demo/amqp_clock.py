@@ -17,7 +17,7 @@ ROUTING_KEY = '%Y.%m.%d.%w.%H.%M'
 
 
 def publish_time(amqp, ch, exchange):
-    """Publish what time it is."""
+    """Publish the current time."""
     now = datetime.now()
     msg = amqp.Message(now.isoformat(timespec='seconds'), timestamp=now)
     routing_key = now.strftime(ROUTING_KEY)

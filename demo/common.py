@@ -1,11 +1,11 @@
-"""What the demos share: options that name the broker, and how a program ends."""
+"""What the demos share: the options for connecting, and how a program ends."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-# Where amqplib is not installed, take it from the checkout that this folder belongs to.
+# If amqplib is not installed, take it from the checkout that this folder belongs to.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from amqplib import client_0_8, client_0_9_1
@@ -15,7 +15,7 @@ CLIENTS = {'0-8': client_0_8, '0-9-1': client_0_9_1}
 
 
 def make_parser(description, exchange):
-    """Return an argument parser with the options that a connection needs, and the exchange."""
+    """Return an argument parser with the options for the connection and the exchange."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('--host', default='localhost', help='NAME or NAME:PORT (%(default)s)')
     parser.add_argument('--userid', default='guest', help='who logs in (%(default)s)')
@@ -53,14 +53,14 @@ def connect_by(amqp, options):
 
 def run(main):
     """Call main(); end with one line instead of a traceback where the user can help."""
-    # Show each line at once, and whatever text a message may hold.
+    # Print each line at once, and any text that a message may contain.
     sys.stdout.reconfigure(line_buffering=True, errors='backslashreplace')
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit(130)  # what shells say of a program that Ctrl-C ended
+        sys.exit(130)  # as shells report a program that was ended by Ctrl-C
     except BrokenPipeError:
-        # What reads the output has ended. Nothing more can be written there, at the exit either.
+        # The reader of the output has ended. Nothing more can be written to it, not at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (client_0_8.AMQPException, ValueError) as error:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Show the messages that demo_send.py sends, until one of them says 'quit'."""
+"""Show the messages that demo_send.py sends, until one of them is 'quit'."""
 
 from common import connect, make_parser, run
 
@@ -29,7 +29,7 @@ def main():
     _, conn = connect(options)
     with conn, conn.channel() as ch:
         ch.exchange_declare(options.exchange, 'fanout', auto_delete=True)
-        # Without a name: the broker makes one up. Exclusive: the queue goes with the connection.
+        # No name: the broker makes one up. Exclusive: the queue is deleted with the connection.
         queue, _, _ = ch.queue_declare(exclusive=True)
         ch.queue_bind(queue, options.exchange)
         ch.basic_consume(queue, callback=show)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Send messages to a fanout exchange, which gives them to every demo_receive.py."""
+"""Send messages to a fanout exchange, which delivers them to every demo_receive.py that runs."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from common import CLIENTS, connect, make_parser, run
 
 EXCHANGE = 'myfan'
 
-# The properties that are a text or a small number; both clients have the same.
+# The properties that are text or small numbers; they are the same in both clients.
 PROPERTIES = {
     name: int if wire_type == 'octet' else str
     for name, wire_type in CLIENTS['0-8'].Message.PROPERTIES
@@ -36,7 +36,7 @@ def main():
 
     properties = {'content_type': 'text/plain', **dict(options.property)}
 
-    # Leaving the blocks closes both, which makes sure that the messages have reached the broker.
+    # Leaving the block closes channel and connection: the messages have then reached the broker.
     amqp, conn = connect(options)
     with conn, conn.channel() as ch:
         ch.exchange_declare(options.exchange, 'fanout', auto_delete=True)

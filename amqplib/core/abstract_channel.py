@@ -149,10 +149,12 @@ class AbstractChannel:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = vars(cls)
-        base: Any = super(cls, cls)
         if '_protocol' in own:
-            handlers = {**base._HANDLERS, **cls._HANDLERS}
-            immediate = {*base._IMMEDIATE, *cls._IMMEDIATE}
+            handlers: NamedHandlers = {}
+            immediate: set[str] = set()
+            for base in map(vars, reversed(cls.__mro__)):
+                handlers.update(base.get('_HANDLERS', {}))
+                immediate.update(base.get('_IMMEDIATE', ()))
             rows = cls._protocol.methods.values()
             cls._METHOD_MAP = handlers_by_signature(cls._protocol, handlers)
             cls._IMMEDIATE_METHODS = frozenset(
@@ -161,7 +163,8 @@ class AbstractChannel:
             cls._EFFECTS = handlers_by_signature(cls._protocol, cls._NAMED_EFFECTS)
         elif '_METHOD_MAP' in own:
             # The map of a program's subclass may lack methods that are newer than it.
-            cls._METHOD_MAP = {**base._METHOD_MAP, **cls._METHOD_MAP}
+            inherited: Handlers = super(cls, cls)._METHOD_MAP  # type: ignore[misc]
+            cls._METHOD_MAP = {**inherited, **cls._METHOD_MAP}
 
     def __init__(self, connection: Any, session: Session, closed: Closed) -> None:
         # Typed as Any, because the module of Connection imports this one.

@@ -2,18 +2,19 @@
 
 A module has a class `Client`:
 
-    Client(host, port)              connects, as guest, and opens a channel
-    declare(queue)                  declares a queue passively, to be used by all that follows;
+    Client(host, port)              connects as guest and opens a channel
+    declare(queue)                  declares a queue passively, which the other methods then use;
                                     returns how many messages are ready in it
-    publish_many(count, body)       publishes, each time a new message with `PROPERTIES`
-    consume_many(count)             receives without acknowledgements
-    consume_ack_many(count)         receives and acknowledges each, at most `PREFETCH` ahead
-    get_many(count)                 gets one at a time without acknowledgements
-    last_body()                     returns the body that came last, as bytes
+    publish_many(count, body)       publishes a new message with `PROPERTIES` each time
+    consume_many(count)             receives messages without acknowledgements
+    consume_ack_many(count)         receives messages with a prefetch of `PREFETCH`, and
+                                    acknowledges each
+    get_many(count)                 gets messages one at a time, without acknowledgements
+    last_body()                     returns the last body received, as bytes
     open_channels(count)            opens more channels
     close()
 
-Each does its work in the way that its documentation shows, or in a faster one if there is.
+Each client works as its documentation shows, or in a faster way if there is one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ PREFETCH = 1000
 
 OURS = 'amqplib'
 ORIGINAL = 'amqplib 1.0.2'
-#: The client in C: as a Python program uses it, and as one in C does.
+#: The C client: as a Python program uses it, and as a C program does.
 BINDING = 'librabbitmq'
 LOOPS = 'loops in C'
 C_CLIENTS = [BINDING, LOOPS]
@@ -41,13 +42,13 @@ BINDING_FOLDER = ENVIRONMENT / 'librabbitmq'
 
 @dataclass(frozen=True)
 class ClientInfo:
-    """What there is to know about a client before it is started.
+    """What is known of a client before it is started.
 
-    module: of this package.
-    import_statement: what a program writes to have its connection class.
-    folder: to be searched for modules before all others.
-    needs: a file or folder without which it is left out, and why it may be missing.
-    pure: whether it is written in Python alone.
+    module: its module in this package.
+    import_statement: the import that a program needs for its connection class.
+    folder: a folder to put in front of the module search path.
+    needs: a file or folder that the client needs, and why it may be missing.
+    pure: whether it is written in Python only.
     """
 
     name: str
@@ -67,7 +68,7 @@ CLIENTS = {
             'amqplib_client',
             'import amqplib.client_0_8',
             folder=ORIGINAL_FOLDER,
-            needs=(ORIGINAL_FOLDER / 'amqplib', 'it takes a Python that has lib2to3'),
+            needs=(ORIGINAL_FOLDER / 'amqplib', 'it needs a Python with lib2to3'),
         ),
         ClientInfo('py-amqp', 'py_amqp_client', 'from amqp import Connection'),
         ClientInfo('pika', 'pika_client', 'from pika import BlockingConnection'),
@@ -78,14 +79,14 @@ CLIENTS = {
             'librabbitmq_client',
             'from librabbitmq import Connection',
             folder=BINDING_FOLDER,
-            needs=(BINDING_FOLDER / 'librabbitmq', 'there is none for this Python or system'),
+            needs=(BINDING_FOLDER / 'librabbitmq', 'there is no build for this Python or system'),
             pure=False,
         ),
         ClientInfo(
             LOOPS,
             'c_client',
             '',
-            needs=(C_LIBRARY, 'they take a C compiler and the package librabbitmq-dev'),
+            needs=(C_LIBRARY, 'they need a C compiler and the package librabbitmq-dev'),
             pure=False,
         ),
     )
