@@ -19,6 +19,7 @@
     |   +-- PreconditionFailed          406
     |   +-- ConsumerCancelled           the broker cancelled a consumer; the channel stays open
     +-- MessageNacked                   the broker refused published messages
+    +-- MessageReturned                 no queue took a message of a Publisher
     +-- ReentrancyError                 a call that interrupted amqplib would have to wait
     +-- AMQPTimeout                     a deadline passed (also TimeoutError, socket.timeout)
         +-- WriteTimeout                in the middle of a write (also a ConnectionLost)
@@ -46,6 +47,7 @@ __all__ = [
     'ConsumerCancelled',
     'LoginRefused',
     'MessageNacked',
+    'MessageReturned',
     'MessageTooLarge',
     'NotAllowed',
     'NotFound',
@@ -281,6 +283,35 @@ class MessageNacked(AMQPException):
     ) -> None:
         super().__init__(reply_code, reply_text, method_sig, method_name)
         self.sequence_numbers = sequence_numbers
+
+
+class MessageReturned(AMQPException):
+    """No queue took a message that was published with `mandatory`.
+
+    exchange, routing_key: where it was published to.
+    message: the Message, as the program gave it.
+    """
+
+    def __init__(
+        self,
+        reply_code: int,
+        reply_text: str,
+        method_sig: Signature = NO_METHOD,
+        method_name: Optional[str] = None,
+        exchange: str = '',
+        routing_key: str = '',
+        message: Any = None,
+    ) -> None:
+        super().__init__(reply_code, reply_text, method_sig, method_name)
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.message = message
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self.exchange or self.routing_key:
+            text += f': exchange {self.exchange!r}, routing key {self.routing_key!r}'
+        return text
 
 
 if sys.version_info >= (3, 10):

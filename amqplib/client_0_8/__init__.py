@@ -1,5 +1,7 @@
 """AMQP 0-8: ``import amqplib.client_0_8 as amqp``."""
 
+from typing import TYPE_CHECKING, Any
+
 # So that `amqp.exceptions` and the like are found.
 from amqplib.client_0_8 import (  # noqa: F401
     abstract_channel,
@@ -14,5 +16,17 @@ from amqplib.client_0_8.channel import Channel
 from amqplib.client_0_8.connection import Connection, reconnecting
 from amqplib.exceptions import *  # noqa: F403
 
-__all__ = ['Channel', 'Connection', 'Message', 'reconnecting']
+if TYPE_CHECKING:
+    from amqplib.client_0_8.publisher import Publisher
+
+__all__ = ['Channel', 'Connection', 'Message', 'Publisher', 'reconnecting']
 __all__ += exceptions.__all__
+
+
+def __getattr__(name: str) -> Any:
+    # Imported only by programs that use it.
+    if name == 'Publisher':
+        from amqplib.client_0_8.publisher import Publisher  # noqa: PLC0415
+
+        return Publisher
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -195,36 +195,42 @@ class Channel(channel.Channel):
         confirms.window_end = 0
         confirms.limit = outstanding_limit
 
-    def _publish_in_turn(self, connection: Any, frames: Frames) -> Optional[int]:
-        """Publish a message that may have to wait, or that the broker is to confirm.
+    def _publish_in_turn(
+        self, connection: Any, frames: Frames, count: int = 1, deadline: Deadline = NO_DEADLINE
+    ) -> Optional[int]:
+        """Publish messages that may have to wait, or that the broker is to confirm.
 
-        Returns None; after confirm_select, the message's sequence number (1, 2, ...).
+        Returns None; after confirm_select, the sequence number (1, 2, ...) of the first one.
         """
-        confirms, session, deadline = self._confirms, self._session, NO_DEADLINE
+        confirms, session = self._confirms, self._session
         if (
             session.blocked is not None
             or not self.active
             or self._reporting is not None
             or (confirms is not None and confirms.last_sequence_number >= confirms.window_end)
         ):
-            deadline = self._wait_for_turn(connection, confirms)
+            deadline = self._wait_for_turn(connection, confirms, deadline)
         if confirms is None:
             session.send(frames, self._closed, deadline)
             return None
         sent = session.transport.sent
         taken: list[int] = []
         try:
-            session.send(frames, self._closed, deadline, partial(confirms.assign_number, taken))
+            assign = partial(confirms.assign_numbers, taken, count)
+            session.send(frames, self._closed, deadline, assign)
         except BaseException as error:
-            if taken and (self._may_have_sent(sent, error) or not confirms.take_back(taken[0])):
+            if taken and (
+                self._may_have_sent(sent, error) or not confirms.take_back(taken[0], count)
+            ):
                 # It may have been sent: if the broker counts it, later numbers are wrong.
                 self._give_up(AMQPChannelException(0, 'interrupted while publishing'))
             raise
         return taken[0]
 
-    def _wait_for_turn(self, connection: Any, confirms: Optional[Confirms]) -> Deadline:
+    def _wait_for_turn(
+        self, connection: Any, confirms: Optional[Confirms], deadline: Deadline
+    ) -> Deadline:
         """Wait until one more message may be sent; return the deadline of the publish."""
-        deadline = NO_DEADLINE
         if self._reporting is not None:
             deadline = self._reporting.earlier(Deadline(connection.write_timeout))
         if self._session.blocked is not None:
@@ -275,6 +281,19 @@ class Channel(channel.Channel):
         """Wait until at most this many messages are outstanding; return False at the deadline."""
         return self._wait_until(lambda: confirms.outstanding <= most, deadline)
 
+    def confirm_state(self) -> Confirms:
+        """Return which messages are confirmed (for Publisher); raise if none are to be."""
+        if self._confirms is None:
+            raise AMQPException(0, 'confirm_select was not called on this channel')
+        return self._confirms
+
+    def wait_for_room(self, most: int, deadline: Deadline) -> bool:
+        """Wait until at most so many messages are outstanding (for Publisher).
+
+        Returns False at the deadline; raises the error that has closed the channel before.
+        """
+        return self._wait_for_outstanding(self.confirm_state(), most, deadline)
+
     def _not_confirmed(self, confirms: Confirms, deadline: Deadline) -> AMQPTimeout:
         text = f'{_messages(confirms.outstanding)} not confirmed within {deadline}'
         return AMQPTimeout(0, text + self._why_blocked(), *self._named('basic.publish'))
@@ -289,9 +308,7 @@ class Channel(channel.Channel):
         if confirm_select was not called.
         """
         deadline = Deadline(timeout)
-        confirms = self._confirms
-        if confirms is None:
-            raise AMQPException(0, 'confirm_select was not called on this channel')
+        confirms = self.confirm_state()
         self._call_on_confirm(deadline)
         # Another thread may have read the last confirms after that; they are to be reported too.
         while confirms.outstanding or self._has_pending_events():

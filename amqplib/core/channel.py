@@ -37,6 +37,7 @@ from amqplib.exceptions import (
     AMQPTimeout,
     ConsumerCancelled,
     ProtocolError,
+    ReentrancyError,
     channel_exception,
 )
 
@@ -821,9 +822,26 @@ class Channel(AbstractChannel):
         session.send(frames, self._closed)
         return None
 
-    def _publish_in_turn(self, connection: Any, frames: Frames) -> Optional[int]:
-        """Publish a message that may have to wait, or that the broker is to confirm."""
-        deadline = self._wait_for_flow(connection, NO_DEADLINE)
+    def publish_gathered(self, frames: Frames, count: int, deadline: Deadline) -> Optional[int]:
+        """Send the frames of several publishes as one write (for Publisher).
+
+        deadline: limits all waits of this call.
+
+        Returns the sequence number of the first one, if the broker is to confirm them. Raises what
+        basic_publish raises; ReentrancyError where the caller could not wait for the confirms.
+        """
+        connection, session = self._open()[0], self._session
+        if not session.may_wait():
+            raise ReentrancyError.of_call(*self._named('basic.publish'))
+        if monotonic() >= session.poll_due:
+            session.poll_input(self._closed)
+        return self._publish_in_turn(connection, frames, count, deadline)
+
+    def _publish_in_turn(
+        self, connection: Any, frames: Frames, count: int = 1, deadline: Deadline = NO_DEADLINE
+    ) -> Optional[int]:
+        """Publish messages that may have to wait, or that the broker is to confirm."""
+        deadline = self._wait_for_flow(connection, deadline)
         self._session.send(frames, self._closed, deadline)
         return None
 
@@ -942,6 +960,10 @@ class Channel(AbstractChannel):
         Raises PreconditionFailed if tx_select was not called before.
         """
         self._call('tx.commit')
+
+    def commit_by(self, deadline: Deadline) -> None:
+        """Do the same within a deadline rather than within rpc_timeout (for Publisher)."""
+        self._call('tx.commit', deadline=deadline)
 
     def tx_rollback(self) -> None:
         """Undo what was published and acknowledged since the last commit."""

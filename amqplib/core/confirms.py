@@ -71,15 +71,18 @@ class Confirms:
         """Allow publishing without checks, up to the limit."""
         self.window_end = self.confirmed + (_UNLIMITED if self.limit is None else self.limit)
 
-    def assign_number(self, taken: list[int]) -> None:
-        """Assign the next number to the message that is about to be sent, and append it."""
-        # Appended first, so that it can be taken back after an interrupt.
+    def assign_numbers(self, taken: list[int], count: int) -> None:
+        """Assign the next numbers to messages that are about to be sent; append the first one."""
+        # Appended first, so that they can be taken back after an interrupt.
         taken.append(self.last_sequence_number + 1)
-        self.last_sequence_number += 1
+        self.last_sequence_number += count
 
-    def take_back(self, number: int) -> bool:
-        """Take back the number of a message that was not sent; return False if later ones exist."""
-        if self.last_sequence_number > number:
+    def take_back(self, number: int, count: int) -> bool:
+        """Take back the numbers, from this one on, of messages that were not sent.
+
+        Returns False if later ones exist.
+        """
+        if self.last_sequence_number >= number + count:
             return False
         self.last_sequence_number = number - 1
         return True
@@ -113,17 +116,16 @@ class Confirms:
         return found
 
     def _confirm_one(self, number: int, ok: bool, report: bool) -> bool:
-        if number < self._first:
-            if number not in self._skipped:
-                return False
-            self._skipped.discard(number)
-        elif number <= self.last_sequence_number:
-            self._skipped.update(range(self._first, number))
-            self._first = number + 1
-        else:
+        is_late = number < self._first
+        if number not in self._skipped if is_late else number > self.last_sequence_number:
             return False
         if not ok:
             self.refused.append(number)
+        if is_late:
+            self._skipped.discard(number)
+        else:
+            self._skipped.update(range(self._first, number))
+            self._first = number + 1
         if report:
             self.pending_events.append((number, False, ok))
         self.confirmed += 1
@@ -132,30 +134,34 @@ class Confirms:
     def _confirm_up_to(self, last: int, ok: bool, report: bool) -> bool:
         if last > self.last_sequence_number:
             return False
-        late = self._pop_skipped(last)
+        late = self._skipped_up_to(last)
         following = range(self._first, last + 1)
-        if following:
-            self._first = last + 1
         if not ok:
             self.refused.extend(late)
             self.refused.extend(following)
+        self._skipped -= late
+        self._floor = max(self._floor, last)
+        if following:
+            self._first = last + 1
         count = len(late) + len(following)
         if report and count:
             self.pending_events.append((last, True, ok))
         self.confirmed += count
         return True
 
-    def _pop_skipped(self, last: int) -> set[int]:
-        """Remove and return the skipped numbers up to this one."""
-        late: set[int] = set()
-        if last > self._floor:
-            if self._skipped:
-                late = self._skipped.intersection(
-                    range(self._floor + 1, min(last + 1, self._first))
-                )
-                self._skipped -= late
-            self._floor = last
-        return late
+    def _skipped_up_to(self, last: int) -> set[int]:
+        """Return the skipped numbers up to this one."""
+        if last <= self._floor or not self._skipped:
+            return set()
+        return self._skipped.intersection(range(self._floor + 1, min(last + 1, self._first)))
+
+    def open_numbers(self) -> tuple[int, set[int]]:
+        """Return a number from which on all are open, and those below it that are.
+
+        What was refused among the others is recorded by now.
+        """
+        first = self._first  # before the others: see _confirm_one
+        return first, self._skipped.copy()
 
     def take_refused(self) -> tuple[int, ...]:
         """Return the numbers that were refused since the last call, ascending."""

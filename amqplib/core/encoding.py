@@ -52,9 +52,9 @@ _NO_WEIGHT = b'\0\0'
 _ACKNOWLEDGEMENT = Struct('>BHI4sQBB')
 pack_acknowledgement = _ACKNOWLEDGEMENT.pack
 ACKNOWLEDGEMENT_SIZE = _ACKNOWLEDGEMENT.size - FRAME_OVERHEAD
-_END = bytes((FRAME_END,))
+END = bytes((FRAME_END,))
 
-HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + _END
+HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + END
 
 
 class Encoder:
@@ -86,19 +86,18 @@ class Encoder:
         # No check against frame_max: every frame is smaller than its minimum.
         if size and size + len(properties) + len(payload) <= SMALL:
             pack, first, second = _small_frames(channel, payload, properties)
-            small: bytes = pack(first, size, second, size) + body + _END
+            small: bytes = pack(first, size, second, size) + body + END
             return small
-        return self._large_frames(channel, payload, properties, body)
+        return self.frames_of(channel, payload, properties, body)
 
     def method_frame(self, channel: int, payload: bytes) -> bytes:
         """Return the frame of a method; raise ValueError if it would be too large."""
         if len(payload) > self.frame_max - FRAME_OVERHEAD:
             self.check_size(len(payload), 'arguments')
-        return _FRAME.pack(FRAME_METHOD, channel, len(payload)) + payload + _END
+        return _FRAME.pack(FRAME_METHOD, channel, len(payload)) + payload + END
 
-    def _large_frames(
-        self, channel: int, payload: bytes, properties: bytes, body: BytesLike
-    ) -> Frames:
+    def frames_of(self, channel: int, payload: bytes, properties: bytes, body: BytesLike) -> Frames:
+        """Return the frames of a method and its content, whose properties are encoded already."""
         head = self.method_frame(channel, payload)
         self.check_size(_CONTENT_SIZE + len(properties), 'properties')
         pieces = [head, *self._content_pieces(channel, payload[:2], properties, body)]
@@ -117,7 +116,7 @@ class Encoder:
         """Return the header frame and the body frames, without copying the body."""
         size = _CONTENT_SIZE + len(properties)
         header = _HEADER.pack(FRAME_HEADER, channel, size, class_id, 0, len(body))
-        yield header + properties + _END
+        yield header + properties + END
         largest = self.frame_max - FRAME_OVERHEAD
         view = memoryview(body)
         end = b''
@@ -125,13 +124,13 @@ class Encoder:
             piece = view[start : start + largest]
             yield end + _FRAME.pack(FRAME_BODY, channel, len(piece))
             yield piece
-            end = _END
+            end = END
         yield end
 
 
 def method_frame(channel: int, payload: bytes) -> bytes:
     """Return the frame of a method that is known to be small."""
-    return _FRAME.pack(FRAME_METHOD, channel, len(payload)) + payload + _END
+    return _FRAME.pack(FRAME_METHOD, channel, len(payload)) + payload + END
 
 
 @lru_cache(maxsize=256)
@@ -143,22 +142,49 @@ def _small_frames(
     The returned function packs the first piece, the size of the body, the second piece and the size
     again; body and end byte follow. It is cached because most messages resemble earlier ones.
     """
-    size = _CONTENT_SIZE + len(properties)
-    first = b''.join(
-        (
-            _FRAME.pack(FRAME_METHOD, channel, len(payload)),
-            payload,
-            _END,
-            _FRAME.pack(FRAME_HEADER, channel, size),
-            payload[:2],
-            _NO_WEIGHT,
-        )
-    )
-    second = properties + _END + _TYPE_AND_CHANNEL.pack(FRAME_BODY, channel)
+    first = _up_to_body_size(channel, payload, len(properties))
+    second = properties + _from_frame_end(channel)
     return _two_pieces(len(first), len(second)).pack, first, second
+
+
+def frames_with_gap(
+    channel: int, payload: bytes, before: bytes, gap: int, after: bytes
+) -> tuple[Callable[..., bytes], bytes, bytes, bytes]:
+    """Return the same for properties with a gap, which each message fills in another way.
+
+    before, after: the properties around the gap.
+    gap: its size.
+
+    The returned function packs the first piece, the size of the body, the second piece, what is in
+    the gap, the third piece and the size again; body and end byte follow.
+    """
+    first = _up_to_body_size(channel, payload, len(before) + gap + len(after))
+    third = after + _from_frame_end(channel)
+    return _three_pieces(len(first), len(before), gap, len(third)).pack, first, before, third
+
+
+def _up_to_body_size(channel: int, payload: bytes, properties_size: int) -> bytes:
+    pieces = (
+        _FRAME.pack(FRAME_METHOD, channel, len(payload)),
+        payload,
+        END,
+        _FRAME.pack(FRAME_HEADER, channel, _CONTENT_SIZE + properties_size),
+        payload[:2],
+        _NO_WEIGHT,
+    )
+    return b''.join(pieces)
+
+
+def _from_frame_end(channel: int) -> bytes:
+    return END + _TYPE_AND_CHANNEL.pack(FRAME_BODY, channel)
 
 
 @lru_cache(maxsize=128)
 def _two_pieces(first: int, second: int) -> Struct:
     """Return a Struct of two pieces of these sizes, with the size of a body after each."""
     return Struct(f'>{first}sQ{second}sI')
+
+
+@lru_cache(maxsize=128)
+def _three_pieces(first: int, second: int, gap: int, third: int) -> Struct:
+    return Struct(f'>{first}sQ{second}s{gap}s{third}sI')

@@ -11,7 +11,8 @@ import amqplib.client_0_9_1 as amqp
 
 ADDED = {
     'Channel': {
-        'basic_nack', 'confirm_select', 'exchange_bind', 'exchange_unbind', 'wait_for_confirms',
+        'basic_nack', 'confirm_select', 'confirm_state', 'exchange_bind', 'exchange_unbind',
+        'wait_for_confirms', 'wait_for_room',
     },
     'Connection': {'on_blocked', 'on_unblocked', 'server_capabilities', 'update_secret'},
     'Message': set(),

@@ -54,6 +54,12 @@ ORDER = [
     'amqplib.core.urls',
     'amqplib.core.connection',
     'amqplib.core.reconnecting',
+    'amqplib.core.outgoing',
+    'amqplib.core.lane',
+    'amqplib.core.link',
+    'amqplib.core.lanes',
+    'amqplib.core.publishing',
+    'amqplib.core.publisher',
 ]
 
 #: The modules of each client, which come after all of those.
@@ -68,6 +74,7 @@ CLIENTS = {
         'abstract_channel',
         'channel',
         'connection',
+        'publisher',
     ],
     'amqplib.client_0_9_1': [
         'spec',
@@ -78,6 +85,7 @@ CLIENTS = {
         'transport',
         'channel',
         'connection',
+        'publisher',
     ],
 }
 OF_CLIENTS = [f'{client}.{name}' for client, names in CLIENTS.items() for name in names]
@@ -109,6 +117,7 @@ RARE = {
     'queue',
     'ssl',
     'urllib.parse',
+    'amqplib.core.publisher',
     'random',
     'amqplib.core.consumer',
     'amqplib.core.reconnecting',

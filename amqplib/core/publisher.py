@@ -1,0 +1,160 @@
+"""Publishing until the broker has the messages, whatever happens meanwhile.
+
+Each call publishes on a lane, a channel that is its own as long as the call lasts. So what the
+broker returns, refuses or closes a channel for belongs to that call; and of the threads that wait
+for it, one reads for all of them, as everywhere in this library.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
+
+from amqplib.core import log, urls
+from amqplib.core.abstract_channel import CLOSE_TIMEOUT
+from amqplib.core.channel import check_callable
+from amqplib.core.deadline import Deadline
+from amqplib.core.lanes import Lanes
+from amqplib.core.link import Link
+from amqplib.core.outgoing import encode
+from amqplib.core.publishing import Item, Publishing, deadline_of, publish_all
+from amqplib.exceptions import AMQPException
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from amqplib.core.connection import Connection
+    from amqplib.core.lane import Lane, Refused
+    from amqplib.core.message import Message
+
+__all__ = ['Publisher']
+
+
+class Publisher:
+    """Publishes messages, and returns when the broker has them.
+
+    url: of the broker, or an iterable of URLs; see Connection.from_url.
+    setup: function(channel), called on each new connection, and after the broker has closed a
+        channel, to declare what the program publishes to; or None.
+    window: how many messages of a publish_all(), and how many calls, may be in progress at once.
+    timeout: seconds that a message may take; None for no limit.
+    arguments: those of Connection, which win over the URL.
+
+    It connects at the first call, and again after a loss; then it publishes again what the broker
+    had not confirmed. So a message may arrive twice, but is never lost. By its message_id a
+    receiver can tell; if a message has none, it is sent with a new one, and itself not changed.
+
+    Any number of threads may use it. After a fork, the child has connections of its own.
+    """
+
+    _connection_class: ClassVar[type[Connection]]
+    _lane_class: ClassVar[type[Lane]]
+
+    def __init__(
+        self,
+        url: Union[str, Iterable[str]],
+        setup: Optional[Callable[[Any], object]] = None,
+        window: int = 1000,
+        timeout: Optional[float] = None,
+        **arguments: Any,
+    ) -> None:
+        if isinstance(window, bool) or not isinstance(window, int):
+            raise TypeError(f'window: {window!r} is not an int')
+        if window < 1:
+            raise ValueError(f'window: {window} is not 1 or more')
+        check_callable('setup', setup)
+        Deadline(timeout)
+        self.window = window
+        self.timeout = timeout
+        self._places = urls.parse_all(url)
+        self._arguments = arguments
+        self._setup = setup
+        self._here = self._begin()
+
+    def _begin(self) -> Lanes:
+        link = Link(self._connection_class, self._places, self._arguments, self._setup)
+        return Lanes(self._lane_class, self.window, link)
+
+    def _lanes(self) -> Lanes:
+        if self._here.process != os.getpid():
+            self._here = self._begin()
+        return self._here
+
+    def publish(
+        self, msg: Message, exchange: str = '', routing_key: str = '', mandatory: bool = True
+    ) -> None:
+        """Publish a message as basic_publish does, and return when the broker has it.
+
+        Raises MessageReturned if no queue takes it (not if `mandatory` is False), MessageNacked if
+        the broker refuses it, and the error of the channel if the broker closes that for it, such
+        as NotFound. Raises an error that is not recoverable at once, any other one when `timeout`
+        is over: the broker may then have the message or not.
+        """
+        lanes, deadline = self._lanes(), deadline_of(self.timeout)
+        outgoing = encode(msg, (exchange, routing_key, bool(mandatory)), lanes.ids)
+        lane = lanes.take(deadline)
+        try:
+            lane.unsent.append(outgoing)
+            lanes.link.settle(lane, deadline)
+            refused = lane.refused.popleft() if lane.refused else None
+        except BaseException:
+            lanes.drop(lane)
+            raise
+        lanes.put(lane)
+        if refused is not None:
+            raise refused[1]
+
+    def publish_all(self, items: Iterable[Item], mandatory: bool = True) -> Iterator[Refused]:
+        """Publish many messages; an iterator of (message, error) for each one that is refused.
+
+        items: (Message, exchange, routing_key) of each message. They are taken as there is room in
+            the window, and many are sent by one write.
+
+        Nothing is published before the first next(); when the iterator ends, the broker has all
+        messages except those that were refused. The errors are those of publish(), and ValueError
+        or TypeError for a message that cannot be sent. If nothing is confirmed for `timeout`, or
+        after an error that is not recoverable, each message that is not confirmed comes with that
+        error, which is raised after them; nothing more is taken from `items` then.
+        """
+        return Publishing(publish_all(self._lanes(), items, bool(mandatory), self.timeout))
+
+    def close(self, timeout: Optional[float] = None) -> None:
+        """Wait until all is settled that other calls have begun, and close the connection.
+
+        timeout: seconds; by default the timeout of this publisher.
+
+        Raises the error of the first message that was refused in a publish_all() which the program
+        has left before its end; AMQPTimeout. It is closed in any case.
+        """
+        lanes, deadline = self._lanes(), deadline_of(self.timeout if timeout is None else timeout)
+        lanes.is_closed = True
+        try:
+            refused = list(lanes.settle_left(deadline))
+            lanes.wait_until_idle(deadline)
+        finally:
+            lanes.link.close(deadline.remaining())
+        if refused:
+            raise refused[0][1]
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} to {urls.address(self._places[0])}>'
+
+    def __enter__(self) -> Publisher:  # noqa: PYI034  (Self is of Python 3.11)
+        return self
+
+    def __exit__(
+        self,
+        type: Optional[type[BaseException]],
+        value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        if value is None:
+            self.close()
+            return
+        try:
+            timeout = self.timeout
+            self.close(CLOSE_TIMEOUT if timeout is None else min(timeout, CLOSE_TIMEOUT))
+        except AMQPException as error:
+            # The error that ended the block is the one to raise.
+            log.warning('closing after an error failed: %s', error)

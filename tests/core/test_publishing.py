@@ -1,0 +1,245 @@
+"""The messages of an iterable: how they are gathered, and what an error does to the others."""
+
+import warnings
+from types import SimpleNamespace
+
+import pytest
+
+from amqplib.client_0_9_1 import Message
+from amqplib.core import publishing as module
+from amqplib.core.encoding import Encoder
+from amqplib.core.lane import Lane
+from amqplib.core.lanes import Lanes
+from amqplib.core.outgoing import frames_of
+from amqplib.core.publishing import Publishing, publish_all
+from amqplib.exceptions import ConnectionLost
+
+LOST = ConnectionLost(0, 'lost for good')
+
+
+class ChannelLike:
+    channel_id = 1
+    connection = SimpleNamespace(encoder=Encoder(4096))
+
+    def __init__(self):
+        self.writes = []
+        self.published = b''
+
+    def publish_gathered(self, frames, count, deadline):
+        self.writes.append(count)
+        self.published += frames if isinstance(frames, bytes) else b''.join(frames)
+        return sum(self.writes) - count + 1
+
+    def close(self, timeout):
+        pass
+
+
+class TakingLane(Lane):
+    """A lane of a broker that takes everything, one message for each wait."""
+
+    def _await(self, most, deadline):
+        self._settle_sent([min(self.sent)])
+
+
+class LinkLike:
+    """It works until `fails` is set; then each attempt raises that."""
+
+    fails = None
+
+    def __init__(self):
+        self.channel = ChannelLike()
+
+    def attempt(self, lane, action, deadline):
+        if self.fails is not None:
+            raise self.fails
+        if not lane.has_channel:
+            lane.use(self.channel)
+        action(deadline)
+
+    def settle(self, lane, deadline):
+        self.attempt(lane, lane.step, deadline)
+
+
+def new_lanes(window=1000):
+    return Lanes(TakingLane, window, LinkLike())
+
+
+def to(queue, *bodies, **properties):
+    return [(Message(body, **properties), '', queue) for body in bodies]
+
+
+def publish(lanes, items):
+    return list(publish_all(lanes, items, True, None))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on only when it is told to."""
+    time = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(module, 'monotonic', lambda: time.now)
+    return time
+
+
+def test_many_messages_are_sent_by_one_write(clock):
+    lanes = new_lanes()
+    assert publish(lanes, to('q', *[b'x' * 128] * 600)) == []
+    first, *_ = writes = lanes.link.channel.writes
+    assert sum(writes) == 600
+    assert 65536 / 300 < first < 65536 / 200
+
+
+def test_no_more_are_in_flight_than_the_window_holds(clock):
+    lanes = new_lanes(window=10)
+    most = []
+
+    def items():
+        for number in range(100):
+            most.append(lane.outstanding)
+            yield from to('q', b'%d' % number)
+
+    lane = lanes._make()
+    lanes._make = lambda: lane
+    publish(lanes, items())
+    assert max(most) == 9
+    assert lane.settled == 100
+
+
+def test_an_iterable_that_takes_its_time_holds_nothing_back(clock):
+    def items():
+        for item in to('q', *[b'x'] * 5):
+            clock.now += 1
+            yield item
+
+    lanes = new_lanes()
+    publish(lanes, items())
+    assert lanes.link.channel.writes == [1] * 5
+
+
+PROPERTIES = [
+    {},
+    {'delivery_mode': 2},
+    {'message_id': 'mine'},
+    {'application_headers': {'n': 1}},
+    {'message_id': 'mine', 'app_id': 'x'},
+]
+
+
+def test_all_kinds_of_messages_are_sent_as_they_are(clock):
+    """The fast path, for messages like the one before, makes the same frames as the slow one."""
+    items = []
+    for body in (b'x', b'yy', b'', 'text', b'z' * 5000, bytearray(b'array'), b'x'):
+        for properties in PROPERTIES:
+            items += [(Message(body, **properties), *place) for place in
+                      (('', 'q'), ('', 'q'), ('e', 'q'), ('', 'r'))]  # fmt: skip
+    lanes = new_lanes()
+    kept = []
+    lane = lanes._make()
+    lanes._make = lambda: lane
+    settle = lane._settle
+    lane._settle = lambda outgoing, error: (kept.append(outgoing), settle(outgoing, error))
+    assert publish(lanes, items) == []
+    assert sorted(id(outgoing[0]) for outgoing in kept) == sorted(id(msg) for msg, _, _ in items)
+    assert lanes.link.channel.published == b''.join(map(frames_alone, kept))
+
+
+def frames_alone(outgoing):
+    frames = frames_of(outgoing, 1, Encoder(4096))
+    return frames if isinstance(frames, bytes) else b''.join(frames)
+
+
+def test_a_message_is_not_taken_for_one_like_it_whose_properties_were_read(clock):
+    one, other = Message(b'1', app_id='one'), Message(b'2', app_id='other')
+    assert one.properties
+    assert other.properties
+    lanes = new_lanes()
+    publish(lanes, [(one, '', 'q'), (other, '', 'q')])
+    assert b'other' in lanes.link.channel.published
+
+
+def test_a_message_that_cannot_be_sent_comes_back_and_the_others_are_published():
+    good, bad = to('q', b'1', b'2', b'3'), Message(object())
+    items = [good[0], (bad, '', 'q'), good[1], ('no message', '', 'q'), good[2]]
+    lanes = new_lanes()
+    refused = publish(lanes, items)
+    assert [(msg, type(error)) for msg, error in refused] == [
+        (bad, TypeError),
+        ('no message', TypeError),
+    ]
+    assert sum(lanes.link.channel.writes) == 3
+
+
+@pytest.mark.parametrize(
+    ('end', 'error'),
+    [(iter, None), (lambda: 1 / 0, ZeroDivisionError), (lambda: ['x'], ValueError)],
+)
+def test_an_error_of_the_iterable_is_raised_when_all_before_it_is_settled(end, error):
+    def items():
+        yield from to('q', *[b'x'] * 3)
+        if error is ValueError:
+            yield 'xy'
+        end() if error else None
+
+    lanes = new_lanes()
+    run = publish_all(lanes, items(), True, None)
+    if error is None:
+        assert list(run) == []
+    else:
+        with pytest.raises(error):
+            list(run)
+    assert sum(lanes.link.channel.writes) == 3
+    lanes.wait_until_idle(module.NO_DEADLINE)
+
+
+def test_a_final_error_comes_with_each_message_and_is_raised():
+    lanes = new_lanes(window=4)
+    lanes.link.fails = LOST
+    items = iter(to('q', *map(str.encode, '123456789')))
+    seen = []
+
+    def keep_all():
+        for msg, error in publish_all(lanes, items, True, None):
+            seen.append((msg.body, error))
+
+    with pytest.raises(ConnectionLost):
+        keep_all()
+    assert seen == [(b'%d' % number, LOST) for number in range(1, 5)]
+    assert next(items)[0].body == b'5'
+
+
+def test_what_is_left_before_its_end_is_settled_by_close():
+    lanes = new_lanes(window=4)
+    items = [(Message(object()), '', 'q'), *to('q', *map(str.encode, '123'))]
+    for _ in publish_all(lanes, [items[1], items[0], items[2]], True, None):
+        break
+    assert sum(lanes.link.channel.writes) == 1
+    assert list(lanes.settle_left(module.NO_DEADLINE)) == []
+    lanes.wait_until_idle(module.NO_DEADLINE)
+
+
+def test_an_interrupt_leaves_what_is_not_settled_for_close():
+    lanes = new_lanes()
+
+    def items():
+        yield from to('q', *[b'x'] * 3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        publish(lanes, items())
+    assert lanes.link.channel.writes == []
+    list(lanes.settle_left(module.NO_DEADLINE))
+    assert sum(lanes.link.channel.writes) == 3
+
+
+def test_forgetting_to_iterate_is_a_warning():
+    lanes = new_lanes()
+    run = Publishing(publish_all(lanes, to('q', b'x'), True, None))
+    with pytest.warns(RuntimeWarning, match='nothing was published'):
+        del run
+    assert lanes.link.channel.writes == []
+
+
+def test_there_is_no_warning_otherwise():
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        list(Publishing(publish_all(new_lanes(), to('q', b'x'), True, None)))
+        Publishing(publish_all(new_lanes(), to('q', b'x'), True, None)).close()
