@@ -42,3 +42,24 @@ ch.queue_delete('shouting')
 ch.basic_publish(amqp.Message('x'), routing_key='shouting', mandatory=True)
 ch.queue_declare('x', exclusive=True)  # has a reply, so the message is back
 assert ch.returned_messages.get_nowait()[1] == 'NO_ROUTE'
+
+# %% Direct replies: after 1
+
+from threading import Thread
+
+
+def serve():
+    with conn.channel() as own:
+        msg = own.consume('shouting', timeout=10).get(timeout=10)
+        own.basic_publish(amqp.Message(msg.body.upper()), routing_key=msg.reply_to)
+        msg.ack()
+
+
+ch.queue_declare('shouting', durable=True, auto_delete=False)
+server = Thread(target=serve)
+server.start()
+
+# %% Direct replies: after
+
+server.join()
+ch.queue_delete('shouting')
