@@ -147,11 +147,15 @@ def check_arguments_equal(
     for name in names:
         default = _DEFAULTS.get(name)
         one, other = received.get(name, default), current.get(name, default)
-        if type_of(one) == type_of(other) or {int} == {type(one), type(other)}:
-            if one != other:
-                raise _inequivalent(name, what, f"'{_text(one)}'", f"'{_text(other)}'")
-        else:
+        if _equivalent(one, other):
+            continue
+        if one is None or other is None:
             raise _inequivalent(name, what, _described(received, name), _described(current, name))
+        raise _inequivalent(name, what, f"'{_text(one)}'", f"'{_text(other)}'")
+
+
+def _equivalent(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)
 
 
 def _inequivalent(name: str, what: str, received: str, current: str) -> Refusal:

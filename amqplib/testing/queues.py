@@ -147,6 +147,7 @@ class Queue:
         """Take out the first message."""
         self._drop_expired()
         self.note_use()
+        self._surroundings.wake(self)  # the next one may have expired, or will
         return self.backlog.pop() if self.backlog else None
 
     def settle(self, entry: Entry) -> None:

@@ -158,11 +158,11 @@ class VirtualHost:
 
         owner: the session if it is to be exclusive, else None.
         """
+        check_not_reserved('queue', name)
         queue = self.queues.get(name)
         if queue is not None:
             self._check_as_declared(queue, durable, owner, user, auto_delete, arguments)
             return queue
-        check_not_reserved('queue', name)
         check_queue_arguments(name, self.name, arguments)
         name = name or f'amq.gen-{secrets.token_urlsafe(16)}'
         queue = Queue(self.surroundings, name, durable, owner, auto_delete, arguments)
