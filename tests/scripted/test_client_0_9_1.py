@@ -19,6 +19,7 @@ from amqplib.core import reader_role
 from amqplib.core import session as session_module
 from amqplib.core.deadline import Deadline
 from tests.helpers.checks import check_closed, check_repeated, refused, until_raised
+from tests.helpers.held_lock import held_before_writing
 from tests.helpers.threads import Worker
 from tests.helpers.waiting import PATIENCE, lasting, poll
 from tests.helpers.wire import FRAME_METHOD, VERSION_0_9_1, delivery, frame, method
@@ -953,22 +954,26 @@ def test_what_could_not_be_sent_while_another_thread_sent_gets_no_number(confirm
         peer.send_raw(confirm(1))
         peer.expect_close()
 
-    ours = confirming(script, write_timeout=0.5)
+    ours = confirming(script, write_timeout=0.1)
     other = ours.connection.channel()
-    sending, done = threading.Event(), threading.Event()
+    sending, asked, acknowledged, done = (threading.Event() for _ in range(4))
 
     def send_for_long():
         sending.set()
-        time.sleep(0.2)
+        asked.wait(PATIENCE)
         other.basic_ack(1)
-        done.wait(5)
+        acknowledged.set()
+        done.wait(PATIENCE)
 
-    sender = Worker(lambda: ours.connection._session.outbox.run_idle(send_for_long))
-    sending.wait(5)
+    sender = Worker(ours.connection._session.outbox.run_idle, send_for_long)
+    assert sending.wait(PATIENCE)
+    with held_before_writing(ours.connection, lambda: publish(ours, 1)) as publisher:
+        asked.set()
+        assert acknowledged.wait(PATIENCE)
     with pytest.raises(amqp.AMQPTimeout, match='other threads were sending'):
-        publish(ours, 1)
+        publisher.result()
     done.set()
-    sender.outcome()
+    sender.result()
     assert publish(ours, 1) == [1]
     ours.channel.wait_for_confirms(timeout=5)
     ours.connection.close()
