@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from tests.helpers import broker as brokers
+from tests.helpers.authority import Authority
 from tests.helpers.leaks import leftovers, open_descriptors
 from tests.helpers.packages import CLIENT_0_8, PACKAGES
 
@@ -16,7 +17,7 @@ from tests.helpers.packages import CLIENT_0_8, PACKAGES
 LIVE = {'broker', 'make_node'}
 
 #: The fixtures that are a broker which serves more than one test.
-SHARED = {'broker', 'controlled', 'shared_node', 'tls_node', 'strict_node'}
+SHARED = {'broker', 'controlled', 'shared_node', 'strict_node'}
 
 #: For tests that do not mind which version of AMQP the broker speaks.
 ANY_VERSION = 'any_version'
@@ -32,6 +33,18 @@ ONLY_RABBITMQ = 'only_rabbitmq'
 
 #: How those are counted.
 LEFT_OUT = 'left out'
+
+
+#: The folders whose tests measure no coverage: they show what holds when something else happens at
+#: the same time, and all the code that they run is run by tests of the other folders.
+NOT_MEASURED = ('faults', 'fuzz', 'live', 'reliability')
+
+
+def pytest_collection_modifyitems(items):
+    """Leave out the measuring of coverage, which takes long, where it would show nothing new."""
+    for item in items:
+        if item.path.parent.name in NOT_MEASURED:
+            item.add_marker('no_cover')
 
 
 def pytest_collection_finish(session):
@@ -96,13 +109,30 @@ def make_node():
 
 
 @pytest.fixture(scope='session')
-def controlled(broker, make_node):
-    """A broker on which rabbitmqctl can be used: the one of the run if it is ours."""
-    if broker.can_control:
-        yield broker
-        return
-    with make_node() as node:
+def authority(tmp_path_factory):
+    """An `Authority` that the tests trust."""
+    return Authority(tmp_path_factory.mktemp('authority'))
+
+
+@pytest.fixture(scope='session')
+def shared_node(make_node, authority):
+    """A node that serves the tests one after the other; it may have been left stopped."""
+    tls = brokers.TLS(*authority.files('127.0.0.1', 'localhost'), authority.file)
+    with make_node(tls=tls) as node:
         yield node
+
+
+@pytest.fixture
+def own_node(shared_node):
+    """A node of our own, up and running, also with TLS; a test may freeze, stop and kill it."""
+    shared_node.start()
+    return shared_node
+
+
+@pytest.fixture
+def controlled(broker, make_node, request):
+    """A broker on which rabbitmqctl can be used: the one of the run if it is ours."""
+    return broker if broker.can_control else request.getfixturevalue('own_node')
 
 
 @pytest.fixture(autouse=True)

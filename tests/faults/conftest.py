@@ -38,15 +38,7 @@ def drop(amqp, connection):
         connection.close(timeout=1)
 
 
-@pytest.fixture(scope='package')
-def shared_node(make_node):
-    """A node that serves these tests, one after the other."""
-    with make_node() as node:
-        yield node
-
-
 @pytest.fixture
-def node(shared_node):
-    """A node of our own, up and running; a test may freeze, stop and kill it."""
-    shared_node.start()
-    return shared_node
+def node(own_node):
+    """The node of our own."""
+    return own_node

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.helpers.authority import Authority
 from tests.helpers.leaks import open_descriptors
 from tests.helpers.scripted_broker import ScriptedBroker
 from tests.helpers.wire import version_of
@@ -98,9 +97,3 @@ def session(play, connect):
         return SimpleNamespace(broker=broker, connection=connection, channel=channel, sock=sock)
 
     return start
-
-
-@pytest.fixture(scope='session')
-def authority(tmp_path_factory):
-    """An `Authority` that the tests trust."""
-    return Authority(tmp_path_factory.mktemp('authority'))

@@ -7,9 +7,7 @@ Those that are about one of them say so with a mark of `tests.helpers.packages`.
 import contextlib
 
 import pytest
-import trustme
 
-from tests.helpers import broker as brokers
 from tests.helpers import queues
 
 
@@ -106,32 +104,3 @@ def exists(amqp, connect):
         return True
 
     return ask
-
-
-@pytest.fixture(scope='session')
-def tls_files(tmp_path_factory):
-    """The files of an authority, and of a server that is `localhost`."""
-    folder = tmp_path_factory.mktemp('tls')
-    authority = trustme.CA()
-    certificate = authority.issue_cert('localhost')
-    files = {name: str(folder / name) for name in ('ca.pem', 'cert.pem', 'key.pem')}
-    authority.cert_pem.write_to_path(files['ca.pem'])
-    certificate.private_key_pem.write_to_path(files['key.pem'])
-    with open(files['cert.pem'], 'wb') as file:
-        file.writelines(pem.bytes() for pem in certificate.cert_chain_pems)
-    return files
-
-
-@pytest.fixture(scope='session')
-def shared_node(tls_files, make_node):
-    """A node with a TLS listener."""
-    tls = brokers.TLS(tls_files['cert.pem'], tls_files['key.pem'], tls_files['ca.pem'])
-    with make_node(tls=tls) as node:
-        yield node
-
-
-@pytest.fixture
-def own_node(shared_node):
-    """A node of our own, with a TLS listener too; a test may stop and kill it."""
-    shared_node.start()
-    return shared_node

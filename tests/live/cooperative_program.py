@@ -8,6 +8,7 @@ It is run by test_cooperative_threads.py, and prints 'done' when all of it has w
 
 import contextlib
 import faulthandler
+import functools
 import gc
 import importlib
 import json
@@ -16,7 +17,7 @@ import sys
 import time
 
 #: Greenlets that work at the same time, and messages for each.
-GREENLETS = 60
+GREENLETS = 20
 MESSAGES = 10
 
 
@@ -31,27 +32,28 @@ def patch(library):
         eventlet.monkey_patch()
 
 
-def in_greenlets(work):
-    """Do the work in as many greenlets; raise what the first one of them raised."""
+def in_greenlets(works):
+    """Do each of the works in a greenlet; raise what the first one of them raised."""
     import threading
 
     errors, done = [], []
 
-    def run(number):
+    def run(work):
         try:
-            work(number)
-            done.append(number)
+            work()
+            done.append(work)
         except BaseException as error:  # noqa: BLE001  (it is raised again)
             errors.append(error)
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(GREENLETS)]
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     for error in errors:
         raise error
-    assert len(done) == GREENLETS
+    assert done
+    assert len(done) == len(works)
 
 
 @contextlib.contextmanager
@@ -95,19 +97,19 @@ def exchange_messages(amqp, channel):
 def share_a_connection(amqp, dial):
     with dial() as connection:
 
-        def work(number):
+        def work():
             with connection.channel() as channel:
                 exchange_messages(amqp, channel)
 
-        in_greenlets(work)
+        in_greenlets([work] * GREENLETS)
 
 
 def have_connections(amqp, dial):
-    def work(number):
+    def work():
         with dial() as connection, connection.channel() as channel:
             exchange_messages(amqp, channel)
 
-    in_greenlets(work)
+    in_greenlets([work] * GREENLETS)
 
 
 def be_idle(amqp, dial):
@@ -165,18 +167,18 @@ def main(library, patched, package, host, tls_host, ca_file):
             sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         patch(library)
     faulthandler.dump_traceback_later(100, exit=True)
-    for where, options in (host, {}), (tls_host, {'ssl': {'ca_certs': ca_file}}):
-
-        def dial(where=where, options=options, **arguments):
-            return amqp.Connection(host=where, **options, **arguments)
-
-        dial().close()  # so that what is opened once, is
-        before = open_descriptors()
-        for work in share_a_connection, have_connections, be_idle, be_closed_by_another:
-            work(amqp, dial)
-            print(work.__name__, where, file=sys.stderr)
-        gc.collect()
-        assert len(open_descriptors()) <= len(before), (before, open_descriptors())
+    dial = functools.partial(amqp.Connection, host=host)
+    dial_tls = functools.partial(amqp.Connection, host=tls_host, ssl={'ca_certs': ca_file})
+    for one in dial, dial_tls:
+        one().close()  # so that what is opened once, is
+    before = open_descriptors()
+    # At the same time, as it takes some seconds.
+    in_greenlets([functools.partial(be_idle, amqp, one) for one in (dial, dial_tls)])
+    for work in share_a_connection, have_connections, be_closed_by_another:
+        for one in dial, dial_tls:
+            work(amqp, one)
+    gc.collect()
+    assert len(open_descriptors()) <= len(before), (before, open_descriptors())
     print('done')
 
 

@@ -89,10 +89,10 @@ def test_examples_for_creating_a_connection_object(amqp, usual_port, arguments):
     conn.close()
 
 
-def test_example_for_creating_a_connection_with_ssl(amqp, own_node, tls_files, monkeypatch):
+def test_example_for_creating_a_connection_with_ssl(amqp, own_node, authority, monkeypatch):
     """conn = amqp.Connection(host='', ssl=True)"""
     # The authorities of the system, which ssl=True goes by.
-    monkeypatch.setenv('SSL_CERT_FILE', tls_files['ca.pem'])
+    monkeypatch.setenv('SSL_CERT_FILE', authority.file)
     monkeypatch.setattr(amqp.transport.SSLTransport, 'default_port', own_node.tls_port)
 
     conn = amqp.Connection(host='', ssl=True)

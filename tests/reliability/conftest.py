@@ -6,7 +6,6 @@ import pytest
 
 from tests.helpers.scripted_fixtures import (  # noqa: F401
     _frozen,
-    authority,
     connect,
     nothing_left_behind,
     play,

@@ -10,7 +10,6 @@ import zlib
 
 import pytest
 
-from tests.helpers import broker as brokers
 from tests.helpers.checks import check_closed
 from tests.helpers.packages import only_0_8
 from tests.helpers.threads import Worker
@@ -124,13 +123,11 @@ def test_sixteen_threads_that_take_turns_all_the_time(amqp, dial, hasty_switches
     check_progress(work_together(amqp, dial(), 2), 1)
 
 
-@only_0_8  # what TLS changes is below what the packages differ in, and a node of its own takes time
-def test_sixteen_threads_over_tls(amqp, authority, new_node):
+@only_0_8  # what TLS changes is below what the packages differ in
+def test_sixteen_threads_over_tls(amqp, authority, own_node):
     """Where reading and writing must not happen at the same time."""
-    certificate, key = authority.files('127.0.0.1', 'localhost')
-    node = new_node(tls=brokers.TLS(certificate, key, authority.file))
     options = {'ca_certs': authority.file}
-    with amqp.Connection(host=node.tls_address, ssl=options, heartbeat=1) as connection:
+    with amqp.Connection(host=own_node.tls_address, ssl=options, heartbeat=1) as connection:
         check_progress(work_together(amqp, connection, 3), 1)
 
 

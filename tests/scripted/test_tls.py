@@ -735,32 +735,19 @@ def test_publish_for_which_there_was_no_room_counts_as_begun(secure_session):
 # --- With a real broker -------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def running_node(make_node, authority, client_certificates):
+@pytest.fixture(scope='module')
+def strict_node(make_node, authority):
+    """A real broker that speaks TLS with those who show a certificate."""
     certificate, key = authority.files('127.0.0.1', 'localhost')
-    tls = brokers.TLS(certificate, key, authority.file, client_certificates=client_certificates)
+    tls = brokers.TLS(certificate, key, authority.file, client_certificates=True)
     with make_node(tls=tls) as node:
         yield node
 
 
-@pytest.fixture(scope='module')
-def tls_node(make_node, authority):
-    """A real broker that speaks TLS."""
-    with running_node(make_node, authority, False) as node:
-        yield node
-
-
-@pytest.fixture(scope='module')
-def strict_node(make_node, authority):
-    """A real broker that speaks TLS with those who show a certificate."""
-    with running_node(make_node, authority, True) as node:
-        yield node
-
-
-def test_publish_and_get_with_a_real_broker(tls_node, authority):
+def test_publish_and_get_with_a_real_broker(own_node, authority):
     options = {'ca_certs': authority.file}
     body = bytes(range(256)) * 12000
-    with amqp.Connection(host=tls_node.tls_address, ssl=options) as connection:
+    with amqp.Connection(host=own_node.tls_address, ssl=options) as connection:
         channel = connection.channel()
         queue, _, _ = channel.queue_declare(exclusive=True)
         for text in (b'small', body):
@@ -776,26 +763,26 @@ def test_publish_and_get_with_a_real_broker(tls_node, authority):
             channel.wait(timeout=10)
 
 
-def test_refusals_by_a_real_broker_over_tls(tls_node, authority):
+def test_refusals_by_a_real_broker_over_tls(own_node, authority):
     options = {'ca_certs': authority.file}
     with lasting(most=2), pytest.raises(amqp.LoginRefused) as caught:
-        amqp.Connection(host=tls_node.tls_address, ssl=options, password='wrong')
+        amqp.Connection(host=own_node.tls_address, ssl=options, password='wrong')
     assert caught.value.amqp_reply_code == 403
     with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
-        amqp.Connection(host=tls_node.tls_address, ssl=options, virtual_host='/nowhere')
+        amqp.Connection(host=own_node.tls_address, ssl=options, virtual_host='/nowhere')
     assert caught.value.amqp_reply_code == 530
 
 
-def test_wrong_port_of_a_real_broker(tls_node, authority):
+def test_wrong_port_of_a_real_broker(own_node, authority):
     with lasting(most=2), pytest.raises(amqp.ProtocolVersionRefused, match='ssl=True'):
-        amqp.Connection(host=tls_node.tls_address, connect_timeout=5)
+        amqp.Connection(host=own_node.tls_address, connect_timeout=5)
     with lasting(most=2), pytest.raises(amqp.ConnectionLost, match='TLS'):
-        amqp.Connection(host=tls_node.address, ssl={'ca_certs': authority.file}, connect_timeout=5)
+        amqp.Connection(host=own_node.address, ssl={'ca_certs': authority.file}, connect_timeout=5)
 
 
-def test_real_broker_of_an_unknown_authority(tls_node, other_authority):
+def test_real_broker_of_an_unknown_authority(own_node, other_authority):
     with lasting(most=2), pytest.raises(amqp.ConnectionLost, match='verify failed'):
-        amqp.Connection(host=tls_node.tls_address, ssl={'ca_certs': other_authority.file})
+        amqp.Connection(host=own_node.tls_address, ssl={'ca_certs': other_authority.file})
 
 
 def test_external_login_by_certificate_with_a_real_broker(strict_node, authority):
