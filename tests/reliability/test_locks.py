@@ -59,8 +59,7 @@ class Session:
             channel.wait_for_confirms(timeout=PATIENCE)
         channel.queue_declare('q')
         channel.basic_consume('q', callback=self.take)
-        for _ in range(3):
-            channel.wait(timeout=PATIENCE)
+        channel.wait(timeout=PATIENCE)
         with contextlib.suppress(self.amqp.AMQPTimeout):
             self.connection.wait(timeout=0)
         channel.close()
@@ -114,7 +113,7 @@ def raise_before_any_line(amqp, kind, wanted):
     def strike():
         raise interruption
 
-    with AnsweringPeer(amqp, deliveries=3) as peer:
+    with AnsweringPeer(amqp, deliveries=1) as peer:
         for line in lines():
             session = Session(amqp, peer.address)
             for step in ('connect', 'use', 'close'):
@@ -165,7 +164,7 @@ def raise_at_random(amqp, kind, times, seed):
 
     signal.signal(signal.SIGALRM, strike)
     struck = 0
-    with AnsweringPeer(amqp, deliveries=3) as peer:
+    with AnsweringPeer(amqp, deliveries=1) as peer:
         while struck < times:
             session = Session(amqp, peer.address)
             wanted = moments.choice(('connect', 'use', 'use', 'close', 'close'))
