@@ -3,7 +3,9 @@
 import socket
 
 import pytest
-from live_tools import closed_port, get, new_name
+
+from tests.helpers.ports import closed_port
+from tests.helpers.queues import get, new_name
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import zlib
 
 import pytest
 
+from amqplib.core import reader_role
 from tests.helpers.checks import check_closed
 from tests.helpers.packages import only_0_8
 from tests.helpers.threads import Worker
@@ -181,10 +182,15 @@ def calls():
     threading.setprofile(None)
 
 
-def nothing_is_called(calls):
-    before = len(calls)
-    time.sleep(0.1)
-    return len(calls) == before
+def seldom_wake(threads, calls):
+    """Return whether threads that wait do no more than to look now and then.
+
+    Each looks once in a step of its wait, for which twenty calls and their ends are plenty.
+    """
+    begun, before = time.monotonic(), len(calls)
+    time.sleep(0.3)
+    looks = 1 + (time.monotonic() - begun) / reader_role._WAIT_STEP
+    return len(calls) - before < threads * looks * 40
 
 
 def test_threads_that_wait_for_nothing_do_nothing(amqp, calls, dial):
@@ -199,7 +205,7 @@ def test_threads_that_wait_for_nothing_do_nothing(amqp, calls, dial):
     for woken in (3, 6):
         sender.basic_publish(amqp.Message('x'), routing_key=queues[woken])
         workers[woken].result()
-        poll(lambda: nothing_is_called(calls), 'a moment without calls')
+        assert seldom_wake(len(workers), calls)
     connection.close()
     for worker in workers:
         worker.ended()
@@ -307,7 +313,7 @@ def busy_threads(amqp, connection):
 
 @pytest.mark.parametrize('round_number', range(3))
 def test_close_by_one_thread_ends_the_calls_of_all_others(amqp, address, round_number):
-    connection = amqp.Connection(host=address, heartbeat=1)
+    connection = amqp.Connection(host=address, heartbeat=5)
     sock = connection.transport.sock
     workers = busy_threads(amqp, connection)
     with lasting(most=PATIENCE):
@@ -321,7 +327,7 @@ def test_close_by_one_thread_ends_the_calls_of_all_others(amqp, address, round_n
 
 @pytest.mark.parametrize('round_number', range(3))
 def test_loss_of_the_connection_ends_all_calls_with_its_cause(amqp, address, round_number):
-    connection = amqp.Connection(host=address, heartbeat=1)
+    connection = amqp.Connection(host=address, heartbeat=5)
     sock = connection.transport.sock
     workers = busy_threads(amqp, connection)
     with lasting(most=PATIENCE):
