@@ -43,7 +43,7 @@ ch.basic_publish(amqp.Message('x'), routing_key='shouting', mandatory=True)
 ch.queue_declare('x', exclusive=True)  # has a reply, so the message is back
 assert ch.returned_messages.get_nowait()[1] == 'NO_ROUTE'
 
-# %% Direct replies: after 1
+# %% Direct reply-to: after 1
 
 from threading import Thread
 
@@ -59,7 +59,7 @@ ch.queue_declare('shouting', durable=True, auto_delete=False)
 server = Thread(target=serve)
 server.start()
 
-# %% Direct replies: after
+# %% Direct reply-to: after
 
 server.join()
 ch.queue_delete('shouting')
