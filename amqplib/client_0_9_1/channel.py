@@ -154,6 +154,8 @@ class Channel(channel.Channel):
         requeue: put them back into the queue; else the broker drops or dead-letters them.
         """
         self._cast('basic.nack', delivery_tag, multiple, requeue)
+        if multiple:
+            self._note_settled(delivery_tag)
 
     def basic_recover(self, requeue: bool = False) -> None:
         """Redeliver all unacknowledged messages of the channel; wait until the broker has done it.

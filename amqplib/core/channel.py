@@ -122,7 +122,7 @@ class Channel(AbstractChannel):
     #: The tags of the last consumers with no_ack.
     _no_ack: tuple[str, ...] = ()
 
-    #: For Message: up to which delivery tag one with `multiple` has acknowledged all.
+    #: For Message and Consumer: the delivery tag up to which `multiple` has settled all.
     settled_up_to = 0
 
     def __init__(
@@ -676,7 +676,15 @@ class Channel(AbstractChannel):
         says how many. They stay unacknowledged, and go back to the queue when the channel is
         closed; those of a consumer with no_ack are lost.
         """
-        self._call('basic.cancel', consumer_tag, nowait, nowait=nowait)
+        self._cancel(consumer_tag, nowait)
+
+    def end_consumer(self, consumer_tag: str) -> None:
+        """Cancel a consumer (for a Consumer), within the time that close() has by default."""
+        limits = CLOSE_TIMEOUT, self._open()[0].rpc_timeout
+        self._cancel(consumer_tag, False, Deadline(min(filter(None, limits))))
+
+    def _cancel(self, consumer_tag: str, nowait: bool, deadline: Optional[Deadline] = None) -> None:
+        self._call('basic.cancel', consumer_tag, nowait, nowait=nowait, deadline=deadline)
         self._drop_consumer(consumer_tag)
         count = self._drop_deliveries(consumer_tag)
         if count:
@@ -889,6 +897,14 @@ class Channel(AbstractChannel):
             self._encode('basic.ack', delivery_tag, multiple)  # raises what is wrong
             raise
         self._session.send(frame, self._closed)
+        if multiple:
+            self._note_settled(delivery_tag)
+
+    def _note_settled(self, delivery_tag: int) -> None:
+        """Remember that the program has settled everything up to a message; 0 means all."""
+        if not delivery_tag and self._sorter is not None:
+            delivery_tag = self._sorter.last_delivery_tag()
+        self.settled_up_to = max(self.settled_up_to, delivery_tag)
 
     def basic_reject(self, delivery_tag: int, requeue: bool) -> None:
         """Reject a message by its delivery_tag.

@@ -60,6 +60,11 @@ class Sorter:
                 return
         self._queue.append(method)
 
+    def last_delivery_tag(self) -> int:
+        """Return the tag of the last message that was not handed out; 0 if there is none."""
+        last = (ready[-1] for ready in self.ready.values() if ready)
+        return max((msg.delivery_tag for msg in last), default=0)
+
     def close(self) -> None:
         """Drop the messages that were not handed out, as their channel is closed."""
         for ready in self.ready.values():
@@ -245,23 +250,26 @@ class Consumer(Generic[Received]):
         """Cancel the consumer, and give back what was not handed out."""
         channel = self._channel
         if not self._left and channel.is_open and self.tag in channel.callbacks:
-            channel.basic_cancel(self.tag)
+            channel.end_consumer(self.tag)
         self._left = True
-        if self.ready and channel.is_open and not self._no_ack:
-            # Taken off when they are sent, as none may go back twice.
-            channel.requeue([msg.delivery_tag for msg in self.ready], self.ready.clear)
-        elif self.ready:
-            self._drop()
-
-    def _drop(self) -> None:
-        """Drop what cannot be given back, or goes back with the channel."""
         if self._no_ack:
-            log.warning(
-                "%s messages lost that were sent before the consumer '%s' was cancelled",
-                len(self.ready),
-                self.tag,
-            )
+            self._warn(len(self.ready), 'lost')
+        elif channel.is_open:
+            self._give_back(channel)
         self.ready.clear()
+
+    def _give_back(self, channel: Any) -> None:
+        settled_up_to = channel.settled_up_to
+        tags = [msg.delivery_tag for msg in self.ready if msg.delivery_tag > settled_up_to]
+        self._warn(len(self.ready) - len(tags), 'settled with a later one, but never handed out,')
+        if tags:
+            # Taken off when they are sent, as none may go back twice.
+            channel.requeue(tags, self.ready.clear)
+
+    def _warn(self, number: int, what: str) -> None:
+        if number:
+            text = "%s messages %s that were sent before the consumer '%s' was cancelled"
+            log.warning(text, number, what, self.tag)
 
 
 def _no_loop() -> None:

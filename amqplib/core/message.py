@@ -196,9 +196,7 @@ class Message(GenericContent):
         Raises the error that closed the channel; ValueError, and sends nothing, if the message was
         acknowledged or rejected by its methods before, was received with no_ack, or not received.
         """
-        channel = self._settle('basic_ack', multiple, 'was acknowledged before')
-        if multiple:
-            channel.settled_up_to = self.delivery_tag
+        self._settle('basic_ack', multiple, 'was acknowledged before')
 
     def reject(self, requeue: bool) -> None:
         """Reject this message: requeue it, or let the broker drop or dead-letter it.
@@ -207,8 +205,8 @@ class Message(GenericContent):
         """
         self._settle('basic_reject', requeue, 'was rejected before')
 
-    def _settle(self, method: str, argument: bool, settled: str) -> Any:
-        """Call a method of the channel, and record how the message was settled; return the channel.
+    def _settle(self, method: str, argument: bool, settled: str) -> None:
+        """Call a method of the channel, and record how the message was settled.
 
         Raises ValueError if the broker expects nothing of the kind.
         """
@@ -228,7 +226,6 @@ class Message(GenericContent):
         except Exception:
             self.raw_settled = None
             raise
-        return channel
 
     def __eq__(self, other: object) -> bool:
         if not hasattr(other, 'properties') or not hasattr(other, 'body'):

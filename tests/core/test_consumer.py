@@ -448,6 +448,43 @@ def test_what_cannot_be_given_back_is_logged(channel, session, caplog):
     assert "2 messages lost that were sent before the consumer 't'" in record.getMessage()
 
 
+@pytest.mark.parametrize('delivery_tag', [3, 0])
+def test_what_was_settled_with_a_later_message_is_not_given_back(
+    channel, session, caplog, delivery_tag
+):
+    """The broker would close the channel for that."""
+    first, second = start(channel, 'a'), start(channel, 'b')
+    arrive(channel, 1, 2, tag='a')
+    arrive(channel, 3, tag='b')
+    channel.basic_ack(delivery_tag, multiple=True)
+    arrive(channel, 4, tag='a')
+    session.sent.clear()
+    will_be_cancelled(channel, 'a')
+    first.cancel()
+    assert sent(session) == [('basic.cancel', 'a'), *rejects(4)]
+    (record,) = [record for record in caplog.records if record.levelname == 'WARNING']
+    assert record.getMessage().startswith('2 messages settled with a later one')
+    assert len(second.ready) == 1
+
+
+def test_leaving_has_a_limit():
+    limits = []
+
+    def wait(closed, ready, deadline):
+        limits.append(deadline.seconds)
+        return False
+
+    for rpc_timeout, limit in ((None, 10), (60, 10), (5, 5)):
+        connection, channel = open_channel()
+        connection.rpc_timeout = rpc_timeout
+        started = start(channel)
+        connection.session.wait_until = wait
+        with pytest.raises(AMQPTimeout):
+            started.cancel()
+        assert limits.pop() == limit
+        assert not channel.is_open
+
+
 def test_cancel_in_a_callback_of_the_loop(channel, session):
     started = start(channel)
     session.to_come.append((1, arrived('basic.consume_ok', 'c')))
@@ -490,6 +527,7 @@ def test_cancel_from_another_thread_while_there_is_no_loop(channel, session):
     arrive(channel, 1, 2)
     for _ in started:
         break
+    gc.collect()  # as PyPy does not end the loop before that
     will_be_cancelled(channel)
     in_thread(started.cancel)
     assert sent(session) == [CANCEL, *rejects(2)]

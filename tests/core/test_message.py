@@ -1117,6 +1117,8 @@ class RecordingChannel:
 
     def basic_ack(self, delivery_tag, multiple):
         self._take('ack', delivery_tag, multiple)
+        if multiple:
+            self.settled_up_to = delivery_tag
 
     def basic_reject(self, delivery_tag, requeue):
         self._take('reject', delivery_tag, requeue)
