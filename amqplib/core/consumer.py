@@ -7,10 +7,10 @@ order.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar
 
 from amqplib.core import log
@@ -120,7 +120,7 @@ class Consumer(Generic[Received]):
 
     def __iter__(self) -> Iterator[Received]:
         messages = self._messages(self._timeout, self._stop)
-        self._thread, self._loop = get_ident(), weakref.ref(messages)
+        self._thread, self._loop = threading.get_ident(), weakref.ref(messages)
         return messages
 
     def get(self, timeout: Optional[float] = None) -> Received:
@@ -151,7 +151,8 @@ class Consumer(Generic[Received]):
         a callback or a signal handler), the loop does the rest, within half a second.
         """
         self._cancelled = True
-        if self._waits or (self._thread != get_ident() and self._loop() is not None):
+        elsewhere = self._thread != threading.get_ident()  # looked up, as it may be patched
+        if self._waits or (elsewhere and self._loop() is not None):
             return
         try:
             self._leaving.try_run(self._leave)

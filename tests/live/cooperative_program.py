@@ -149,6 +149,21 @@ def be_closed_by_another(amqp, dial):
     assert len(errors) == 1
 
 
+def end_loops(amqp, dial):
+    """Iterate where nothing comes, until another greenlet sets a flag or cancels the consumer."""
+    import threading
+
+    stopping = threading.Event()
+    with dial() as connection, connection.channel() as channel:
+        queue = channel.queue_declare(exclusive=True, auto_delete=False)[0]
+        for consumer in (channel.consume(queue, stop=stopping.is_set), channel.consume(queue)):
+            end = stopping.set if not stopping.is_set() else consumer.cancel
+            timer = threading.Timer(0.1, end)
+            timer.start()
+            assert list(consumer) == []
+            timer.join()
+
+
 def open_descriptors():
     return set(os.listdir('/proc/self/fd'))
 
@@ -174,7 +189,7 @@ def main(library, patched, package, host, tls_host, ca_file):
     before = open_descriptors()
     # At the same time, as it takes some seconds.
     in_greenlets([functools.partial(be_idle, amqp, one) for one in (dial, dial_tls)])
-    for work in share_a_connection, have_connections, be_closed_by_another:
+    for work in share_a_connection, have_connections, be_closed_by_another, end_loops:
         for one in dial, dial_tls:
             work(amqp, one)
     gc.collect()
