@@ -26,8 +26,6 @@ from amqplib.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from amqplib.core.arguments import Decoders, Encoders
     from amqplib.core.consumer import Sorter
     from amqplib.core.decoding import ArrivedMethod
@@ -184,12 +182,7 @@ class AbstractChannel:
     def __enter__(self: Entered) -> Entered:  # noqa: PYI019  (Self is of Python 3.11)
         return self
 
-    def __exit__(
-        self,
-        type: Optional[type[BaseException]],
-        value: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, type: object, value: Optional[BaseException], traceback: object) -> None:
         if value is None:
             self.close()
             return

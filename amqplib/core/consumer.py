@@ -23,8 +23,6 @@ from amqplib.core.streams import AMQPReader
 from amqplib.exceptions import AMQPException, AMQPTimeout, ConsumerCancelled, ReentrancyError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from amqplib.core.fast_decoding import ArrivedMethod
 
 __all__ = ['Consumer', 'Sorter']
@@ -162,12 +160,7 @@ class Consumer(Generic[Received]):
     def __enter__(self) -> Consumer[Received]:
         return self
 
-    def __exit__(
-        self,
-        type: Optional[type[BaseException]],
-        value: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, type: object, value: Optional[BaseException], traceback: object) -> None:
         self._cancelled = True
         try:
             self._leaving.try_run(self._leave)

@@ -22,8 +22,6 @@ from amqplib.core.publishing import Item, Publishing, deadline_of, publish_all
 from amqplib.exceptions import AMQPException
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from amqplib.core.connection import Connection
     from amqplib.core.lane import Lane, Refused
     from amqplib.core.message import Message
@@ -143,12 +141,7 @@ class Publisher:
     def __enter__(self) -> Publisher:  # noqa: PYI034  (Self is of Python 3.11)
         return self
 
-    def __exit__(
-        self,
-        type: Optional[type[BaseException]],
-        value: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, type: object, value: Optional[BaseException], traceback: object) -> None:
         if value is None:
             self.close()
             return

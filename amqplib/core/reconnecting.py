@@ -10,15 +10,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import cycle
 from random import uniform
-from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar, Union
+from typing import Any, Callable, Generic, Optional, TypeVar, Union
 
 from amqplib.core import log, urls
 from amqplib.core.channel import check_callable
 from amqplib.core.deadline import Deadline
 from amqplib.exceptions import AMQPException
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 #: Seconds of work after which the pauses are short again.
 WORK = 60.0
@@ -50,12 +47,7 @@ class Attempt(Generic[Opened]):
         opened: Opened = self._connection
         return opened
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> bool:
+    def __exit__(self, kind: object, error: Optional[BaseException], traceback: object) -> bool:
         try:
             self._connection.__exit__(kind, error, traceback)
         except AMQPException as failed:  # only if the block had no error

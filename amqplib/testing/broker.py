@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import selectors
 import socket
-from types import TracebackType
 from typing import Optional
 from urllib.parse import quote
 
@@ -86,12 +85,7 @@ class Broker:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: Optional[type[BaseException]],
-        exc: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def _on_client(self, events: int) -> None:
