@@ -1,13 +1,12 @@
 """Measures amqplib and other clients; needs AMQPLIB_BROKER=host:port (see run).
 
-It shows progress on standard error and the tables on standard output. The tables, all figures as
-JSON, and charts are written to the folder that --output names.
+It shows progress on standard error and the tables on standard output. The tables, and all figures
+as JSON, are written to the folder that --output names.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import signal
@@ -16,7 +15,6 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-import charts
 import report
 from clients import BINDING, BINDING_FOLDER, CLIENTS, LOOPS, ORIGINAL
 from feeder import Feeder
@@ -148,8 +146,7 @@ def write(results, folder):
     folder.mkdir(parents=True, exist_ok=True)
     text = report.as_text(results)
     (folder / 'table.txt').write_text(text, encoding='utf-8')
-    (folder / 'results.json').write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8')
-    charts.draw(results, folder)
+    (folder / 'results.json').write_text(report.as_json(results), encoding='utf-8')
     print(text)
     print(f'written to {os.path.relpath(folder)}')
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from statistics import median, quantiles
 
 from clients import C_CLIENTS, CLIENTS, OURS, PEERS
@@ -263,3 +265,12 @@ def table(rows):
         ).rstrip()
         for row in rows
     )
+
+
+# --- All figures -------------------------------------------------------------
+
+
+def as_json(results):
+    """Return the results as JSON, the figures of all rounds in a line."""
+    text = json.dumps(results, indent=1)
+    return re.sub(r'\[[^][{}]*\]', lambda found: ' '.join(found[0].split()), text) + '\n'

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 SMALL = 128
 LARGE = 1024 * 1024
 
-#: Sizes of bodies for the charts; some are also in MAIN_WORKS.
+#: Sizes of bodies for the charts of the documentation; some are also in MAIN_WORKS.
 SIZES = [16, SMALL, 1024, 16 * 1024, 128 * 1024, LARGE]
 
 #: The most bytes that are in the queue at a time.

@@ -11,7 +11,7 @@ project = 'amqplib'
 copyright = 'the amqplib developers'
 version = release = __version__
 
-extensions = ['sphinx.ext.autodoc', 'sphinx.ext.autosectionlabel', 'docstrings']
+extensions = ['sphinx.ext.autodoc', 'sphinx.ext.autosectionlabel', 'charts', 'docstrings']
 autosectionlabel_prefix_document = True
 # Versions have the same headings.
 suppress_warnings = ['autosectionlabel.changes']
@@ -27,6 +27,8 @@ autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'
 
 html_theme = 'furo'
+html_static_path = ['static']
+html_css_files = ['site.css']
 html_title = f'amqplib {__version__}'
 html_show_sourcelink = False
 html_copy_source = False
