@@ -59,8 +59,24 @@ def again(channel: amqp.Channel) -> None:
         other.close()
 
 
+def publish_all_or_nothing(channel: amqp.Channel, texts: list[str]) -> None:
+    try:
+        with channel.transaction():
+            for text in texts:
+                channel.basic_publish(amqp.Message(text), routing_key='texts')
+    except amqp.NotSupported as error:
+        print(error.amqp_reply_code + 1)
+
+
 def connect(host: str) -> amqp.Connection:
-    with amqp.Connection(host, port=5673) as connection:
+    with amqp.Connection(
+        host,
+        port=5673,
+        channel_max=10,
+        frame_max=8192,
+        max_message_size=1 << 20,
+        tcp_user_timeout=2.5,
+    ) as connection:
         opened: amqp.Connection = connection
         is_open: bool = opened.is_open
         print(is_open)
