@@ -71,6 +71,8 @@ def _make_queue(channel: Channel) -> Queue[Any]:
     from queue import Queue  # noqa: PLC0415
 
     queue: Queue[Any] = Queue()
+    if not hasattr(queue, 'mutex'):
+        return queue  # gevent's, which greenlets share without locks
     # A finalizer in the middle of put() may call the library, which may put in the next one.
     queue.mutex = mutex = threading.RLock()  # type: ignore[assignment]
     queue.not_empty, queue.not_full, queue.all_tasks_done = (

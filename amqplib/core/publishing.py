@@ -34,6 +34,9 @@ def deadline_of(seconds: Optional[float]) -> Deadline:
 class Publishing(Iterator['Refused']):
     """What publish_all() returns: it publishes as long as it is asked for what was refused."""
 
+    # Until it is made.
+    _is_begun = True
+
     def __init__(self, refused: Generator[Refused, None, None]) -> None:
         self._refused = refused
         self._is_begun = False
