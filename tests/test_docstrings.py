@@ -10,7 +10,7 @@ import amqplib.client_0_8
 import amqplib.client_0_9_1
 
 REFERENCE = Path(__file__).parents[1] / 'docs' / 'reference'
-CLASSES = ['Connection', 'Channel', 'Message']
+CLASSES = ['Connection', 'Channel', 'Message', 'Publisher']
 
 #: What the docstrings of the classes say once for all methods.
 SAID_ONCE = {'self', 'nowait', 'ticket', 'kwargs'}
@@ -19,8 +19,8 @@ SAID_ONCE = {'self', 'nowait', 'ticket', 'kwargs'}
 def listed():
     """Return the names of classes and methods, such as 'Channel.close'."""
     pages = [page.read_text(encoding='utf-8') for page in sorted(REFERENCE.glob('*.rst'))]
-    names = re.findall(r'^\.\. auto(?:class|method):: ([\w.]+)$', '\n'.join(pages), re.MULTILINE)
-    return [name for name in names if name.partition('.')[0] in CLASSES]
+    names = re.findall(r'^\.\. auto(?:class|function|method):: ([\w.]+)$', '\n'.join(pages), re.MULTILINE)
+    return [name for name in names if name.partition('.')[0] in {*CLASSES, 'reconnecting'}]
 
 
 def test_each_argument_is_described(amqp):

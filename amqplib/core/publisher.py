@@ -82,7 +82,9 @@ class Publisher:
     def publish(
         self, msg: Message, exchange: str = '', routing_key: str = '', mandatory: bool = True
     ) -> None:
-        """Publish a message as basic_publish does, and return when the broker has it.
+        """Publish a message, and return when the broker has it.
+
+        msg, exchange, routing_key, mandatory: as for basic_publish.
 
         Raises MessageReturned if no queue takes it (not if `mandatory` is False), MessageNacked if
         the broker refuses it, and the error of the channel if the broker closes that for it, such
