@@ -138,6 +138,9 @@ class Loop(Generic[Opened]):
 
     def _pause(self, where: str, why: str) -> bool:
         """Log an error, and wait; return False as soon as stop() is true."""
+        if self._stop():
+            log.warning('%s: %s; stopping', where, why)
+            return False
         seconds = self._longest * uniform(0.5, 1)  # so that not all programs come back at once
         self._longest = min(2 * self._longest, self._most)
         log.warning('%s: %s; trying again in %.1f s', where, why, seconds)

@@ -319,14 +319,18 @@ def test_pauses_start_anew_after_a_minute_of_work(caplog, clock, worked, expecte
     assert pauses(caplog) == expected
 
 
-@pytest.mark.parametrize('asked', [1, 2, 3])
-def test_stop_ends_the_loop_before_the_next_attempt(asked):
-    """It is asked at the beginning, in a pause and after it."""
+@pytest.mark.parametrize('asked', [1, 2, 3, 4])
+def test_stop_ends_the_loop_before_the_next_attempt(caplog, asked):
+    """It is asked at the beginning, before a pause, in it and after it."""
     broker = fail(9)
     answers = [False] * (asked - 1) + [True]
     assert list(loop(broker, first=0, stop=lambda: answers.pop(0))) == []
     assert answers == []
     assert len(broker.asked) == min(asked - 1, 1)
+    next_step = {2: 'stopping', 3: 'trying again in 0.0 s', 4: 'trying again in 0.0 s'}
+    assert [text.rpartition('; ')[2] for text in caplog.messages] == [
+        step for number, step in next_step.items() if number == asked
+    ]
 
 
 def test_stop_ends_a_pause_at_once(clock):
