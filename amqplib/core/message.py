@@ -210,13 +210,16 @@ class Message(GenericContent):
 
         Raises ValueError if the broker expects nothing of the kind.
         """
-        why = self.raw_settled
-        channel: Any = getattr(self, 'channel', None)
-        tag: Any = getattr(self, 'delivery_tag', None)
+        why, delivery, channel = self.raw_settled, self.raw_delivery, self.raw_channel
+        if delivery is not None and channel is not None:  # so it is nearly always
+            consumer_tag, tag = delivery[:2]
+        else:
+            names = ('channel', 'consumer_tag', 'delivery_tag')
+            channel, consumer_tag, tag = (getattr(self, name, None) for name in names)
         if why is None and (channel is None or tag is None):
             why = _NOT_RECEIVED
         elif why is None:
-            why = channel.why_settled(tag, getattr(self, 'consumer_tag', None))
+            why = channel.why_settled(tag, consumer_tag)
         if why is not None:
             raise ValueError(f'the message {why}')
         # After an interrupt, it is unknown whether something was sent: a second try is refused.

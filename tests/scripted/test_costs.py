@@ -39,7 +39,7 @@ PUBLISH = 9
 CONFIRM = 3  # beside those of publishing
 DELIVER = 6  # the callback is one of them
 ACKNOWLEDGE = 8  # beside those of the delivery
-ACKNOWLEDGE_ITSELF = 11  # likewise, by Message.ack
+ACKNOWLEDGE_ITSELF = 8  # likewise, by Message.ack
 ITERATE = 4  # the body of the loop is one of them
 GET = 24
 
