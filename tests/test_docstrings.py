@@ -19,7 +19,9 @@ SAID_ONCE = {'self', 'nowait', 'ticket', 'kwargs'}
 def listed():
     """Return the names of classes and methods, such as 'Channel.close'."""
     pages = [page.read_text(encoding='utf-8') for page in sorted(REFERENCE.glob('*.rst'))]
-    names = re.findall(r'^\.\. auto(?:class|function|method):: ([\w.]+)$', '\n'.join(pages), re.MULTILINE)
+    names = re.findall(
+        r'^\.\. auto(?:class|function|method):: ([\w.]+)$', '\n'.join(pages), re.MULTILINE
+    )
     return [name for name in names if name.partition('.')[0] in {*CLASSES, 'reconnecting'}]
 
 

@@ -12,4 +12,3 @@ publisher.close()
 
 # %% Web applications: before
 
-from threading import Thread
