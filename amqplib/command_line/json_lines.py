@@ -25,7 +25,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
 from amqplib.core.message import Message
-from amqplib.core.serialization import with_context
+from amqplib.core.serialization import MAX_NESTING, with_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,18 +191,16 @@ def _from_base64(fields: dict[str, Any], name: str) -> bytes:
 def _headers(headers: dict[str, Any]) -> dict[str, Any]:
     try:
         return dict(_items(headers))
-    except RecursionError:
-        raise ValueError('headers: nested too deep') from None
     except (TypeError, ValueError) as error:
         raise with_context(error, 'headers') from None
 
 
-def _items(table: Any) -> Iterator[tuple[str, Any]]:
+def _items(table: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
     if not isinstance(table, dict):
         raise TypeError(f'{table!r} is not an object')
     for name, value in table.items():
         try:
-            yield name, from_json(value)
+            yield name, from_json(value, depth + 1)
         except (TypeError, ValueError) as error:
             raise with_context(error, f'[{name!r}]') from None
 
@@ -225,20 +223,23 @@ _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     '$bytes': lambda text: b64decode(text, validate=True),
     '$timestamp': _time,
     '$decimal': _decimal,
-    '$table': lambda table: dict(_items(table)),
 }
 
 
-def from_json(value: Any) -> Any:
-    """Return what a value in JSON stands for in a table; raise ValueError or the like."""
+def from_json(value: Any, depth: int = 0) -> Any:
+    """Return what a value in JSON stands for in a table; raise ValueError or TypeError."""
+    if depth > MAX_NESTING:
+        raise ValueError(f'nested more than {MAX_NESTING} deep')
     if isinstance(value, list):
-        return [from_json(item) for item in value]
+        return [from_json(item, depth + 1) for item in value]
     if not isinstance(value, dict):
         return value
     if len(value) == 1:
         ((key, inner),) = value.items()
         if key in _FROM_JSON:
             return _FROM_JSON[key](inner)
+        if key == '$table':
+            return dict(_items(inner, depth))
         if key.startswith('$'):
-            raise ValueError(f'{key!r} is not one of: {", ".join(_FROM_JSON)}')
-    return dict(_items(value))
+            raise ValueError(f'{key!r} is not one of: {", ".join(_FROM_JSON)}, $table')
+    return dict(_items(value, depth))

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from amqplib import client_0_8, client_0_9_1
@@ -46,6 +46,7 @@ def same_on_the_wire(one, other):
     )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     body=st.binary(max_size=50) | TEXTS.map(str.encode),
     headers=st.dictionaries(NAMES, VALUES, max_size=5),
@@ -152,7 +153,11 @@ def test_headers_as_a_person_writes_them():
         ('{"body": "", "headers": {"a": {"$timestamp": 1e99}}}', r"headers\['a'\]: "),
         (
             '{"body": "", "headers": {"a": %s}}' % ('[' * 900 + ']' * 900),
-            'headers: nested too deep',
+            r"headers\['a'\]: nested more than 64 deep",
+        ),
+        (
+            '{"body": "", "headers": ' + '{"$table": ' * 900 + '1' + '}' * 901,
+            'nested more than 64 deep',
         ),
     ],
 )

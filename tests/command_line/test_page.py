@@ -8,7 +8,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 import amqplib
+from amqplib.command_line.main import main
 from amqplib.command_line.parser import COMMANDS
 from amqplib.testing import Broker
 
@@ -70,3 +73,11 @@ def test_every_command_is_on_the_page():
     for _, run, _, examples in COMMANDS:
         assert f'$ amqplib {run.__name__} ' in text or run.__name__ == 'broker', run
         assert all(line.startswith(f'  amqplib {run.__name__}') for line in examples.splitlines())
+
+
+@pytest.mark.parametrize('name', [run.__name__ for _, run, _, _ in COMMANDS])
+def test_the_help_of_each_command_shows_an_example(capsys, name):
+    with pytest.raises(SystemExit) as end:
+        main([name, '--help'])
+    assert end.value.code == 0
+    assert f'\nexamples:\n  amqplib {name}' in capsys.readouterr().out
