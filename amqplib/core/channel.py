@@ -118,7 +118,7 @@ class Channel(AbstractChannel):
 
     #: The state of confirms; None without confirm_select.
     _confirms: Optional[Confirms] = None
-    #: Whether tx_select was called, and whether transaction() runs a block.
+    #: Whether tx_select was called, and whether a block of transaction() has not ended yet.
     _has_transactions = _in_transaction = False
 
     #: The tags of the last consumers with no_ack.
@@ -939,16 +939,10 @@ class Channel(AbstractChannel):
             raise AMQPException(0, 'this channel is already in a transaction')
         if self._confirms is not None:
             raise AMQPException(0, 'a channel with confirm_select cannot have transactions')
+        if not self._has_transactions:
+            self.tx_select()
         try:
             self._in_transaction = True
-            if not self._has_transactions:
-                self.tx_select()
-            yield from self._commit_or_roll_back()
-        finally:
-            self._in_transaction = False
-
-    def _commit_or_roll_back(self) -> Iterator[None]:
-        try:
             yield
             self.tx_commit()
         except BaseException:
@@ -978,6 +972,7 @@ class Channel(AbstractChannel):
         Raises PreconditionFailed if tx_select was not called before.
         """
         self._call('tx.commit')
+        self._in_transaction = False
 
     def commit_by(self, deadline: Deadline) -> None:
         """Do the same within a deadline rather than within rpc_timeout (for Publisher)."""
@@ -986,6 +981,7 @@ class Channel(AbstractChannel):
     def tx_rollback(self) -> None:
         """Undo what was published and acknowledged since the last commit."""
         self._call('tx.rollback')
+        self._in_transaction = False
 
     # The names of amqplib 1.0.2, which subclasses may call.
     _basic_cancel_ok = empty_reply('basic.cancel_ok')

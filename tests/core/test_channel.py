@@ -1,9 +1,11 @@
 """The methods of a channel that need no broker: frames that it sends, and its ends."""
 
 import struct
+from functools import partial
 
 import pytest
 
+from amqplib.core import channel as channel_module
 from amqplib.core.channel import MAX_NO_ACK_TAGS
 from amqplib.core.message import Message
 from amqplib.exceptions import (
@@ -14,6 +16,7 @@ from amqplib.exceptions import (
     ReentrancyError,
 )
 from tests.helpers.frames import method
+from tests.helpers.interrupts import each_interruption, raise_interrupt, traces_instructions
 from tests.helpers.session_like import arrived, open_channel
 
 CLOSE, CLOSE_OK = (20, 40), (20, 41)
@@ -310,6 +313,64 @@ def test_what_cannot_be_committed_is_rolled_back(channel, session, monkeypatch):
     with pytest.raises(AMQPException, match='already in a transaction'), channel.transaction():
         pass
     assert sent_in(session) == [SELECT, ROLLBACK]
+
+
+def answer_transactions(session):
+    """Let a session answer what is sent for transactions."""
+    answers = {SELECT: SELECTED, COMMIT: COMMITTED, ROLLBACK: ROLLED_BACK}
+    send = session.send_urgent
+
+    def send_and_answer(frame):
+        send(frame)
+        signature = struct.unpack_from('>HH', frame, 7)
+        if signature in answers:
+            session.to_come.append(answers[signature])
+
+    session.send_urgent = send_and_answer
+
+
+def do_in_a_transaction(channel, before):
+    with channel.transaction():
+        before()
+
+
+def tags_by_commit(session):
+    """Return the delivery tags of the acknowledgements that each commit includes."""
+    commits, tags = [], []
+    for signature, frame in zip(sent_in(session), session.sent):
+        if signature == (60, 80):
+            tags.append(struct.unpack_from('>Q', frame, 11)[0])
+        elif signature == COMMIT:
+            commits.append(tags)
+        if signature in {COMMIT, ROLLBACK, CLOSE}:
+            tags = []
+    return commits
+
+
+@traces_instructions
+@pytest.mark.parametrize('fails', [False, True])
+def test_what_was_interrupted_is_in_no_later_commit(fails):
+    channels = []
+
+    def prepare():
+        connection, channel = open_channel()
+        answer_transactions(connection.session)
+        channels.append((channel, connection.session))
+        run = fail_in_a_transaction if fails else do_in_a_transaction
+        return partial(run, channel, before=partial(channel.basic_ack, 1)), raise_interrupt
+
+    for _ in each_interruption(channel_module, prepare):
+        channel, session = channels[-1]
+        try:
+            do_in_a_transaction(channel, partial(channel.basic_ack, 2))
+        except AMQPException:
+            if channel.is_open:  # it says that there is a transaction, and the program ends that
+                channel.tx_rollback()
+                do_in_a_transaction(channel, partial(channel.basic_ack, 2))
+        commits = tags_by_commit(session)
+        assert commits in ([[1], [2]], [[2]], [[1]], []), commits
+        assert commits[-1:] == [[2]] or not channel.is_open, commits
+        assert not fails or [1] not in commits
 
 
 def test_a_select_that_fails_leaves_no_transaction_open(channel, session):
