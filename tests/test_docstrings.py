@@ -12,6 +12,8 @@ import amqplib.client_0_9_1
 REFERENCE = Path(__file__).parents[1] / 'docs' / 'reference'
 CLASSES = ['Connection', 'Channel', 'Message', 'Publisher']
 
+LISTED = re.compile(r'^\.\. auto(?:class|function|method):: ([\w.]+)$', re.MULTILINE)
+
 #: What the docstrings of the classes say once for all methods.
 SAID_ONCE = {'self', 'nowait', 'ticket', 'kwargs'}
 
@@ -19,9 +21,7 @@ SAID_ONCE = {'self', 'nowait', 'ticket', 'kwargs'}
 def listed():
     """Return the names of classes and methods, such as 'Channel.close'."""
     pages = [page.read_text(encoding='utf-8') for page in sorted(REFERENCE.glob('*.rst'))]
-    names = re.findall(
-        r'^\.\. auto(?:class|function|method):: ([\w.]+)$', '\n'.join(pages), re.MULTILINE
-    )
+    names = LISTED.findall('\n'.join(pages))
     return [name for name in names if name.partition('.')[0] in {*CLASSES, 'reconnecting'}]
 
 

@@ -110,6 +110,7 @@ class Publisher:
 
         items: (Message, exchange, routing_key) of each message. They are taken as there is room in
             the window, and many are sent by one write.
+        mandatory: as for publish().
 
         Nothing is published before the first next(); when the iterator ends, the broker has all
         messages except those that were refused. The errors are those of publish(), and ValueError

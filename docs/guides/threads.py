@@ -2,6 +2,8 @@
 
 # %% Web applications: after
 
+from threading import Thread
+
 threads = [Thread(target=view, args=(order,)) for order in ('tea', 'cake')]
 for thread in threads:
     thread.start()
@@ -9,6 +11,3 @@ for thread in threads:
     thread.join()
 assert sorted(ch.basic_get('orders', no_ack=True).body for _ in threads) == ['cake', 'tea']
 publisher.close()
-
-# %% Web applications: before
-
