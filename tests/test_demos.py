@@ -458,10 +458,11 @@ def test_a_queue_that_is_not_there_cannot_be_drained(start, drained):
 
 
 def test_what_drains_ends_with_what_reads_it(drained):
+    fill(drained.url, 2000)  # more than fits into the pipe
     drain = [sys.executable, str(DEMO / 'drain.py'), '--url', drained.url, 'full']
     with subprocess.Popen(drain, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert numbers_in([process.stdout.readline()]) == [0]
         process.stdout.close()
         assert process.stderr.read() == b''
         assert process.wait(SECONDS) == 1
-    assert drained.messages('full')[-1].body == b'499'
+    assert drained.messages('full')[-1].body == b'1999'
