@@ -18,6 +18,8 @@ from amqplib.testing.versions import Version, versions
 
 MEMORY_LIMIT = 256 * 1024 * 1024
 _BACKLOG = 128
+#: Seconds without new clients after one could not be accepted.
+ACCEPT_PAUSE = 0.1
 
 _VERSIONS: dict[bytes, Version] = {}
 
@@ -63,8 +65,12 @@ class Broker:
 
     def start(self) -> None:
         """Let clients connect."""
-        self._shared.loop.watch(self._listener, selectors.EVENT_READ, self._on_client)
+        self._listen()
         self._shared.loop.start('amqplib.testing broker')
+
+    def _listen(self) -> None:
+        if self._listener.fileno() != -1:
+            self._shared.loop.watch(self._listener, selectors.EVENT_READ, self._on_client)
 
     def close(self) -> None:
         """Hang up on all clients, and end."""
@@ -92,7 +98,10 @@ class Broker:
         try:
             sock, _ = self._listener.accept()
         except OSError:
-            return  # it has gone again
+            # It has gone again, or there are too many sockets: then it would come up at once.
+            self._shared.loop.watch(self._listener, 0, self._on_client)
+            self._shared.loop.call_later(ACCEPT_PAUSE, self._listen)
+            return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         Session(self._shared, sock, _version_of)

@@ -12,7 +12,6 @@ from amqplib.testing.errors import NAMES, Refusal, precondition_failed
 from amqplib.testing.queues import Queue
 
 if TYPE_CHECKING:
-    from amqplib.core.fast_decoding import ArrivedMethod, Target
     from amqplib.core.message import Message
     from amqplib.testing.messages import Entry, Published
     from amqplib.testing.session import Session
@@ -47,12 +46,10 @@ class Transaction:
 class Channel:
     """The broker's side of a channel.
 
-    It is also the inbox that the decoder asks whether to keep contents.
+    keeps_content: whether the decoder keeps contents for it.
     """
 
     keeps_content = True
-    delivery_queue: Optional[Target] = None
-    take_confirm: Optional[Callable[[int, bool], Any]] = None
 
     def __init__(self, session: Session, number: int) -> None:
         self.session = session
@@ -250,12 +247,6 @@ class Channel:
             self.send('basic.cancel', consumer.tag, True)
 
     # The end
-
-    def arrive(self, method: ArrivedMethod) -> None:
-        raise NotImplementedError  # the decoder queues everything
-
-    def session_ended(self) -> None:
-        raise NotImplementedError
 
     def end(self) -> None:
         """Cancel the consumers and give back what is not acknowledged."""

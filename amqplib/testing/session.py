@@ -20,6 +20,7 @@ from amqplib.core.spec import (
     FRAME_ERROR,
     FRAME_MIN_SIZE,
     INTERNAL_ERROR,
+    RESOURCE_ERROR,
     UNEXPECTED_FRAME,
     Signature,
 )
@@ -27,6 +28,7 @@ from amqplib.core.streams import AMQPReader
 from amqplib.exceptions import NO_METHOD, AMQPConnectionException
 from amqplib.testing.channel import Channel
 from amqplib.testing.errors import CHANNEL_CODES, Hangup, Refusal, shortened
+from amqplib.testing.inboxes import Inboxes
 from amqplib.testing.loop import Timer
 from amqplib.testing.messages import MAX_MESSAGE
 from amqplib.testing.shared import Shared
@@ -91,6 +93,8 @@ class Session:
         self._flushing = False
         self._confirming: dict[Channel, None] = {}
         self._blocked = self._deaf = False
+        # How many bytes have come since some content is not complete.
+        self._unfinished = 0
         # What has arrived and is held up on request.
         self._delayed = b''
         self._heard = self.loop.now
@@ -114,15 +118,20 @@ class Session:
     def _watch(self) -> None:
         if self.stage == CLOSED:
             return
-        reading = 0 if self._blocked or self._deaf or self._delayed else selectors.EVENT_READ
+        held_up = self._blocked or self._deaf or self._delayed or not self.has_room
+        reading = 0 if held_up else selectors.EVENT_READ
         writing = selectors.EVENT_WRITE if self._out and not self._flushing else 0
         self.loop.watch(self._sock, reading | writing, self._on_ready)
 
     def _on_ready(self, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
-            self._flush()
-        if events & selectors.EVENT_READ and self.stage != CLOSED:
-            self._receive()
+        try:
+            if events & selectors.EVENT_WRITE:
+                self._flush()
+            if events & selectors.EVENT_READ and self.stage != CLOSED:
+                self._receive()
+        except BaseException:
+            self.end()  # the loop reports it and goes on with the others
+            raise
 
     def _receive(self) -> None:
         try:
@@ -189,6 +198,7 @@ class Session:
             for channel in self.channels.values():
                 channel.wake_queues()
             self._serve()
+            self._process()
 
     def _send_all(self) -> None:
         while self._out:
@@ -210,12 +220,23 @@ class Session:
                 data = self._take_header(data)
             if data and self._decoder is not None:
                 self._decoder.take(data)
+                self._check_unfinished(len(data))
         except AMQPConnectionException as error:
             self._problem = error
         except Hangup as hangup:
             self._hang_up(hangup)
             return
         self._process()
+
+    def _check_unfinished(self, size: int) -> None:
+        """Refuse more contents that are not complete than there is memory for."""
+        assert self._decoder is not None
+        if not self._decoder.partial_messages or self.stage != RUNNING:
+            self._unfinished = 0
+            return
+        self._unfinished += size
+        if self._unfinished > self.shared.memory.limit:
+            raise AMQPConnectionException(RESOURCE_ERROR, 'too much content is not complete')
 
     def _take_header(self, data: bytes) -> bytes:
         """Take the protocol header; return what comes after it."""
@@ -229,7 +250,7 @@ class Session:
             self._flush()
             raise Hangup
         self.version = version
-        self._decoder = Decoder(version.protocol, Message, self.channels)
+        self._decoder = Decoder(version.protocol, Message, Inboxes(self.channels))
         self._decoder.header_limit = FRAME_MIN_SIZE
         self.stage = START_OK
         self.send(0, 'connection.start', *version.start())
@@ -241,12 +262,12 @@ class Session:
         if decoder is None:
             return
         queue = decoder.queue
-        while queue and self.stage != CLOSED:
+        while queue and self.has_room and self.stage != CLOSED:
             if queue[0][1][2] is not None and self._must_block():
                 return
             number, (signature, args, content) = queue.popleft()
             self._handle(number, signature, args, content)
-        if decoder.partial_messages and self._must_block():
+        if queue or (decoder.partial_messages and self._must_block()):
             return
         for number, partial in decoder.partial_messages.items():
             if partial.missing > MAX_MESSAGE and number in self.channels:
@@ -281,7 +302,9 @@ class Session:
             self._hang_up(hangup)
         except Exception as error:  # noqa: BLE001 - one client must not end it for the others
             log.warning('the broker for tests failed in method %s: %r', signature, error)
-            self._close(Refusal(INTERNAL_ERROR, 'the broker for tests failed'), signature)
+            self._close(
+                Refusal(INTERNAL_ERROR, f'the broker for tests failed: {error!r}'), signature
+            )
 
     def _ignores(self, number: int, handling: Handling) -> bool:
         """Return whether a method comes after a close and means nothing any more."""
@@ -360,7 +383,9 @@ class Session:
         if self.shared.memory.alarm and not self._blocked and self.stage == RUNNING:
             self._blocked = True
             self._watch()
-            if 'connection.blocked' in self.version.encoders and self.wants('connection.blocked'):
+            if 'connection.blocked' in self.version.protocol.methods and self.wants(
+                'connection.blocked'
+            ):
                 self.send(0, 'connection.blocked', 'low on memory')
         return self._blocked
 
@@ -369,7 +394,10 @@ class Session:
         if not self._blocked or self.shared.memory.alarm:
             return
         self._blocked = False
-        if self.wants('connection.blocked') and 'connection.unblocked' in self.version.encoders:
+        if (
+            self.wants('connection.blocked')
+            and 'connection.unblocked' in self.version.protocol.methods
+        ):
             self.send(0, 'connection.unblocked')
         self._watch()
         self._process()
@@ -387,11 +415,9 @@ class Session:
 
     def _close(self, refusal: Refusal, signature: Signature) -> None:
         """Close the connection, and wait for the answer."""
-        if self.stage in (TUNE_OK, START_OK):
+        if self.stage in (TUNE_OK, START_OK, CLOSING):
             self._hang_up(Hangup(SILENCE))
-        elif self.stage == CLOSING:
-            self.end()
-        else:
+        elif self.stage != CLOSED:
             self.refuse_connection(refusal, signature)
 
     def refuse_connection(self, refusal: Refusal, signature: Signature = NO_METHOD) -> None:
@@ -419,6 +445,8 @@ class Session:
         self._set_timer(self.loop.call_later(CLOSE_TIMEOUT, self.reset))
 
     def _hang_up(self, hangup: Hangup) -> None:
+        if self.stage == CLOSED:
+            return
         self.end_channels()
         self.stage = CLOSING
         self._deaf = True
@@ -444,15 +472,17 @@ class Session:
         """End the connection."""
         if self.stage == CLOSED:
             return
-        self.end_channels()
         self.loop.watch(self._sock, 0, self._on_ready)
-        self.stage = CLOSED
         self._sock.close()
         self._set_timer(None)
         if self._beat is not None:
             self._beat.cancel()
-        self._out, self._decoder = [], None
         del self.shared.sessions[self]
+        try:
+            self.end_channels()
+        finally:
+            self.stage = CLOSED
+            self._out, self._decoder = [], None
 
 
 def check_texts(values: tuple[Any, ...]) -> None:

@@ -1,0 +1,53 @@
+"""What the decoder asks about channels: whether to keep the contents that come for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+if TYPE_CHECKING:
+    from amqplib.core.fast_decoding import ArrivedMethod, Target
+    from amqplib.testing.channel import Channel
+
+
+class Inbox:
+    """The inbox of a channel, from which the decoder puts everything into its own queue.
+
+    keeps_content: whether contents are kept.
+    """
+
+    delivery_queue: Optional[Target] = None
+    take_confirm: Optional[Callable[[int, bool], Any]] = None
+
+    def __init__(self, keeps_content: bool) -> None:
+        self.keeps_content = keeps_content
+
+    def arrive(self, method: ArrivedMethod) -> None:
+        raise NotImplementedError
+
+    def session_ended(self) -> None:
+        raise NotImplementedError
+
+
+_OPEN, _CLOSED = Inbox(True), Inbox(False)
+
+
+class Inboxes(Mapping[int, Inbox]):
+    """The inboxes of all channels.
+
+    Contents for a channel that is not open are kept, as its channel.open may have arrived and not
+    be handled yet.
+    """
+
+    def __init__(self, channels: Mapping[int, Channel]) -> None:
+        self._channels = channels
+
+    def __getitem__(self, number: int) -> Inbox:
+        channel = self._channels.get(number)
+        return _OPEN if channel is None or channel.keeps_content else _CLOSED
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._channels)
+
+    def __len__(self) -> int:
+        return len(self._channels)
