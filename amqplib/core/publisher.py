@@ -84,12 +84,14 @@ class Publisher:
     ) -> None:
         """Publish a message, and return when the broker has it.
 
-        msg, exchange, routing_key, mandatory: as for basic_publish.
+        msg: a Message.
+        exchange, routing_key: where to; '' delivers to the queue named by routing_key.
+        mandatory: if no queue takes the message, raise MessageReturned.
 
-        Raises MessageReturned if no queue takes it (not if `mandatory` is False), MessageNacked if
-        the broker refuses it, and the error of the channel if the broker closes that for it, such
-        as NotFound. Raises an error that is not recoverable at once, any other one when `timeout`
-        is over: the broker may then have the message or not.
+        Raises MessageNacked if the broker refuses it, and the error of the channel if the broker
+        closes that for it, such as NotFound; ValueError or TypeError before anything is sent; an
+        error that is not recoverable at once, any other one when `timeout` is over: the broker may
+        then have the message or not.
         """
         lanes, deadline = self._lanes(), deadline_of(self.timeout)
         outgoing = encode(msg, (exchange, routing_key, bool(mandatory)), lanes.ids)
