@@ -11,7 +11,13 @@ project = 'amqplib'
 copyright = 'the amqplib developers'
 version = release = __version__
 
-extensions = ['sphinx.ext.autodoc', 'sphinx.ext.autosectionlabel', 'charts', 'diagrams', 'docstrings']
+extensions = [
+    'sphinx.ext.autodoc',
+    'sphinx.ext.autosectionlabel',
+    'charts',
+    'diagrams',
+    'docstrings',
+]
 autosectionlabel_prefix_document = True
 # Versions have the same headings.
 suppress_warnings = ['autosectionlabel.changes']

@@ -1,7 +1,7 @@
 """The directive `diagram`: boxes in rows, with arrows from each row to the next.
 
-A line is a row: `box | box -- what they are`. A line that begins with `>` is written on the arrow to
-the next row. The result is text in HTML, so it fits narrow pages and takes their colours.
+A line is a row: `box | box -- what they are`. A line that begins with `>` is written on the arrow
+to the next row. The result is text in HTML, so it fits narrow pages and takes their colours.
 """
 
 import html

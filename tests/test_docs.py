@@ -309,6 +309,23 @@ def test_no_code_is_left_out(path):
         assert any(start <= prompt.start() < end for start, end in run), prompt.start()
 
 
+#: What people who know other clients and RabbitMQ have searched for.
+WORDS = [
+    'asyncio', 'blocked', 'Celery', 'confirm_delivery', 'connection_name', 'consumer timeout',
+    'container', 'Contributing', 'dead letter', 'default exchange', 'direct reply-to', 'Django',
+    'eventlet', 'Flask', 'fork', 'gevent', 'gunicorn', 'heartbeat', 'JSON', 'MiB', 'pika',
+    'prefetch', 'priority', 'publisher confirms', 'py-amqp', 'quorum queue', 'reconnect', 'retry',
+    'SIGTERM', 'start_consuming', 'stream', 'systemd', 'thread-safe', 'TTL',
+    'unknown delivery tag', 'unroutable', 'URL', 'virtual host', 'work queue',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('word', WORDS)
+def test_what_readers_search_for_is_there(word):
+    pages = [path.read_text(encoding='utf-8') for path in DOCS.rglob('*.rst')]
+    assert any(word.lower() in ' '.join(page.lower().split()) for page in pages)
+
+
 def test_the_internals_name_every_module():
     text = (DOCS / 'topics' / 'internals.rst').read_text(encoding='utf-8')
     named = set(re.findall(r'``(\w+\.py)``', text))
@@ -355,6 +372,26 @@ def test_the_figures_on_the_page_are_those_that_were_measured():
     assert blocks
     for block in blocks:
         assert textwrap.dedent(block).strip() in measured
+
+
+def docstring_examples():
+    """Return the blocks of Python in the docstrings of the package."""
+    for path in sorted((ROOT / 'amqplib').rglob('*.py')):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                text = ast.get_docstring(node) or ''
+                assert '>>>' not in text, path  # these are found too, once there are any
+                for block in BLOCK.finditer(text + '\n'):
+                    with contextlib.suppress(SyntaxError):
+                        ast.parse(textwrap.dedent(block['text']))
+                        yield pytest.param(textwrap.dedent(block['text']), id=path.stem)
+
+
+@pytest.mark.any_version
+@pytest.mark.parametrize('source', docstring_examples())
+def test_the_examples_of_docstrings(source, hosts, own_names):
+    with namespace(client_0_9_1) as names:
+        exec(own_names.put_into(source), {**names, 'URL': 'amqp://localhost'})
 
 
 def readme_blocks():

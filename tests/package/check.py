@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 #: What the top of each archive may hold; the rest of a checkout stays at home.
 WHEEL_FOLDERS = {'amqplib', 'amqplib-{version}.dist-info'}
 SDIST_ENTRIES = {
-    'CHANGES.txt', 'CONTRIBUTING.txt', 'LICENSE', 'MANIFEST.in', 'PKG-INFO', 'README.txt', 'SECURITY.txt',
-    'amqplib', 'amqplib.egg-info', 'benchmarks', 'demo', 'docs', 'pyproject.toml', 'setup.cfg',
-    'setup.py', 'tests',
+    'CHANGES.txt', 'CONTRIBUTING.txt', 'LICENSE', 'MANIFEST.in', 'PKG-INFO', 'README.txt',
+    'SECURITY.txt', 'amqplib', 'amqplib.egg-info', 'benchmarks', 'demo', 'docs', 'pyproject.toml',
+    'setup.cfg', 'setup.py', 'tests',
 }  # fmt: skip
 
 SMOKE = """
