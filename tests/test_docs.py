@@ -388,7 +388,7 @@ def docstring_examples():
 
 
 @pytest.mark.any_version
-@pytest.mark.parametrize('source', docstring_examples())
+@pytest.mark.parametrize('source', list(docstring_examples()))
 def test_the_examples_of_docstrings(source, hosts, own_names):
     with namespace(client_0_9_1) as names:
         exec(own_names.put_into(source), {**names, 'URL': 'amqp://localhost'})
