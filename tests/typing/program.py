@@ -38,6 +38,11 @@ def work(host: str) -> None:
         tag = channel.basic_consume(queue, callback=on_message)
         while tag in channel.callbacks:
             channel.wait(timeout=1)
+        with channel.consume(queue, prefetch=10, timeout=1.0, stop=lambda: False) as consumer:
+            for message in consumer:
+                on_message(message)
+            on_message(consumer.get(timeout=1))
+            print(consumer.tag.upper())
         got: Optional[amqp.Message] = channel.basic_get(queue, no_ack=True)
         if got is not None:
             print(got.body, got.properties)
