@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 
+import hypothesis
 import pytest
 
 from tests.helpers import broker as brokers
@@ -34,6 +35,12 @@ ONLY_RABBITMQ = 'only_rabbitmq'
 #: How those are counted.
 LEFT_OUT = 'left out'
 
+
+# How long an example takes, and how long hypothesis takes to find one, depends on the machine.
+hypothesis.settings.register_profile(
+    'any pace', deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile('any pace')
 
 #: The folders whose tests measure no coverage: they show what holds when something else happens at
 #: the same time, and all the code that they run is run by tests of the other folders.

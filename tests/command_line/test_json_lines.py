@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from amqplib import client_0_8, client_0_9_1
@@ -46,7 +46,6 @@ def same_on_the_wire(one, other):
     )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     body=st.binary(max_size=50) | TEXTS.map(str.encode),
     headers=st.dictionaries(NAMES, VALUES, max_size=5),

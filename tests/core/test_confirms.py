@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sized
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from amqplib.core.confirms import Confirms
@@ -179,7 +179,6 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_confirms_are_like_the_model(steps):
     confirms, model = Confirms(), Model()
@@ -202,7 +201,6 @@ def test_confirms_are_like_the_model(steps):
     assert list(confirms.take_refused()) == model.outstanding()
 
 
-@settings(deadline=None)
 @given(st.permutations(range(1, 31)), st.lists(st.booleans(), min_size=30, max_size=30))
 def test_every_order_confirms_everything(order, verdicts):
     confirms = with_messages(30)

@@ -5,7 +5,7 @@ import gc
 import weakref
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from amqplib.core import abstract_channel, consumer
@@ -307,7 +307,6 @@ ACTIONS = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(ACTIONS, max_size=40))
 def test_any_interleaving_keeps_the_order_and_gives_back_the_rest(actions):
     connection, channel = open_channel()

@@ -150,7 +150,6 @@ def test_session_in_portions_of_one_size(size):
 
 
 @given(st.lists(st.integers(1, len(STREAM) - 1), unique=True).map(sorted))
-@settings(deadline=None)
 def test_session_in_random_portions(positions):
     edges = [0, *positions, len(STREAM)]
     portions = [STREAM[start:end] for start, end in zip(edges, edges[1:])]
@@ -263,7 +262,7 @@ SIZES = st.one_of(st.integers(0, 40_000), st.sampled_from([16383, 16384, 131071,
     frame_size=st.sampled_from([4096, 16384, 40_000, 131064, 131072]),
     portion=st.one_of(st.integers(1000, 40_000), st.sampled_from([131071, 131072, 131073])),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_large_bodies_arrive_whole_in_whatever_portions(sizes, frame_size, portion):
     bodies = [random.Random(size).randbytes(size) for size in sizes]
     frames = [frame for sent in bodies for frame in content(1, DELIVER, sent, size=frame_size)]
@@ -667,7 +666,7 @@ def test_error_of_a_content_names_its_method():
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_damaged_session_is_the_same_methods_and_the_same_error_in_any_portions(data):
     damaged = bytearray(STREAM)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -679,7 +678,6 @@ def test_damaged_session_is_the_same_methods_and_the_same_error_in_any_portions(
 
 
 @given(st.binary(max_size=100))
-@settings(deadline=None)
 def test_random_bytes_are_methods_or_an_error(data):
     assert outcome([FIRST + data]) == outcome([FIRST, *split(data)])
 

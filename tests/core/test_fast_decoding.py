@@ -237,7 +237,6 @@ one_delivery = st.builds(
 
 
 @given(st.lists(one_delivery, max_size=8), st.integers(0, 400))
-@settings(deadline=None)
 def test_generated_deliveries_are_read_as_the_general_way_reads_them(deliveries, split):
     stream = b''.join(deliveries)
     portions = [portion for portion in (stream[:split], stream[split:]) if portion]
@@ -245,7 +244,6 @@ def test_generated_deliveries_are_read_as_the_general_way_reads_them(deliveries,
 
 
 @given(st.lists(one_delivery, min_size=1, max_size=6), st.data())
-@settings(deadline=None)
 def test_deliveries_with_wrong_bytes_are_read_as_the_general_way_reads_them(deliveries, data):
     stream = bytearray(b''.join(deliveries))
     for place in data.draw(st.lists(st.integers(0, len(stream) - 1), max_size=3)):

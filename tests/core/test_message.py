@@ -239,7 +239,6 @@ property_dicts = st.fixed_dictionaries(
 
 
 @given(property_dicts, st.binary(min_size=1, max_size=50))
-@settings(deadline=None)
 def test_any_message_arrives_as_it_was_sent(properties, body):
     message = Message(body, **properties)
     arrived = sent_on(message)
@@ -379,7 +378,7 @@ def test_interrupt_while_looking_loses_nothing(monkeypatch):
 
 
 @given(st.binary(max_size=60), st.booleans())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_random_properties_never_hurt_but_where_they_are_looked_at(data, one_word):
     if one_word and len(data) > 1:  # flags that could be right
         data = data[:1] + bytes([data[1] & 0xFC]) + data[2:]
@@ -399,7 +398,6 @@ def test_random_properties_never_hurt_but_where_they_are_looked_at(data, one_wor
 
 
 @given(st.binary(min_size=2, max_size=60))
-@settings(deadline=None)
 def test_a_received_message_is_sent_on_as_it_came(data):
     message = received(data)
     assert message.encode_body() == b'body'

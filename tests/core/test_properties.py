@@ -142,7 +142,7 @@ def test_unknown_attribute_is_an_attribute_error():
 
 
 @given(st.binary(max_size=40))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_random_property_list_only_hurts_when_it_is_looked_at(data):
     content = loaded(data)
     assert content._serialize_properties() == data

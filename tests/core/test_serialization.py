@@ -152,7 +152,6 @@ def test_what_is_not_a_dict_is_no_table(value):
 
 
 @given(st.binary(max_size=255))
-@settings(deadline=None)
 def test_any_bytes_survive_as_a_short_string(data):
     text = read('shortstr', bytes([len(data)]) + data)
     assert isinstance(text, str)
@@ -160,7 +159,6 @@ def test_any_bytes_survive_as_a_short_string(data):
 
 
 @given(st.binary(max_size=300))
-@settings(deadline=None)
 def test_any_bytes_survive_as_a_long_string(data):
     value = read('longstr', struct.pack('>I', len(data)) + data)
     assert write('longstr', value)[4:] == data
@@ -249,7 +247,6 @@ def test_last_timestamps_that_are_dates_can_be_written_back_everywhere():
 
 
 @given(st.integers(0, 2**64 - 1) | st.integers(0, 2**34) | st.integers(253402200000, 253402400000))
-@settings(deadline=None)
 def test_any_timestamp_is_written_back_as_it_was(seconds):
     data = struct.pack('>Q', seconds)
     value = read('timestamp', data)
@@ -620,13 +617,11 @@ tables = st.dictionaries(
 
 
 @given(tables)
-@settings(deadline=None)
 def test_any_table_comes_back_as_it_was(table):
     assert same(read('table', write('table', table)), table)
 
 
 @given(st.binary(max_size=60), st.sampled_from(READERS))
-@settings(deadline=None)
 def test_random_bytes_are_a_value_or_a_value_error(data, wire_type):
     with suppress(ValueError):
         getattr(AMQPReader(data), f'read_{wire_type}')()
@@ -636,7 +631,7 @@ tags = st.sampled_from(sorted(b'SIDTFlLiusbBtfdxAVUZ'))
 
 
 @given(st.lists(st.tuples(tags, st.binary(max_size=12)), max_size=6), st.integers(0, 80))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_random_fields_are_a_table_or_a_value_error(fields, size):
     data = b''.join(b'\x01k' + bytes([tag]) + rest for tag, rest in fields)
     for announced in (len(data), size):
@@ -648,7 +643,6 @@ def test_random_fields_are_a_table_or_a_value_error(fields, size):
 
 
 @given(tables, st.data())
-@settings(deadline=None)
 def test_damaged_table_is_another_table_or_a_value_error(table, data):
     damaged = bytearray(write('table', table))
     position = data.draw(st.integers(0, len(damaged) - 1))

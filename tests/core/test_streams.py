@@ -3,7 +3,7 @@
 from io import BytesIO
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from amqplib.core.streams import AMQPReader, AMQPWriter
@@ -101,7 +101,6 @@ def size_of(wire_type, value):
 
 
 @given(st.lists(items, max_size=30))
-@settings(deadline=None)
 def test_any_sequence_of_types_comes_back_and_only_neighbouring_bits_share_bytes(sequence):
     writer = AMQPWriter()
     for wire_type, value in sequence:

@@ -217,9 +217,7 @@ TABLES = st.dictionaries(
 
 
 @given(headers=TABLES)
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_headers_come_back_and_the_broker_can_read_them(
     amqp, channel, queue, exchange, there_and_back, headers
 ):

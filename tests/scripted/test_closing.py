@@ -16,6 +16,7 @@ import amqplib.client_0_8 as amqp
 from amqplib import client_0_9_1
 from amqplib.core import channel as channel_module
 from amqplib.core import session as session_module
+from amqplib.core.deadline import NO_DEADLINE
 from tests.helpers.checks import check_closed, check_dead_channel, check_repeated, until_raised
 from tests.helpers.waiting import lasting
 from tests.helpers.wire import (
@@ -56,29 +57,41 @@ ARGUMENTS = {
     'basic_publish': (amqp.Message('x'),),
     'basic_qos': (0, 1, False),
     'basic_reject': (1, True),
+    'commit_by': (NO_DEADLINE,),
+    'end_consumer': ('tag',),
     'exchange_bind': ('x', 'y'),
     'exchange_declare': ('x', 'direct'),
     'exchange_delete': ('x',),
     'exchange_unbind': ('x', 'y'),
     'flow': (True,),
+    'publish_gathered': (b'', 1, NO_DEADLINE),
     'queue_bind': ('q', 'x'),
     'queue_unbind': ('q', 'x'),
+    'requeue': ([1], list),
+    'wait_for_messages': (list, NO_DEADLINE),
 }
-#: Closing twice is fine; handing out what has arrived needs no broker; there may be no confirms.
-OTHERWISE = {'close', 'dispatch_method', 'wait_for_confirms'}
-#: What the session calls.
-OF_THE_SESSION = {'arrive', 'is_usable', 'session_ended', 'wait_for_method'}
+#: Closing twice is fine; handing out what has arrived needs no broker; there may be no confirms;
+#: it is the block of a transaction that raises.
+OTHERWISE = {
+    'close', 'confirm_state', 'dispatch_method', 'dispatch_next', 'transaction',
+    'wait_for_confirms', 'wait_for_room',
+}  # fmt: skip
+#: What the session and messages call.
+OF_OTHERS = {
+    'arrive', 'is_usable', 'session_ended', 'wait_for_method', 'why_cancelled', 'why_settled',
+}  # fmt: skip
 
 
 def calls_of(channel):
     """Return all the calls of a channel that need a broker, by name."""
-    names = {name for name in dir(channel) if not name.startswith('_')} - OTHERWISE - OF_THE_SESSION
+    names = {name for name in dir(channel) if not name.startswith('_')} - OTHERWISE - OF_OTHERS
     calls = {
         name: functools.partial(getattr(channel, name), *ARGUMENTS.get(name, ()))
         for name in names
         if inspect.ismethod(getattr(channel, name))
     }
     assert calls.keys() >= {'basic_publish', 'basic_get', 'queue_purge', 'tx_commit', 'wait'}
+    calls['transaction'] = lambda: channel.transaction().__enter__()
     return calls
 
 
