@@ -22,6 +22,7 @@ def never() -> bool:
 class Output:
     """Collects what is to be written, and writes it when it is flushed.
 
+    size: how many bytes are to be written.
     stop: asked while the reader of a pipe is slow; if it returns true, flush() gives up.
 
     Raises Failure if standard output is closed.
@@ -33,9 +34,11 @@ class Output:
         self._descriptor = sys.stdout.fileno()
         self._stop = stop
         self._pending: list[bytes] = []
+        self.size = 0
 
     def write(self, data: bytes) -> None:
         self._pending.append(data)
+        self.size += len(data)
 
     def flush(self) -> None:
         """Hand everything to the operating system.
@@ -44,6 +47,7 @@ class Output:
         """
         rest = memoryview(b''.join(self._pending))
         self._pending.clear()
+        self.size = 0
         try:
             while rest:
                 rest = rest[self._write_some(rest) :]

@@ -21,6 +21,8 @@ amqp://localhost. Exit status: 0 done, 1 failed, 2 wrong usage, 3 nothing there,
 4 a message was returned or refused, 130 interrupted by Ctrl-C (143 by SIGTERM).
 """
 
+PREFETCH = 500
+
 #: The properties that --property sets; the others are text.
 NUMBERS = {'delivery_mode', 'priority', 'timestamp'}
 PROPERTIES = [name for name, _ in BASIC_PROPERTIES if name != HEADERS]
@@ -201,6 +203,10 @@ def _get(parser: argparse.ArgumentParser) -> None:
 def _consume(parser: argparse.ArgumentParser) -> None:
     _receive(parser)
     parser.set_defaults(keep=False)
+    parser.add_argument(
+        '--prefetch', type=_number, default=PREFETCH, metavar='N',
+        help=f'messages that the broker sends ahead, and that take memory ({PREFETCH})',
+    )  # fmt: skip
     parser.add_argument('--count', type=_number, metavar='N', help='end after so many messages')
     parser.add_argument(
         '--idle', type=_seconds, metavar='SECONDS',

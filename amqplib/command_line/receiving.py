@@ -16,8 +16,8 @@ from amqplib.command_line.output import Output
 from amqplib.command_line.progress import Progress, for_output
 from amqplib.command_line.status import NOTHING, Failure, count, errors_say
 
-#: Messages that the broker sends ahead, and messages that are acknowledged together.
-PREFETCH, BATCH = 500, 100
+#: Messages, and bytes of output, that are acknowledged together at most.
+BATCH, BATCH_BYTES = 100, 1 << 20
 
 
 def get(options: Namespace) -> None:
@@ -45,7 +45,7 @@ def _write_what_is_there(ch: Any, writer: _Writer, options: Namespace) -> None:
 
 
 def _write_what_arrives(ch: Any, writer: _Writer, options: Namespace) -> None:
-    prefetch = min(PREFETCH, options.count or PREFETCH)
+    prefetch = min(options.prefetch, options.count or options.prefetch)
     with ch.consume(options.queue, prefetch, options.idle, options.interrupts.came) as consumer:
         writer.write(consumer, at_hand=consumer.ready)
 
@@ -68,7 +68,7 @@ class _Writer:
         for msg in islice(messages, self._options.count):
             self._output.write(self._to_bytes(msg))
             number += 1
-            if number >= BATCH or not at_hand:
+            if not at_hand or number >= BATCH or self._output.size >= BATCH_BYTES:
                 self._finish(msg.delivery_tag, number)
                 number = 0
         if number:

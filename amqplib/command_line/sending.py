@@ -9,43 +9,66 @@ settled: how many messages, from the first one on, the broker has confirmed or r
 
 from __future__ import annotations
 
+import contextlib
 from itertools import takewhile
 from typing import Any, Callable
 
 from amqplib.command_line.json_lines import Entry
 from amqplib.exceptions import MessageNacked
 
-#: Messages that are on their way at most.
-WINDOW = 1000
+#: Messages, and bytes of their bodies, that are on their way at most.
+WINDOW, WINDOW_BYTES = 1000, 1 << 26
 
 #: Takes a message that no queue has, and why.
 OnRefused = Callable[[Entry, str], Any]
 
 
 class Sender:
-    """What both senders share: messages that are returned."""
+    """What both senders share.
+
+    published: how many messages were published.
+    """
 
     def __init__(self, channel: Any, on_refused: OnRefused, mandatory: bool) -> None:
-        self.channel = channel
-        self.on_refused = on_refused
-        self.mandatory = mandatory
         self.published = 0
+        self._channel = channel
+        self._on_refused = on_refused
+        self._mandatory = mandatory
+        self._bytes = 0
         self._returned = channel.returned_messages
-
-    def publish(self, entry: Entry) -> None:
-        raise NotImplementedError
-
-    def settle(self) -> None:
-        raise NotImplementedError
 
     @property
     def settled(self) -> int:
         raise NotImplementedError
 
+    def publish(self, entry: Entry) -> None:
+        self._sent(entry, self._channel.basic_publish(*entry, mandatory=self._mandatory))
+        self.published += 1
+        self._bytes += len(entry.message.body)
+        if self._bytes >= WINDOW_BYTES or self._is_full():
+            self.settle()
+        self._take_returned()
+
+    def settle(self) -> None:
+        try:
+            self._wait()
+        finally:
+            self._take_returned()
+        self._bytes = 0
+
+    def _sent(self, entry: Entry, number: Any) -> None:
+        """Note that a message was sent; number: what basic_publish() has returned."""
+
+    def _is_full(self) -> bool:
+        return False
+
+    def _wait(self) -> None:
+        raise NotImplementedError
+
     def _take_returned(self) -> None:
         while not self._returned.empty():
             code, text, exchange, routing_key, message = self._returned.get()
-            self.on_refused(Entry(message, exchange, routing_key), f'returned: {code} {text}')
+            self._on_refused(Entry(message, exchange, routing_key), f'returned: {code} {text}')
 
 
 class ConfirmingSender(Sender):
@@ -61,33 +84,26 @@ class ConfirmingSender(Sender):
     def settled(self) -> int:
         return next(iter(self._outstanding), self.published + 1) - 1
 
-    def publish(self, entry: Entry) -> None:
-        number = self.channel.basic_publish(*entry, mandatory=self.mandatory)
+    def _sent(self, entry: Entry, number: int) -> None:
         self._outstanding[number] = entry
-        self.published = number
-        self._take_returned()
 
-    def settle(self) -> None:
-        try:
-            self.channel.wait_for_confirms(self.channel.connection.write_timeout)
-        except MessageNacked:
-            pass  # on_confirm has got them
-        finally:
-            self._take_returned()
+    def _wait(self) -> None:
+        # What the broker refuses comes to on_confirm.
+        with contextlib.suppress(MessageNacked):
+            self._channel.wait_for_confirms(self._channel.connection.write_timeout)
 
     def _on_confirm(self, number: int, multiple: bool, ok: bool) -> None:
-        outstanding = self._outstanding
         numbers = [number]
         if multiple:
-            numbers = list(takewhile(lambda one: one <= number, outstanding))
+            numbers = list(takewhile(lambda one: one <= number, self._outstanding))
         for one in numbers:
-            entry = outstanding.pop(one)
+            entry = self._outstanding.pop(one)
             if not ok:
-                self.on_refused(entry, 'refused by the broker')
+                self._on_refused(entry, 'refused by the broker')
 
 
 class CommittingSender(Sender):
-    """For AMQP 0-8: the broker commits what was published, WINDOW messages at a time."""
+    """For AMQP 0-8: the broker commits what was published."""
 
     def __init__(self, channel: Any, on_refused: OnRefused, mandatory: bool) -> None:
         super().__init__(channel, on_refused, mandatory)
@@ -98,17 +114,13 @@ class CommittingSender(Sender):
     def settled(self) -> int:
         return self._committed
 
-    def publish(self, entry: Entry) -> None:
-        self.channel.basic_publish(*entry, mandatory=self.mandatory)
-        self.published += 1
-        if self.published - self._committed >= WINDOW:
-            self.settle()
+    def _is_full(self) -> bool:
+        return self.published - self._committed >= WINDOW
 
-    def settle(self) -> None:
+    def _wait(self) -> None:
         if self.published > self._committed:
-            self.channel.tx_commit()
+            self._channel.tx_commit()
             self._committed = self.published
-            self._take_returned()
 
 
 SENDERS: dict[str, type[Sender]] = {'0-8': CommittingSender, '0-9-1': ConfirmingSender}

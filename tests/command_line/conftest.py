@@ -47,15 +47,17 @@ def environment(address, monkeypatch):
 def run(environment, protocol, tmp_path, monkeypatch):
     """A function (*arguments, given=b'') that runs a command in this process.
 
-    given: what it reads from standard input.
+    given: what it reads from standard input, or the file that is its standard input.
     """
 
     def run_command(*arguments, given=b''):
-        (tmp_path / 'given').write_bytes(given)
         with contextlib.ExitStack() as stack, monkeypatch.context() as patch:
-            for name, mode in (('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w')):
-                path = tmp_path / ('given' if name == 'stdin' else name)
-                file = stack.enter_context(open(path, mode, encoding='utf-8'))
+            if isinstance(given, bytes):
+                (tmp_path / 'given').write_bytes(given)
+                given = stack.enter_context(open(tmp_path / 'given', 'rb'))
+            patch.setattr(sys, 'stdin', given)
+            for name in ('stdout', 'stderr'):
+                file = stack.enter_context(open(tmp_path / name, 'w', encoding='utf-8'))
                 patch.setattr(sys, name, file)
             status = status_of(*arguments, '--protocol', protocol)
         out, err = ((tmp_path / name).read_bytes() for name in ('stdout', 'stderr'))

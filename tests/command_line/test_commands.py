@@ -1,10 +1,13 @@
 """The commands on a broker: what they do, write and return."""
 
 import json
+import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from amqplib.command_line import receiving, sending
 from amqplib.command_line.json_lines import from_line
 from tests.helpers.queues import await_ready, get_bodies, ready_count
 
@@ -117,6 +120,33 @@ def test_publish_says_which_line_is_wrong_and_how_many_are_safe(run, channel, qu
     assert get_bodies(channel, queue, 2) == [b'1', b'2']
 
 
+def test_publish_holds_nothing_back_while_it_waits_for_more(run, channel, queue):
+    reader, writer = os.pipe()
+
+    def write_and_wait():
+        with open(writer, 'wb') as file:
+            file.write(b'one\ntwo\n')
+            file.flush()
+            await_ready(channel, queue, 2)
+
+    with open(reader, 'rb') as given, ThreadPoolExecutor() as threads:
+        written = threads.submit(write_and_wait)
+        done(run('publish', queue, '--lines', given=given))
+        written.result()
+
+
+def test_publish_sends_large_messages_a_few_at_a_time(run, channel, queue, monkeypatch):
+    monkeypatch.setattr(sending, 'WINDOW_BYTES', 3000)
+    settled = []
+    settle = sending.Sender.settle
+    monkeypatch.setattr(
+        sending.Sender, 'settle', lambda self: settled.append(self.published) or settle(self)
+    )
+    done(run('publish', queue, '--lines', given=(b'x' * 1000 + b'\n') * 7))
+    assert settled == [3, 6, 7]
+    assert ready_count(channel, queue) == 7
+
+
 def test_publish_to_an_exchange_that_is_not_there_fails(run):
     result = run('publish', '--exchange', 'no-such-exchange', 'key', 'x')
     failed(result, 1, "404 NOT_FOUND - no exchange 'no-such-exchange'")
@@ -179,6 +209,18 @@ def test_consume_ends_when_nothing_comes(run, channel, queue, message_class):
     fill(channel, message_class, queue, *'123')
     assert done(run('consume', queue, '--idle', '0.1', '--no-newline')) == b'123'
     failed(run('consume', queue, '--idle', '0.1'), 3, f'no message in {queue!r}')
+
+
+def test_consume_writes_large_messages_one_by_one(run, channel, queue, message_class, monkeypatch):
+    monkeypatch.setattr(receiving, 'BATCH_BYTES', 1000)
+    fill(channel, message_class, queue, *['x' * 999] * 5)
+    flushes = []
+    flush = receiving.Output.flush
+    monkeypatch.setattr(
+        receiving.Output, 'flush', lambda self: flushes.append(self.size) or flush(self)
+    )
+    done(run('consume', queue, '--count', '5', '--prefetch', '2'))
+    assert flushes == [1000] * 5
 
 
 def test_consume_fails_if_the_queue_is_deleted(run, channel, new_queue, monkeypatch):

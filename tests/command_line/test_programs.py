@@ -5,13 +5,14 @@ the queue are together all that there was.
 """
 
 import os
+import select
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from tests.helpers.queues import await_ready, get_bodies, ready_count
+from tests.helpers.queues import await_ready, get_bodies
 from tests.helpers.waiting import poll
 
 SECONDS = 60
@@ -102,23 +103,30 @@ def test_a_signal_ends_consume_when_what_it_has_is_written(
 
 
 def test_a_signal_ends_consume_while_nobody_reads_its_output(start, channel, full_queue):
-    program = start('consume', full_queue)
-    first = program.stdout.read(1)
-    poll(lambda: ready_count(channel, full_queue) < len(BODIES), 'messages on their way')
-    program.send_signal(signal.SIGTERM)
-    assert program.wait(SECONDS) == 143
-    out, err = program.communicate()
-    left = len(BODIES) - number_before('written', one_line(err.decode(), 'interrupted'))
-    check_nothing_is_lost(channel, full_queue, first + out, left)
+    reader, writer = os.pipe()
+    with open(reader, 'rb') as output:
+        with open(writer, 'wb') as its_stdout:
+            program = start('consume', full_queue, stdout=its_stdout)
+            poll(lambda: not select.select([], [its_stdout], [], 0)[1], 'a full pipe')
+            program.send_signal(signal.SIGTERM)
+            status, _, err = ended(program)
+        out = output.read()
+    assert status == 143
+    left = len(BODIES) - number_before('written', one_line(err, 'interrupted'))
+    assert left
+    check_nothing_is_lost(channel, full_queue, out, left)
 
 
-def test_a_signal_ends_consume_while_it_waits(start, channel, queue):
+def test_consume_writes_a_message_at_once_and_a_signal_ends_its_wait(
+    start, channel, queue, message_class
+):
     program = start('consume', queue)
-    poll(lambda: channel.queue_declare(queue, passive=True)[2], 'a consumer')
+    channel.basic_publish(message_class(b'x'), routing_key=queue)
+    assert program.stdout.read(2) == b'x\n'
     program.send_signal(signal.SIGINT)
     status, out, err = ended(program)
     assert (status, out) == (130, b'')
-    one_line(err, 'interrupted; 0 messages written')
+    one_line(err, 'interrupted; 1 message written')
 
 
 def test_a_signal_ends_publish_while_it_waits_for_input(start, channel, queue):

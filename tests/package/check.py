@@ -60,6 +60,7 @@ def check_wheel(wheel, folder):
     python = folder / 'venv' / ('Scripts' if sys.platform == 'win32' else 'bin') / 'python'
     run(python, '-m', 'pip', 'install', '--quiet', '--no-index', wheel)
     run(python, '-I', '-W', 'error', '-c', SMOKE, cwd=folder)
+    run(python.with_name('amqplib'), '--version')
 
 
 def check_sdist(sdist, folder):
