@@ -23,21 +23,6 @@ SELECT, SELECT_OK, DELIVER = (90, 10), (90, 11), (60, 60)
 
 
 @pytest.fixture
-def opened():
-    return open_channel()
-
-
-@pytest.fixture
-def connection(opened):
-    return opened[0]
-
-
-@pytest.fixture
-def channel(opened):
-    return opened[1]
-
-
-@pytest.fixture
 def session(connection):
     return connection.session
 

@@ -23,21 +23,6 @@ CLOSE, CLOSE_OK = (20, 40), (20, 41)
 
 
 @pytest.fixture
-def opened():
-    return open_channel()
-
-
-@pytest.fixture
-def connection(opened):
-    return opened[0]
-
-
-@pytest.fixture
-def channel(opened):
-    return opened[1]
-
-
-@pytest.fixture
 def session(connection):
     return connection.session
 

@@ -97,3 +97,24 @@ def session(play, connect):
         return SimpleNamespace(broker=broker, connection=connection, channel=channel, sock=sock)
 
     return start
+
+
+@pytest.fixture
+def channels(play, connect):
+    """A function that opens a connection with so many channels and then plays a script.
+
+    It returns (broker, connection, channels).
+    """
+
+    def start(count, script, **arguments):
+        def whole(peer):
+            peer.handshake()
+            for number in range(1, count + 1):
+                peer.open_channel(number)
+            script(peer)
+
+        broker = play(whole)
+        connection = connect(broker, **arguments)
+        return broker, connection, [connection.channel() for _ in range(count)]
+
+    return start

@@ -8,6 +8,7 @@ from tests.helpers.memory import scarce_memory
 from tests.helpers.packages import CLIENT_0_8
 from tests.helpers.scripted_fixtures import (  # noqa: F401
     _frozen,
+    channels,
     connect,
     nothing_left_behind,
     play,

@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 import weakref
-from types import SimpleNamespace
 
 import pytest
 
@@ -49,28 +48,10 @@ def expect_publish(peer, count=1, channel=1):
     return bodies
 
 
-@pytest.fixture
-def session(play, connect):
-    """A function that plays a script behind the opening of a connection and of channel 1.
-
-    It returns them, as attributes: broker, connection, channel, sock.
-    """
-
-    def start(script, **arguments):
-        def whole(peer):
-            peer.handshake()
-            peer.open_channel()
-            peer.await_cue()  # what is sent now must not be there before the channel is
-            script(peer)
-
-        broker = play(whole, version=VERSION_0_9_1)
-        connection = connect(broker, cls=amqp.Connection, **arguments)
-        sock = connection.transport.sock
-        channel = connection.channel()
-        broker.cue()
-        return SimpleNamespace(broker=broker, connection=connection, channel=channel, sock=sock)
-
-    return start
+@pytest.fixture(name='amqp')
+def client():
+    """The client package that `play`, `connect` and `session` are for."""
+    return amqp
 
 
 @pytest.fixture
@@ -129,7 +110,7 @@ def test_a_broker_that_refuses_0_9_1_does_not_get_that_advice(play, connect):
         peer.close()
 
     with pytest.raises(amqp.ProtocolVersionRefused) as raised:
-        connect(play(script), cls=amqp.Connection)
+        connect(play(script))
     assert str(raised.value).endswith('the broker speaks AMQP 0-8, not 0-9-1')
 
 
@@ -144,8 +125,8 @@ def test_the_whole_conversation(play, connect):
         peer.open()
         heard['close'] = peer.expect_close()
 
-    broker = play(script, version=VERSION_0_9_1)
-    connection = connect(broker, cls=amqp.Connection, connection_name='me')
+    broker = play(script)
+    connection = connect(broker, connection_name='me')
     assert (connection.version_major, connection.version_minor) == (0, 9)
     assert connection.server_capabilities == {'publisher_confirms': True, 'other': False}
     connection.close()
@@ -169,7 +150,7 @@ def test_a_broker_that_does_not_say_what_it_can_do(play, connect, properties):
         peer.handshake(server_properties=properties)
         peer.expect_close()
 
-    connection = connect(play(script, version=VERSION_0_9_1), cls=amqp.Connection)
+    connection = connect(play(script))
     assert connection.server_capabilities == {}
     connection.close()
 
@@ -727,8 +708,8 @@ def test_sending_shares_the_time_of_the_waits_before_it(play, connect, monkeypat
         peer.send_raw(end)
         peer.stall()
 
-    broker = play(script, version=VERSION_0_9_1, receive_buffer=4096)
-    connection = connect(broker, cls=amqp.Connection, write_timeout=LIMIT)
+    broker = play(script, receive_buffer=4096)
+    connection = connect(broker, write_timeout=LIMIT)
     channel = connection.channel()
     channel.confirm_select(1 if first == 'room' else None)
     channel.basic_publish(amqp.Message(b'x'), '', 'q')
@@ -989,8 +970,8 @@ def test_a_publish_that_was_cut_is_not_confirmed(play, connect):
         peer.send_method(1, 'confirm.select_ok')
         peer.stall()
 
-    broker = play(script, version=VERSION_0_9_1, receive_buffer=4096)
-    connection = connect(broker, cls=amqp.Connection, write_timeout=0.3)
+    broker = play(script, receive_buffer=4096)
+    connection = connect(broker, write_timeout=0.3)
     channel = connection.channel()
     channel.confirm_select()
     with pytest.raises(amqp.WriteTimeout) as raised:
@@ -1038,8 +1019,8 @@ def test_a_write_of_another_thread_that_was_cut_ends_the_wait(play, connect, wha
         peer.send_method(0, 'connection.blocked', 'low on memory')
         peer.stall()
 
-    broker = play(script, version=VERSION_0_9_1, receive_buffer=4096)
-    connection = connect(broker, cls=amqp.Connection, write_timeout=1)
+    broker = play(script, receive_buffer=4096)
+    connection = connect(broker, write_timeout=1)
     channel, writing = connection.channel(), connection.channel()
     channel.confirm_select(1 if what == 'room' else None)
     channel.basic_publish(amqp.Message(b'x'), '', 'q')
@@ -1093,8 +1074,8 @@ def test_a_confirm_that_a_blocked_writer_reads_wakes_who_waits_for_it(play, conn
         peer.send_raw(confirm(1))
         peer.await_cue()
 
-    broker = play(script, version=VERSION_0_9_1, receive_buffer=4096)
-    connection = connect(broker, cls=amqp.Connection)
+    broker = play(script, receive_buffer=4096)
+    connection = connect(broker)
     confirming, writing, *waiting = [connection.channel() for _ in range(count)]
     confirming.confirm_select()
     confirming.basic_publish(amqp.Message(b'x'), '', 'q')

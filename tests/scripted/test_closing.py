@@ -145,6 +145,15 @@ def test_broker_closes_the_connection_during_a_call(session, call):
     check_closed(ours.connection, ours.sock, error, [ours.channel])
 
 
+def check_call_raises_the_reason(ours, call):
+    """Make a call once the script has closed the connection; check that it raises why."""
+    ours.broker.await_mark()
+    with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
+        call(ours)
+    assert caught.value.args == REASON
+    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
+
+
 @pytest.mark.parametrize('call', CALLS)
 def test_broker_closes_the_connection_before_a_call(session, call):
     def script(peer):
@@ -152,12 +161,7 @@ def test_broker_closes_the_connection_before_a_call(session, call):
         peer.mark()
         peer.rest()
 
-    ours = session(script)
-    ours.broker.await_mark()
-    with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
-        CALLS[call](ours)
-    assert caught.value.args == REASON
-    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
+    check_call_raises_the_reason(session(script), CALLS[call])
 
 
 @pytest.mark.parametrize('call', CALLS)
@@ -167,12 +171,7 @@ def test_reason_wins_over_the_reset_behind_it(session, call):
         peer.reset()
         peer.mark()
 
-    ours = session(script)
-    ours.broker.await_mark()
-    with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
-        CALLS[call](ours)
-    assert caught.value.args == REASON
-    check_closed(ours.connection, ours.sock, caught.value, [ours.channel])
+    check_call_raises_the_reason(session(script), CALLS[call])
 
 
 @pytest.mark.parametrize('end', ['close', 'reset'])

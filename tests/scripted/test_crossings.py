@@ -63,6 +63,18 @@ def test_wait_for_a_method_outlives_the_emptying_of_its_queue(amqp, session):
 # --- Closes within a close ----------------------------------------------------------------------
 
 
+def answer_once_handled(ours, handled):
+    """Signal when the main thread waits for an answer; have the script give it after the handler.
+
+    handled: a list in which the handler leaves something.
+    """
+    ours.broker.await_mark()
+    poll(lambda: ours.connection._session.role.waiters, 'the thread that waits')
+    interrupt_main_thread()
+    poll(lambda: handled, 'the call of the handler')
+    ours.broker.cue()
+
+
 @signals_only
 @both
 def test_handler_that_closes_what_is_being_closed_leaves_that_alone(amqp, session, on_signal):
@@ -77,8 +89,7 @@ def test_handler_that_closes_what_is_being_closed_leaves_that_alone(amqp, sessio
 
     ours = session(script)
     reader = Worker(ours.channel.wait)
-    role = ours.connection._session.role
-    poll(role.is_taken, 'a thread that reads')
+    poll(ours.connection._session.role.is_taken, 'a thread that reads')
     handled = []
 
     def close_again():
@@ -91,14 +102,7 @@ def test_handler_that_closes_what_is_being_closed_leaves_that_alone(amqp, sessio
 
     on_signal(close_again)
 
-    def answer():
-        ours.broker.await_mark()
-        poll(lambda: role.waiters, 'the thread that waits')
-        interrupt_main_thread()
-        poll(lambda: handled, 'the call of the handler')
-        ours.broker.cue()
-
-    answering = Worker(answer)
+    answering = Worker(answer_once_handled, ours, handled)
     ours.connection.close()
     assert handled == [None]
     answering.outcome()
@@ -122,8 +126,7 @@ def test_handler_that_closes_the_channel_that_is_being_closed_leaves_that_alone(
 
     ours = session(script)
     reader = Worker(ours.connection.channel().wait)
-    role = ours.connection._session.role
-    poll(role.is_taken, 'a thread that reads')
+    poll(ours.connection._session.role.is_taken, 'a thread that reads')
     handled = []
 
     def close_again():
@@ -138,14 +141,7 @@ def test_handler_that_closes_the_channel_that_is_being_closed_leaves_that_alone(
 
     on_signal(close_again)
 
-    def answer():
-        ours.broker.await_mark()
-        poll(lambda: role.waiters, 'the thread that waits')
-        interrupt_main_thread()
-        poll(lambda: handled, 'the call of the handler')
-        ours.broker.cue()
-
-    answering = Worker(answer)
+    answering = Worker(answer_once_handled, ours, handled)
     ours.channel.close()
     answering.outcome()
     assert handled == [None]

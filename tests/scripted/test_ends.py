@@ -23,27 +23,6 @@ def amqp(request):
     return request.param
 
 
-@pytest.fixture
-def channels(play, connect):
-    """A function that opens a connection with so many channels and then plays a script.
-
-    It returns (broker, connection, channels).
-    """
-
-    def start(count, script, **arguments):
-        def whole(peer):
-            peer.handshake()
-            for number in range(1, count + 1):
-                peer.open_channel(number)
-            script(peer)
-
-        broker = play(whole)
-        connection = connect(broker, **arguments)
-        return broker, connection, [connection.channel() for _ in range(count)]
-
-    return start
-
-
 # --- Nothing of a channel follows its end ---------------------------------------------------------
 
 #: What a thread may be about to do on a channel: all the ways in which frames go out.

@@ -11,24 +11,6 @@ from tests.helpers.waiting import lasting
 from tests.helpers.wire import delivery
 
 
-@pytest.fixture
-def channels(play, connect):
-    """A function that opens a connection with so many channels and then plays a script."""
-
-    def start(count, script, **arguments):
-        def whole(peer):
-            peer.handshake()
-            for number in range(1, count + 1):
-                peer.open_channel(number)
-            script(peer)
-
-        broker = play(whole)
-        connection = connect(broker, **arguments)
-        return broker, connection, [connection.channel() for _ in range(count)]
-
-    return start
-
-
 def test_each_thread_gets_its_own_reply(channels):
     count = 8
 
