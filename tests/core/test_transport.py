@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 
 import pytest
 
@@ -61,11 +62,14 @@ def fill(transport):
     """Send until the socket takes no more; return what was sent."""
     sent = b''
     piece = b'x' * (1 << 20)
-    while True:
-        count = transport.send_some(piece)
-        sent += piece[:count]
-        if not count:
-            return sent
+    taken = 1
+    while taken:
+        taken = 0
+        while count := transport.send_some(piece):
+            sent += piece[:count]
+            taken += count
+        time.sleep(0.05)  # the system moves what it has to the other side while there is room
+    return sent
 
 
 def receive_all(peer, size):

@@ -32,7 +32,7 @@ def immediate(amqp, channel):
 #: What is closed -> what closes it, and the name of the error.
 CLOSES = {
     'channel': (missing_exchange, 'NotFound'),
-    'connection': (immediate, 'AMQPConnectionException'),
+    'connection': (immediate, 'NotSupported'),
 }
 
 

@@ -28,8 +28,12 @@ ROUNDS = 4
 
 
 def caches():
-    """Yield the functions of the package that remember results; they are bounded."""
-    modules = [module for name, module in sys.modules.items() if name.startswith('amqplib.')]
+    """Yield the functions of the clients that remember results; they are bounded."""
+    modules = [
+        module
+        for name, module in sys.modules.items()
+        if name.startswith('amqplib.') and not name.startswith('amqplib.testing')
+    ]
     for value in [value for module in modules for value in vars(module).values()]:
         members = vars(value).values() if isinstance(value, type) else ()
         for function in (value, *(getattr(member, '__func__', member) for member in members)):
