@@ -33,6 +33,7 @@ autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'
 
 html_theme = 'furo'
+pygments_dark_style = 'github-dark'
 html_static_path = ['static']
 html_css_files = ['site.css']
 html_title = f'amqplib {__version__}'

@@ -123,17 +123,35 @@ class Unseen:
 CLIENTS = {'rpc': [amqp, client_0_9_1], 'production': [amqp, client_0_9_1]}
 
 
+# Sections with examples that the broker of amqplib.testing cannot run, and why.
+ONLY_RABBITMQ = {
+    'Dead letters': 'it has no quorum queues',
+    'Quorum queues': 'it has no quorum queues',
+    'Retrying a few times': 'it has no quorum queues',
+    'Streams': 'it has no streams',
+}
+
+
 def id_of(path, title, client):
     return f'{path.stem}: {title}' + (', 0-9-1' if client is client_0_9_1 else '')
 
 
-def marks_of(client):
-    return [pytest.mark.any_version] if client is client_0_9_1 else []
+def marks_of(title, client):
+    marks = [pytest.mark.any_version] if client is client_0_9_1 else []
+    if title in ONLY_RABBITMQ:
+        marks.append(pytest.mark.only_rabbitmq(ONLY_RABBITMQ[title]))
+    return marks
 
 
 SECTIONS = [
     pytest.param(
-        path, title, first, last, client, id=id_of(path, title, client), marks=marks_of(client)
+        path,
+        title,
+        first,
+        last,
+        client,
+        id=id_of(path, title, client),
+        marks=marks_of(title, client),
     )
     for path in PAGES
     for title, first, last in sections_of(path)
