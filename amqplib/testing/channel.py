@@ -89,7 +89,8 @@ class Channel:
         else:
             self._put(message, queues, mandatory)
 
-    def _put(self, message: Published, queues: list[Queue], mandatory: bool) -> None:
+    def _put(self, message: Published, queues: list[Queue], mandatory: bool) -> bool:
+        """Put a message into queues; return whether none of them has refused it."""
         if not queues and mandatory:
             self.send(
                 'basic.return', NO_ROUTE, NAMES[NO_ROUTE], message.exchange, message.routing_key,
@@ -100,6 +101,7 @@ class Channel:
         if self.confirming:
             self._published += 1
             self._confirm(all(taken))
+        return all(taken)
 
     def _confirm(self, ok: bool) -> None:
         if ok:
@@ -196,10 +198,11 @@ class Channel:
     def commit(self) -> None:
         """Do what the transaction consists of."""
         transaction, self.transaction = self._begun(), Transaction()
-        for message, queues, mandatory in transaction.published:
-            self._put(message, queues, mandatory)
-        for taken, how in transaction.settled:
-            self.settle_now(taken.values(), how)
+        taken = [self._put(*published) for published in transaction.published]
+        for deliveries, how in transaction.settled:
+            self.settle_now(deliveries.values(), how)
+        if not all(taken):
+            raise precondition_failed('partial tx completion')
 
     def rollback(self) -> None:
         """Forget what was published; what was acknowledged is so no longer."""

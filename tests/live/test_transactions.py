@@ -24,6 +24,18 @@ def test_a_commit_makes_what_was_published_visible(amqp, channel, tx, queue):
     assert ready_count(channel, queue) == 3
 
 
+def test_a_commit_of_what_a_queue_refuses_closes_the_channel(amqp, channel, tx):
+    """The other messages are in the queue."""
+    arguments = {'x-max-length': 1, 'x-overflow': 'reject-publish'}
+    full = channel.queue_declare(exclusive=True, auto_delete=False, arguments=arguments)[0]
+    for body in ('fits', 'refused'):
+        tx.basic_publish(amqp.Message(body), '', full)
+    with pytest.raises(amqp.PreconditionFailed, match='partial tx completion') as closed:
+        tx.tx_commit()
+    assert closed.value.args[3] == 'Channel.tx_commit'
+    assert get_bodies(channel, full, 1) == ['fits']
+
+
 def test_a_rollback_forgets_what_was_published(amqp, channel, tx, queue):
     tx.basic_publish(amqp.Message('forgotten'), '', queue)
     assert tx.tx_rollback() is None
