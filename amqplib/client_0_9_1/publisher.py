@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from amqplib.client_0_9_1.connection import Connection
@@ -37,12 +38,8 @@ class ConfirmLane(lane.Lane):
         for number in confirms.take_refused():
             error = lane.refused_by_broker('the broker refused the message')
             self._errors.setdefault(number, error)
-        numbers = []
-        for number in self.sent:
-            if number >= first:
-                break
-            if number not in still_open:
-                numbers.append(number)
+        settled = takewhile(first.__gt__, self.sent)
+        numbers = [number for number in settled if number not in still_open]
         if self._errors or self._given or self._suspects:
             self._settle_sent(numbers)
             return
