@@ -14,7 +14,7 @@ from amqplib.testing.queues import Queue
 if TYPE_CHECKING:
     from amqplib.core.message import Message
     from amqplib.testing.messages import Entry, Published
-    from amqplib.testing.session import Session
+    from amqplib.testing.virtual_host import VirtualHost
 
 #: What becomes of deliveries: Queue.acknowledge, Queue.requeue or Queue.reject.
 Settlement = Callable[['Queue', Iterable['Entry']], object]
@@ -46,15 +46,16 @@ class Transaction:
 class Channel:
     """The broker's side of a channel.
 
+    session: its Session.
     keeps_content: whether the decoder keeps contents for it.
     """
 
     keeps_content = True
 
-    def __init__(self, session: Session, number: int) -> None:
+    def __init__(self, session: Any, number: int) -> None:
         self.session = session
         self.number = number
-        self.vhost = session.vhost
+        self.vhost: VirtualHost = session.vhost
         self.consumers: dict[str, Consumer] = {}
         self.unacknowledged: dict[int, Delivery] = {}
         self.last_queue = ''

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 if TYPE_CHECKING:
     from amqplib.testing.messages import Entry
-    from amqplib.testing.queues import Queue
 
 
 class Consumer:
     """A consumer of a queue, on a channel.
 
+    queue: its Queue.
     limit: how many unacknowledged messages it may have; 0 for no limit.
     has_room: function() -> whether its channel takes more.
     send: function(consumer, entry) that delivers a message.
@@ -22,7 +22,7 @@ class Consumer:
     def __init__(
         self,
         tag: str,
-        queue: Queue,
+        queue: Any,
         no_ack: bool,
         exclusive: bool,
         priority: int,

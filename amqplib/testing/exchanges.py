@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Callable, Union
+from typing import TYPE_CHECKING, Any, Callable
 
 from amqplib.core.memoize import lru_cache
 
 if TYPE_CHECKING:
     from amqplib.testing.messages import Published
-    from amqplib.testing.queues import Queue
 
-    Destination = Union['Exchange', Queue]
+#: An Exchange or a Queue.
+Destination = object
 
 
 class Binding:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 if TYPE_CHECKING:
     from amqplib.core.fast_decoding import ArrivedMethod, Target
-    from amqplib.testing.channel import Channel
+
+
+class Keeper(Protocol):
+    """What is asked about a channel."""
+
+    keeps_content: bool
 
 
 class Inbox:
@@ -39,7 +44,7 @@ class Inboxes(Mapping[int, Inbox]):
     be handled yet.
     """
 
-    def __init__(self, channels: Mapping[int, Channel]) -> None:
+    def __init__(self, channels: Mapping[int, Keeper]) -> None:
         self._channels = channels
 
     def __getitem__(self, number: int) -> Inbox:

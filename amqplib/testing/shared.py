@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from amqplib.testing.faults import Faults
 from amqplib.testing.loop import Loop
 from amqplib.testing.memory import Memory
 from amqplib.testing.virtual_host import VirtualHost
 
-if TYPE_CHECKING:
-    from amqplib.testing.session import Session
-
 
 class Shared:
     """What all connections of a broker share.
 
     users: user -> password.
-    sessions: the connections.
+    sessions: the connections, each a Session.
     """
 
     def __init__(self, users: dict[str, str], vhosts: tuple[str, ...], memory_limit: int) -> None:
@@ -26,7 +23,7 @@ class Shared:
         self.faults = Faults()
         self.memory = Memory(memory_limit, self._on_memory)
         self.vhosts = {name: VirtualHost(name, self.loop, self.memory) for name in vhosts}
-        self.sessions: dict[Session, None] = {}
+        self.sessions: dict[Any, None] = {}
 
     def set_delay(self, seconds: float) -> None:
         """Handle what arrives so much later; what is held up now is handled at once."""

@@ -90,6 +90,17 @@ CLIENTS = {
 }
 OF_CLIENTS = [f'{client}.{name}' for client, names in CLIENTS.items() for name in names]
 
+#: The modules of the broker for tests, which need the tables of the clients.
+TESTING = [
+    f'amqplib.testing.{name}'
+    for name in (
+        'errors', 'loop', 'arguments', 'messages', 'backlog', 'memory', 'faults', 'exchanges',
+        'consumers', 'queues', 'dead_letters', 'virtual_host', 'shared', 'versions', 'inboxes',
+        'channel', 'session', 'handshake', 'direct_replies', 'topology', 'basic', 'modes', 'broker',
+        'pytest_plugin', '__main__',
+    )
+]  # fmt: skip
+
 #: The modules of the command line, which come last of all.
 COMMAND_LINE = [
     'amqplib.command_line.status',
@@ -172,6 +183,18 @@ def test_imports_of_the_command_line_come_from_above(module):
     modules = {name for name in imports_of(path_of(module)) if path_of(name).exists()}
     above = COMMAND_LINE[: COMMAND_LINE.index(module)]
     assert modules <= {*ORDER, *above}
+
+
+def test_the_order_of_the_broker_for_tests_lists_every_module_once():
+    files = {path for path in ROOT.glob('testing/*.py') if path.stem != '__init__'}
+    assert sorted(map(path_of, TESTING)) == sorted(files)
+
+
+@pytest.mark.parametrize('module', TESTING)
+def test_imports_of_the_broker_for_tests_come_from_above(module):
+    modules = {name for name in imports_of(path_of(module)) if path_of(name).exists()}
+    above = TESTING[: TESTING.index(module)]
+    assert modules <= {*ORDER, *OF_CLIENTS, *above}
 
 
 @pytest.mark.parametrize('module', ORDER)
