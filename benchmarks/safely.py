@@ -12,6 +12,7 @@ ahead of the broker and knows nothing, and once with them, as in confirms.py.
 import argparse
 import gc
 import os
+import socket
 import statistics
 import threading
 import time
@@ -37,7 +38,15 @@ def arguments():
         '--quick-rounds', type=int, default=15, help='of the comparison of CPU time'
     )
     parser.add_argument('--quick-messages', type=int, default=20_000, help='in such a round')
+    parser.add_argument('--congestion', help="Linux's congestion control, such as cubic or reno")
     return parser.parse_args()
+
+
+def pace(connection, options):
+    """Have the system pace what is sent as the options say; see confirms.py."""
+    if options.congestion:
+        algorithm = options.congestion.encode()
+        connection.transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, algorithm)
 
 
 def items(queue, count, properties=PROPERTIES):
@@ -45,8 +54,8 @@ def items(queue, count, properties=PROPERTIES):
         yield amqplib.Message(BODY, **properties), '', queue
 
 
-def new_publisher():
-    return amqplib.Publisher(f'amqp://guest:guest@{ADDRESS}')
+def new_publisher(setup=None):
+    return amqplib.Publisher(f'amqp://guest:guest@{ADDRESS}', setup)
 
 
 def by_publish_all(queue, count):
@@ -158,7 +167,7 @@ def compare_gathered(connection, keeper, options):
     }
     figures = defaultdict(list)
     # Anybody may publish to an exclusive queue.
-    with new_publisher() as publisher:
+    with new_publisher(lambda channel: pace(channel.connection, options)) as publisher:
         for _ in range(options.quick_rounds + 1):
             for name, work in kinds.items():
                 cpu = measure(work, keeper, queue, options.quick_messages)[1]
@@ -173,6 +182,7 @@ def compare_gathered(connection, keeper, options):
 def main():
     options = arguments()
     with amqplib.Connection(ADDRESS) as connection:
+        pace(connection, options)
         keeper = connection.channel()
         compare_safely(keeper, options)
         compare_gathered(connection, keeper, options)
