@@ -12,12 +12,12 @@ what it did, is in a file of Python beside the page: see `Unseen`.
 
 import ast
 import contextlib
-import itertools
 import re
 import signal
 import socket
 import textwrap
 import uuid
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import pytest
@@ -106,7 +106,7 @@ class Unseen:
         text = change(self.path.read_text(encoding='utf-8')) if self.path.exists() else ''
         self.cells = {}
         starts = list(self.CELL.finditer(text))
-        for cell, following in itertools.zip_longest(starts, starts[1:]):
+        for cell, following in zip_longest(starts, starts[1:]):
             key = cell['title'], cell['when']
             assert key not in self.cells, key
             end = following.start() if following else len(text)
@@ -287,12 +287,13 @@ def namespace(client):
 def test_the_examples_of_a_section(path, title, first, last, client, hosts, own_names, request):
     document = parse(path, own_names.put_into)
     unseen = Unseen(path, own_names.put_into)
-    if 'ssl=' in ''.join(document.text.splitlines(True)[first - 1 : last]):
-        node = request.getfixturevalue('tls_node')
-        hosts[TLS_PORT] = node.host, node.tls_port
     with namespace(client) as document.namespace:
+        blocks = blocks_of(document, first, last)
+        if any('ssl=' in document.text[example.start : example.end] for example in chain(*blocks)):
+            node = request.getfixturevalue('tls_node')
+            hosts[TLS_PORT] = node.host, node.tls_port
         unseen.run(title, 'before', document.namespace)
-        for number, block in enumerate(blocks_of(document, first, last), 1):
+        for number, block in enumerate(blocks, 1):
             for example in block:
                 example.evaluate()
             unseen.run(title, f'after {number}', document.namespace)
