@@ -296,8 +296,8 @@ class Session:
             self._serve()
         except Refusal as refusal:
             self._refuse(number, signature, refusal)
-        except AMQPConnectionException as error:
-            self._close(Refusal(error.amqp_reply_code, error.amqp_reply_text), signature)
+        except AMQPConnectionException as error:  # malformed arguments: RabbitMQ says 501
+            self._close(Refusal(FRAME_ERROR, error.amqp_reply_text), signature)
         except Hangup as hangup:
             self._hang_up(hangup)
         except Exception as error:  # noqa: BLE001 - one client must not end it for the others

@@ -97,7 +97,7 @@ TESTING = [
         'errors', 'loop', 'arguments', 'messages', 'backlog', 'memory', 'faults', 'exchanges',
         'consumers', 'queues', 'dead_letters', 'virtual_host', 'shared', 'versions', 'inboxes',
         'channel', 'session', 'handshake', 'direct_replies', 'topology', 'basic', 'modes', 'broker',
-        'pytest_plugin', '__main__',
+        'pytest_plugin',
     )
 ]  # fmt: skip
 
