@@ -328,6 +328,14 @@ def test_no_code_is_left_out(path):
         assert any(start <= prompt.start() < end for start, end in run), prompt.start()
 
 
+@pytest.mark.parametrize('path', sorted(DOCS.rglob('*.rst')), ids=lambda path: path.stem)
+def test_each_page_begins_with_what_it_is_for(path):
+    text = path.read_text(encoding='utf-8')
+    if path.parent.name != 'reference' and path.stem not in {'index', 'changes'}:
+        first = ' '.join(text.split('\n\n')[1].split())
+        assert re.search(r'This page (is|explains) .*\bfor\b', first)
+
+
 #: What people who know other clients and RabbitMQ have searched for.
 WORDS = [
     'asyncio', 'blocked', 'Celery', 'confirm_delivery', 'connection_name', 'consumer timeout',
