@@ -359,6 +359,9 @@ def test_the_internals_name_every_module():
     core = {path.name for path in (ROOT / 'amqplib' / 'core').glob('*.py')}
     assert named >= core | {'exceptions.py'}
     assert named <= {path.name for path in (ROOT / 'amqplib').rglob('*.py')}
+    for folder in ('command_line', 'testing'):
+        modules = {path.name for path in (ROOT / 'amqplib' / folder).glob('[!_]*.py')}
+        assert set(re.findall(rf'``{folder}/(\w+\.py)``', text)) == modules
 
 
 # A test as the page on reliability names it, and a row of its tables.

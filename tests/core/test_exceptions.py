@@ -126,6 +126,22 @@ def test_what_is_no_socket_error_is_not_caught_as_one(cls):
     assert not isinstance(cls(0, 'text'), OSError)
 
 
+# --- The drawing ---
+
+
+def test_the_tree_is_drawn_as_it_is():
+    _, _, tree = exceptions.__doc__.partition('::\n\n')
+    above = []
+    drawn = []
+    for indent, name in re.findall(r'^    ([| +-]*)(\w+)', tree.partition('\n\n')[0], re.MULTILINE):
+        cls = getattr(exceptions, name)
+        del above[len(indent) // 4 :]
+        assert not above or issubclass(cls, above[-1])
+        above.append(cls)
+        drawn.append(name)
+    assert sorted(drawn) == sorted(exceptions.__all__)
+
+
 # --- Whether it may work later ---
 
 
