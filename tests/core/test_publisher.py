@@ -250,9 +250,10 @@ def test_a_login_that_is_refused_ends_it_at_once(amqp, process_broker):
 
 
 def test_a_blocked_broker(amqp, process_broker, publisher):
-    ours = publisher(timeout=0.3)
+    ours = publisher()
     ours.publish(amqp.Message(b'before'), '', 'tasks')
     process_broker.block()
+    ours.timeout = 0.3
     with pytest.raises(amqp.AMQPTimeout):
         ours.publish(amqp.Message(b'x'), '', 'tasks')
     ours.timeout = PATIENCE
@@ -263,9 +264,8 @@ def test_a_blocked_broker(amqp, process_broker, publisher):
 
 
 def test_a_full_window_is_waited_for_within_the_timeout(amqp, process_broker, publisher):
-    ours = publisher(window=1, timeout=0.3)
+    ours = publisher(window=1)
     ours.publish(amqp.Message(b'before'), '', 'tasks')
-    ours.timeout = None
     process_broker.delay(60)
     future = begin(ours.publish, amqp.Message(b'one'), '', 'tasks')
     while ours._lanes()._idle:
