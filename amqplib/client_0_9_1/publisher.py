@@ -19,14 +19,19 @@ class ConfirmLane(lane.Lane):
 
     def use(self, channel: Any) -> None:
         channel.confirm_select()
+        channel.confirm_state().most_refused = None  # there are no more than messages in flight
         super().use(channel)
+
+    def flush(self, deadline: Deadline) -> None:
+        super().flush(deadline)
+        self.collect()
 
     def _await(self, most: int, deadline: Deadline) -> None:
         before = self.settled
         try:
             in_time = self._channel.wait_for_room(most, deadline)
         finally:
-            self._collect()
+            self.collect()
         if not in_time and self.settled == before:
             raise self._late(deadline)
 

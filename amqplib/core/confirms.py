@@ -31,6 +31,7 @@ class Confirms:
     """The confirms of one channel.
 
     limit: how many messages may be outstanding; None for no limit.
+    most_refused: how many refused numbers may be kept; None for no limit.
     last_sequence_number: the number of the last message, and so how many there were.
     confirmed: how many of them the broker has confirmed or refused.
     refused: the numbers that were refused and not reported yet.
@@ -40,6 +41,7 @@ class Confirms:
 
     def __init__(self) -> None:
         self.limit: Optional[int] = None
+        self.most_refused: Optional[int] = MAX_REFUSED
         self.last_sequence_number = 0
         self.confirmed = 0
         self.window_end = 0
@@ -60,7 +62,7 @@ class Confirms:
     @property
     def too_many_refused(self) -> bool:
         """Whether there are more refused numbers than may be kept."""
-        return len(self.refused) > MAX_REFUSED
+        return self.most_refused is not None and len(self.refused) > self.most_refused
 
     @property
     def full(self) -> bool:

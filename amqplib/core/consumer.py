@@ -186,7 +186,10 @@ class Consumer(Generic[Received]):
                 return
             if (queue or not ready or self._cancelled) and not self._await(timeout, stop):
                 return
-            msg = ready[0]
+            try:
+                msg = ready[0]
+            except IndexError:  # another thread or a signal handler has just closed the channel
+                continue
             msg.raw_channel = channel
             if channel.auto_decode:
                 raw = msg.raw_properties

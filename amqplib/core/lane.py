@@ -54,6 +54,7 @@ class Lane:
     settled: how many messages were settled.
     was_idle: whether the last channel that was given up had worked before, and nothing was in
         flight on it.
+    thread: the id of the thread that uses it; None if no call does.
     """
 
     def __init__(self) -> None:
@@ -63,6 +64,7 @@ class Lane:
         self.refused: deque[Refused] = deque()
         self.settled = 0
         self.was_idle = False
+        self.thread: Optional[int] = None
         self._channel: Any = None
         # The number of the channel, or the one that it probably gets.
         self.number = 1
@@ -75,6 +77,8 @@ class Lane:
         # Number on the channel -> why the message is not published; the number returned last.
         self._errors: dict[int, AMQPException] = {}
         self._last_returned = 0
+        # Whether what the broker has said is being looked through.
+        self._is_collecting = False
         # What is in flight with a message id of the program.
         self._given: set[Any] = set()
 
@@ -99,7 +103,16 @@ class Lane:
         raise NotImplementedError
 
     def _collect(self) -> None:
-        """Settle what the broker has said before the channel was given up."""
+        """Settle what the broker has said; nothing if it says so only when it is asked."""
+
+    def collect(self) -> None:
+        """Settle what the broker has said.
+
+        After an interrupt in the middle, the rest counts as not settled: a refusal may be lost.
+        """
+        self._is_collecting = True
+        self._collect()
+        self._is_collecting = False
 
     # Sending
 
@@ -210,7 +223,7 @@ class Lane:
         message_id = encode_shortstr(message.properties.get('message_id', ''))
         last = next(reversed(self.sent), 0)
         # The broker returns messages in the order of publishing.
-        for number in chain(range(self._last_returned + 1, last + 1), list(self.sent)):
+        for number in chain(range(self._last_returned + 1, last + 1), self.sent):
             outgoing = self.sent.get(number)
             if outgoing is None or number in self._errors:
                 continue
@@ -234,8 +247,9 @@ class Lane:
     def requeue(self) -> None:
         """Give up the channel, which may be closed; keep what is not settled for another one."""
         if self._channel is not None:
-            with suppress(AMQPException):
-                self._collect()
+            if not self._is_collecting:
+                with suppress(AMQPException):
+                    self.collect()
             with suppress(AMQPException):
                 self._channel.close(timeout=0)
         # No other answer to these was to come.
@@ -250,6 +264,7 @@ class Lane:
         self._errors.clear()
         self._given.clear()
         self._last_returned = 0
+        self._is_collecting = False
         self._channel = None
 
     def blame(self, error: AMQPChannelException) -> bool:
@@ -270,12 +285,10 @@ class Lane:
         """Return the error of a message because of which the broker has closed the channel."""
         return error
 
-    def give_up(self) -> list[Message]:
-        """Forget everything; return the messages that are not settled."""
+    def give_up(self) -> None:
+        """Forget everything."""
         self.requeue()
-        messages = [outgoing[0] for outgoing in self.unsent]
         self.unsent.clear()
-        return messages
 
 
 def refused_by_broker(text: str) -> MessageNacked:

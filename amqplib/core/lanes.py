@@ -6,12 +6,12 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable
 
+from amqplib.core.locks import Mutex
 from amqplib.core.outgoing import MessageIds
-from amqplib.exceptions import AMQPConnectionException, AMQPTimeout
+from amqplib.exceptions import AMQPConnectionException, AMQPTimeout, ReentrancyError
 
 if TYPE_CHECKING:
     from amqplib.core.deadline import Deadline
@@ -45,14 +45,20 @@ class Lanes:
         self._all: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._idle: deque[Lane] = deque()
         self._left: deque[Lane] = deque()
+        # Held by the thread that settles these.
+        self._settling = Mutex()
         # The locks that threads sleep on.
         self._waiters: deque[Any] = deque()
 
     def take(self, deadline: Deadline) -> Lane:
-        """Return a lane; raise AMQPTimeout if all are in use until the deadline."""
+        """Return a lane; raise AMQPTimeout if all are in use until the deadline.
+
+        Raises ReentrancyError if all are in use by this thread.
+        """
         taken: list[Lane] = []
         if not self._wait(lambda: self._try_to_take(taken), deadline):
             raise AMQPTimeout(0, f'{self.most} calls were in progress for {deadline}')
+        taken[0].thread = threading.get_ident()
         return taken[0]
 
     def _try_to_take(self, taken: list[Lane]) -> bool:
@@ -69,11 +75,13 @@ class Lanes:
 
     def put(self, lane: Lane) -> None:
         """Take back a lane on which all is settled."""
+        lane.thread = None
         self._idle.append(lane)
         self._wake()
 
     def leave(self, lane: Lane) -> None:
         """Take back a lane of which settle_left() is to settle the rest."""
+        lane.thread = None
         self._left.append(lane)
         self._wake()
 
@@ -85,40 +93,75 @@ class Lanes:
             self._all.discard(lane)
             self._wake()
 
-    def settle_left(self, deadline: Deadline) -> Iterator[Refused]:
+    def settle_all(self, deadline: Deadline) -> list[Refused]:
+        """Wait until no lane is in use, and settle what is left over; return what was refused.
+
+        Raises AMQPTimeout at the deadline; ReentrancyError if this thread itself uses a lane.
+        """
+        refused = self.settle_left(deadline)
+        while self._in_use() > 0:
+            if not self._wait(lambda: bool(self._left) or self._in_use() <= 0, deadline):
+                text = f'{self._in_use()} calls were still in progress after {deadline}'
+                raise AMQPTimeout(0, text)
+            refused += self.settle_left(deadline)
+        return refused
+
+    def settle_left(self, deadline: Deadline) -> list[Refused]:
         """Settle what was left over; return what was refused."""
+        refused: list[Refused] = []
+        if self._settling.is_mine():
+            raise ReentrancyError.of_call()
+        if not self._settling.run_in_time(deadline, self._settle_left, deadline, refused):
+            raise AMQPTimeout(0, f'another thread did not end its close() within {deadline}')
+        return refused
+
+    def _settle_left(self, deadline: Deadline, refused: list[Refused]) -> None:
         while self._left:
             lane = self._left[0]
-            while lane.outstanding:
-                self.link.settle(lane, deadline)
-            yield from lane.refused
+            try:
+                while lane.outstanding:
+                    self.link.settle(lane, deadline)
+            except BaseException:
+                lane.requeue()  # its channel may be in any state
+                raise
+            refused += lane.refused
             lane.refused.clear()
             self.put(self._left.popleft())
 
-    def wait_until_idle(self, deadline: Deadline) -> None:
-        """Wait until no lane is in use; raise AMQPTimeout at the deadline."""
-
-        def in_use() -> int:
-            return len(self._all) - len(self._idle) - len(self._left)
-
-        if not self._wait(lambda: in_use() <= 0, deadline):
-            raise AMQPTimeout(0, f'{in_use()} calls were still in progress after {deadline}')
+    def _in_use(self) -> int:
+        return len(self._all) - len(self._idle) - len(self._left)
 
     def _wait(self, ready: Callable[[], bool], deadline: Deadline) -> bool:
         """Wait until ready() is true; return False at the deadline."""
         while not ready():
+            self._check_that_others_use_them()
             waiter = threading.Lock()
             waiter.acquire()
-            self._waiters.append(waiter)
-            # A lane that came back before this was listed has woken nobody.
-            if ready():
-                self._wake()
-                break
-            remaining = deadline.remaining()
-            if remaining == 0:
-                return False
-            waiter.acquire(timeout=_WAIT_STEP if remaining is None else min(_WAIT_STEP, remaining))
+            try:
+                self._waiters.append(waiter)
+                # A lane that came back before this was listed has woken nobody.
+                if ready():
+                    self._wake()
+                    break
+                seconds = deadline.remaining()
+                if seconds == 0:
+                    return False
+                waiter.acquire(timeout=_WAIT_STEP if seconds is None else min(_WAIT_STEP, seconds))
+            finally:
+                # Else it would take the place of one that waits, now and as long as it is listed.
+                with suppress(ValueError):
+                    self._waiters.remove(waiter)
         return True
+
+    def _check_that_others_use_them(self) -> None:
+        """Raise ReentrancyError if only this thread itself could give back a lane."""
+        try:
+            threads = [lane.thread for lane in self._all]
+        except RuntimeError:
+            return  # another thread has added one
+        if 0 < self._in_use() <= threads.count(threading.get_ident()):
+            text = 'this thread is in the middle of another call, perhaps of an open publish_all()'
+            raise ReentrancyError(0, text)
 
     def _wake(self) -> None:
         """Wake a thread that waits."""

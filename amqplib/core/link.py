@@ -56,6 +56,8 @@ class Link:
         # Held by the thread that connects or opens a channel.
         self._mutex = Mutex()
         self._connection: Any = None
+        # That of the connection, which is shorter while a channel is opened.
+        self._rpc_timeout: Optional[float] = None
         self._is_set_up = False
         self._is_closed = False
         # Why there is no connection.
@@ -79,6 +81,7 @@ class Link:
                 if not error.recoverable or deadline.expired():
                     raise
                 self._failure = error.copy()
+                log.warning('the publisher tries again: %s', error)
                 if self._is_connected():
                     pause(CHANNEL_PAUSE, deadline)
                 continue
@@ -151,20 +154,20 @@ class Link:
         return connection is not None and connection.is_open
 
     def _try_to_open(self, lane: Lane, deadline: Deadline) -> None:
-        if self._is_closed:
-            raise AMQPConnectionException(0, 'the publisher was closed by this program')
-        if not self._is_connected():
+        if not (self._is_closed or self._is_connected()):
             if monotonic() < self._next_attempt:
                 return  # another thread has just tried
             self._connect(deadline)
         connection = self._connection
-        seconds = connection.rpc_timeout
+        if self._is_closed or connection is None:
+            self.close(0)  # another thread may have closed it before the connection was made
+            raise AMQPConnectionException(0, 'the publisher was closed by this program')
         try:
-            connection.rpc_timeout = earlier(seconds, deadline)
+            connection.rpc_timeout = earlier(self._rpc_timeout, deadline)
             self._set_up(connection)
             lane.use(connection.channel())
         finally:
-            connection.rpc_timeout = seconds
+            connection.rpc_timeout = self._rpc_timeout
         self._failure = None
 
     def _connect(self, deadline: Deadline) -> None:
@@ -177,8 +180,9 @@ class Link:
             return self._make(**arguments)
 
         self._is_set_up = False
-        self._connection = urls.connect(make, self._places, self._arguments)
-        log.debug('the publisher has connected: %s', self._connection)
+        self._connection = connection = urls.connect(make, self._places, self._arguments)
+        self._rpc_timeout = connection.rpc_timeout
+        log.debug('the publisher has connected: %s', connection)
 
     def _set_up(self, connection: Any) -> None:
         if self._setup is not None and not self._is_set_up:

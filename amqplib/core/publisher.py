@@ -128,13 +128,14 @@ class Publisher:
         timeout: seconds; by default the timeout of this publisher.
 
         Raises the error of the first message that was refused in a publish_all() which the program
-        has left before its end; AMQPTimeout. It is closed in any case.
+        has left before its end; AMQPTimeout; ReentrancyError if this thread itself is in the middle
+        of a call, or of a publish_all() that it has neither ended nor left. It is closed in any
+        case.
         """
         lanes, deadline = self._lanes(), deadline_of(self.timeout if timeout is None else timeout)
         lanes.is_closed = True
         try:
-            refused = list(lanes.settle_left(deadline))
-            lanes.wait_until_idle(deadline)
+            refused = lanes.settle_all(deadline)
         finally:
             lanes.link.close(deadline.remaining())
         if refused:
@@ -153,6 +154,6 @@ class Publisher:
         try:
             timeout = self.timeout
             self.close(CLOSE_TIMEOUT if timeout is None else min(timeout, CLOSE_TIMEOUT))
-        except AMQPException as error:
+        except (AMQPException, TypeError, ValueError) as error:
             # The error that ended the block is the one to raise.
             log.warning('closing after an error failed: %s', error)

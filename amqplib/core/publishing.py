@@ -84,10 +84,12 @@ def _publish_on(
         try:
             _advance(lane, lanes, more, timeout)
         except AMQPException as error:
-            yield from lane.refused
-            refused.clear()
-            for message in lane.give_up():
-                yield message, error
+            lane.requeue()
+            while refused:
+                yield refused.popleft()
+            # Taken off one by one: if the program leaves now, the rest is for close().
+            while lane.unsent:
+                yield lane.unsent.popleft()[0], error
             raise
         while refused:
             yield refused.popleft()

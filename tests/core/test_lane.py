@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from amqplib.client_0_8.publisher import TransactionLane
 from amqplib.client_0_9_1 import Message
 from amqplib.client_0_9_1.publisher import ConfirmLane
+from amqplib.core import lane as lane_module
 from amqplib.core.confirms import Confirms
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.encoding import Encoder
@@ -29,6 +30,12 @@ from amqplib.exceptions import (
     NotFound,
     PreconditionFailed,
     ProtocolError,
+)
+from tests.helpers.interrupts import (
+    Interrupt,
+    each_interruption,
+    raise_interrupt,
+    traces_instructions,
 )
 
 IDS = MessageIds()
@@ -188,6 +195,52 @@ def test_a_message_too_large_for_the_connection_is_refused_and_no_other():
         lane.step(NO_DEADLINE)
     assert channel.writes == [1, 1]
     assert [(msg, type(error)) for msg, error in lane.refused] == [(huge, ValueError)]
+
+
+@traces_instructions
+def test_an_interrupt_loses_no_answer():
+    """What was returned or refused is never taken for published, whatever an interrupt cuts."""
+
+    def prepare():
+        messages = [message(number) for number in range(4)]
+
+        def answer(channel):
+            for step in (give_back(messages[1]), nack(3), ack(4, True)):
+                step(channel)
+
+        lane, _ = lane_with(messages, [answer])
+
+        def run():
+            try:
+                lane.step(NO_DEADLINE)
+            except Interrupt:
+                lane.requeue()
+            return lane
+
+        return run, raise_interrupt
+
+    for lane in each_interruption(lane_module, prepare):
+        refused = {msg.body: type(error) for msg, error in lane.refused}
+        for body, error in ((b'1', MessageReturned), (b'2', MessageNacked)):
+            is_kept = body in [outgoing[0].body for outgoing in lane.unsent]
+            assert is_kept or refused.get(body) is error
+
+
+def test_more_refusals_than_a_channel_keeps_for_a_program():
+    lane, channel = lane_with(map(message, range(3)), [nack(3, True)])
+    channel.confirms.most_refused = 1
+    lane.use(channel)
+    lane.step(NO_DEADLINE)
+    assert not channel.confirms.too_many_refused
+    assert len(lane.refused) == 3
+
+
+def test_what_is_refused_is_known_before_the_window_is_full():
+    lane, channel = lane_with([message(1)], [])
+    lane.flush(NO_DEADLINE)
+    nack(1)(channel)
+    lane.flush(NO_DEADLINE)
+    assert bodies(lane.refused) == [(b'1', MessageNacked)]
 
 
 def test_a_loss_keeps_what_is_not_settled_in_order():

@@ -4,12 +4,16 @@ import threading
 
 import pytest
 
+from amqplib.core import lanes as module
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.lanes import Lanes
-from amqplib.exceptions import AMQPConnectionException, AMQPTimeout
+from amqplib.exceptions import AMQPConnectionException, AMQPTimeout, ReentrancyError
+from tests.helpers.threads import in_thread
 
 
 class LaneLike:
+    thread = None
+
     def __init__(self):
         self.outstanding = 0
         self.refused = []
@@ -17,6 +21,9 @@ class LaneLike:
 
     def give_up(self):
         self.is_given_up = True
+
+    def requeue(self):
+        pass
 
 
 class LinkLike:
@@ -37,11 +44,43 @@ def test_a_lane_that_came_back_is_used_again():
 
 def test_there_are_not_more_than_the_limit():
     lanes = new_lanes(2)
-    taken = [lanes.take(NO_DEADLINE) for _ in range(2)]
+    taken = in_thread(lambda: [lanes.take(NO_DEADLINE) for _ in range(2)])
     with pytest.raises(AMQPTimeout, match=r'2 calls were in progress for 0\.01 s'):
         lanes.take(Deadline(0.01))
     lanes.put(taken.pop())
     lanes.take(Deadline(0))
+
+
+@pytest.mark.parametrize('wait', ['take', 'settle_all'])
+def test_a_thread_does_not_wait_for_itself(wait):
+    """A signal handler in the middle of publish(), or a program in a loop over publish_all()."""
+    lanes = new_lanes(2)
+    lane = lanes.take(NO_DEADLINE)
+    others = in_thread(lanes.take, NO_DEADLINE)
+    with pytest.raises(AMQPTimeout):
+        getattr(lanes, wait)(Deadline(0))
+    lanes.put(others)
+    if wait == 'take':
+        lanes.take(NO_DEADLINE)
+    with pytest.raises(ReentrancyError, match='in the middle of another call'):
+        getattr(lanes, wait)(NO_DEADLINE)
+    lanes.put(lane)
+    lanes.take(NO_DEADLINE)
+
+
+def test_a_thread_that_waits_is_listed_once(monkeypatch):
+    """Else most lanes that come back after a long wait would wake nobody."""
+    monkeypatch.setattr(module, '_WAIT_STEP', 0.001)
+    lanes = new_lanes(1)
+    taken = [in_thread(lanes.take, NO_DEADLINE)]
+    seen = []
+    monkeypatch.setattr(lanes, '_in_use', lambda: seen.append(len(lanes._waiters)) or 1)
+    with pytest.raises(AMQPTimeout):
+        lanes.take(Deadline(0.02))
+    assert len(seen) > 2
+    assert max(seen) == 0
+    assert taken
+    assert not lanes._waiters
 
 
 @pytest.mark.parametrize('come_back', ['put', 'drop', 'leave'])
@@ -55,7 +94,7 @@ def test_a_thread_waits_for_one(come_back):
         pass
     getattr(lanes, come_back)(lane)
     if come_back == 'leave':
-        list(lanes.settle_left(NO_DEADLINE))
+        lanes.settle_left(NO_DEADLINE)
     thread.join(20)
     assert len(taken) == 1
 
@@ -64,7 +103,7 @@ def test_one_that_an_exception_has_left_with_nobody_is_not_missed():
     lanes = new_lanes(1)
     lanes.take(NO_DEADLINE)
     assert lanes.take(NO_DEADLINE)
-    lanes.wait_until_idle(NO_DEADLINE)
+    assert lanes.settle_all(NO_DEADLINE) == []
 
 
 def test_what_is_left_over_is_settled():
@@ -73,8 +112,7 @@ def test_what_is_left_over_is_settled():
     lane.outstanding = 3
     lane.refused.append(('message', 'error'))
     lanes.leave(lane)
-    lanes.wait_until_idle(NO_DEADLINE)
-    assert list(lanes.settle_left(NO_DEADLINE)) == [('message', 'error')]
+    assert lanes.settle_all(NO_DEADLINE) == [('message', 'error')]
     assert lane.outstanding == 0
     assert lanes.take(NO_DEADLINE) is lane
 
@@ -91,12 +129,49 @@ def test_those_in_use_are_waited_for():
     lanes = new_lanes(2)
     lane = lanes.take(NO_DEADLINE)
     with pytest.raises(AMQPTimeout, match=r'1 calls were still in progress after 0\.01 s'):
-        lanes.wait_until_idle(Deadline(0.01))
-    thread = threading.Thread(target=lanes.wait_until_idle, args=(Deadline(20),))
+        in_thread(lanes.settle_all, Deadline(0.01))
+    thread = threading.Thread(target=lanes.settle_all, args=(Deadline(20),))
     thread.start()
     lanes.put(lane)
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_what_is_left_while_it_waits_is_settled_too():
+    """Another thread leaves a publish_all() when the publisher is being closed."""
+    lanes = new_lanes(1)
+    lane = lanes.take(NO_DEADLINE)
+    lane.outstanding = 3
+    lane.refused.append(('message', 'error'))
+    results = []
+    thread = threading.Thread(target=lambda: results.append(lanes.settle_all(Deadline(20))))
+    thread.start()
+    while not lanes._waiters:
+        pass
+    lanes.leave(lane)
+    thread.join(20)
+    assert results == [[('message', 'error')]]
+    assert lane.outstanding == 0
+
+
+def test_one_thread_at_a_time_settles_what_is_left():
+    lanes = new_lanes(1)
+    lane = lanes.take(NO_DEADLINE)
+    lane.outstanding = 1
+    lanes.leave(lane)
+    settle, errors = lanes.link.settle, []
+
+    def settle_while_others_close(lane, deadline):
+        for call in (in_thread, lambda function, *args: function(*args)):
+            with pytest.raises((AMQPTimeout, ReentrancyError)) as caught:
+                call(lanes.settle_all, Deadline(0.01))
+            errors.append(caught.type)
+        settle(lane, deadline)
+
+    lanes.link.settle = settle_while_others_close
+    assert lanes.settle_all(NO_DEADLINE) == []
+    assert errors == [AMQPTimeout, ReentrancyError]
+    assert lane.outstanding == 0
 
 
 def test_none_is_handed_out_once_it_is_closed():

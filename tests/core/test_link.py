@@ -255,6 +255,20 @@ def test_nothing_is_opened_once_it_is_closed():
         world.link.settle(LaneLike(), NO_DEADLINE)
 
 
+def test_what_is_connected_while_it_is_closed_is_closed_too():
+    world = World()
+    make = world.link._make
+
+    def make_and_close(**arguments):
+        world.link.close(0)  # as another thread does
+        return make(**arguments)
+
+    world.link._make = make_and_close
+    with pytest.raises(AMQPConnectionException, match='closed by this program'):
+        world.link.settle(LaneLike(), NO_DEADLINE)
+    assert [connection.is_open for connection in world.connections] == [False]
+
+
 def test_a_finalizer_that_interrupts_connecting_is_refused():
     errors = []
 

@@ -187,7 +187,7 @@ def test_an_error_of_the_iterable_is_raised_when_all_before_it_is_settled(end, e
         with pytest.raises(error):
             list(run)
     assert sum(lanes.link.channel.writes) == 3
-    lanes.wait_until_idle(module.NO_DEADLINE)
+    assert lanes.settle_all(module.NO_DEADLINE) == []
 
 
 def test_a_final_error_comes_with_each_message_and_is_raised():
@@ -206,14 +206,26 @@ def test_a_final_error_comes_with_each_message_and_is_raised():
     assert next(items)[0].body == b'5'
 
 
+def test_what_is_left_after_a_final_error_is_for_close():
+    lanes = new_lanes(window=4)
+    lanes.link.fails = LOST
+    run = publish_all(lanes, iter(to('q', *map(str.encode, '1234'))), True, None)
+    assert next(run)[0].body == b'1'
+    run.close()
+    with pytest.raises(ConnectionLost):
+        lanes.settle_all(module.NO_DEADLINE)
+    lanes.link.fails = None
+    lanes.settle_all(module.NO_DEADLINE)
+    assert sum(lanes.link.channel.writes) == 3
+
+
 def test_what_is_left_before_its_end_is_settled_by_close():
     lanes = new_lanes(window=4)
     items = [(Message(object()), '', 'q'), *to('q', *map(str.encode, '123'))]
     for _ in publish_all(lanes, [items[1], items[0], items[2]], True, None):
         break
     assert sum(lanes.link.channel.writes) == 1
-    assert list(lanes.settle_left(module.NO_DEADLINE)) == []
-    lanes.wait_until_idle(module.NO_DEADLINE)
+    assert lanes.settle_all(module.NO_DEADLINE) == []
 
 
 def test_an_interrupt_leaves_what_is_not_settled_for_close():
@@ -226,7 +238,7 @@ def test_an_interrupt_leaves_what_is_not_settled_for_close():
     with pytest.raises(KeyboardInterrupt):
         publish(lanes, items())
     assert lanes.link.channel.writes == []
-    list(lanes.settle_left(module.NO_DEADLINE))
+    lanes.settle_left(module.NO_DEADLINE)
     assert sum(lanes.link.channel.writes) == 3
 
 
