@@ -126,6 +126,10 @@ class Channel(AbstractChannel):
 
     #: For Message and Consumer: the delivery tag up to which `multiple` has settled all.
     settled_up_to = 0
+    #: What it was after the last commit.
+    _settled_before = 0
+    #: The messages that were settled since then; None without transactions.
+    uncommitted: Optional[list[Message]] = None
 
     def __init__(
         self, connection: Any, channel_id: Optional[int] = None, auto_decode: bool = True
@@ -965,6 +969,11 @@ class Channel(AbstractChannel):
         """Use transactions on this channel from now on."""
         self._call('tx.select')
         self._has_transactions = True
+        self._begin_transaction()
+
+    def _begin_transaction(self) -> None:
+        self._settled_before = self.settled_up_to
+        self.uncommitted = []
 
     def tx_commit(self) -> None:
         """Make what was published and acknowledged since the last commit take effect.
@@ -973,15 +982,23 @@ class Channel(AbstractChannel):
         """
         self._call('tx.commit')
         self._in_transaction = False
+        self._begin_transaction()
 
     def commit_by(self, deadline: Deadline) -> None:
         """Do the same within a deadline rather than within rpc_timeout (for Publisher)."""
         self._call('tx.commit', deadline=deadline)
 
     def tx_rollback(self) -> None:
-        """Undo what was published and acknowledged since the last commit."""
+        """Undo what was published and acknowledged since the last commit.
+
+        The messages that were acknowledged or rejected can then be so again.
+        """
         self._call('tx.rollback')
         self._in_transaction = False
+        for msg in self.uncommitted or ():
+            msg.raw_settled = None
+        self.settled_up_to = self._settled_before
+        self._begin_transaction()
 
     # The names of amqplib 1.0.2, which subclasses may call.
     _basic_cancel_ok = empty_reply('basic.cancel_ok')

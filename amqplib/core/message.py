@@ -224,6 +224,8 @@ class Message(GenericContent):
             raise ValueError(f'the message {why}')
         # After an interrupt, it is unknown whether something was sent: a second try is refused.
         self.raw_settled = settled
+        if channel.uncommitted is not None:
+            channel.uncommitted.append(self)
         try:
             getattr(channel, method)(tag, argument)
         except Exception:

@@ -247,6 +247,23 @@ def test_a_block_that_fails_is_rolled_back(channel, session, error):
     assert sent_in(session) == [SELECT, ROLLBACK, COMMIT]
 
 
+def test_what_was_settled_in_a_block_that_fails_can_be_settled_again(channel, session, consume):
+    messages = consume('t')
+    for number in (1, 2, 3):
+        deliver(channel, session, 't', number)
+    first, second, third = messages
+    session.to_come += [SELECTED, COMMITTED, ROLLED_BACK]
+    with channel.transaction():
+        first.ack()
+    with pytest.raises(OfTheBlockError):
+        fail_in_a_transaction(channel, before=lambda: third.ack(multiple=True))
+    third.reject(requeue=True)
+    second.ack()
+    for settled in messages:
+        with pytest.raises(ValueError, match='before'):
+            settled.ack()
+
+
 def test_a_transaction_in_a_transaction_is_refused_and_the_outer_one_goes_on(channel, session):
     session.to_come += [SELECTED, COMMITTED]
     with channel.transaction():

@@ -1110,6 +1110,8 @@ class RecordingChannel:
         self.error = None
         self.settled_up_to = 0
 
+    uncommitted = None
+
     def why_settled(self, delivery_tag, consumer_tag):
         return 'was acknowledged with a later one' if delivery_tag <= self.settled_up_to else None
 
