@@ -188,17 +188,17 @@ class Consumer(Generic[Received]):
                 return
             try:
                 msg = ready[0]
-            except IndexError:  # another thread or a signal handler has just closed the channel
-                continue
-            msg.raw_channel = channel
-            if channel.auto_decode:
-                raw = msg.raw_properties
-                if raw is None or raw[0] & CONTENT_ENCODING_FLAG:
-                    msg.decode_body()
-            # Taken off only here: CPython handles no signal between this and the `yield`.
-            if ready and ready[0] is msg:
-                del ready[0]
-                yield msg
+                msg.raw_channel = channel
+                if channel.auto_decode:
+                    raw = msg.raw_properties
+                    if raw is None or raw[0] & CONTENT_ENCODING_FLAG:
+                        msg.decode_body()
+                # Taken off only here: CPython handles no signal between this and the `yield`.
+                if ready[0] is msg:
+                    del ready[0]
+                    yield msg
+            except IndexError:
+                continue  # another thread or a signal handler has just closed the channel
 
     def _await(self, timeout: Optional[float], stop: Optional[Callable[[], object]]) -> bool:
         """Wait for a message; return False if the loop is to end.

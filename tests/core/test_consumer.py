@@ -727,3 +727,27 @@ def test_an_interrupt_anywhere_loses_nothing():
         assert len(missing) <= 1
         lost += len(missing)
     assert lost <= 6
+
+
+@traces_instructions
+def test_a_connection_that_is_closed_at_any_moment_ends_the_loop():
+    """By another thread, or by a signal handler."""
+
+    def prepare():
+        connection, channel = open_channel()
+        started = start(channel, timeout=None)
+        arrive(channel, 1, 2)
+        session = connection.session
+
+        def close():
+            session.end(ConnectionLost(0, 'closed'), reported=True)
+
+        def run():
+            for msg in started:
+                if msg.delivery_tag == 2:
+                    close()
+
+        return run, close
+
+    for result in each_interruption(consumer, prepare):
+        assert isinstance(result, ConnectionLost), repr(result)
