@@ -686,8 +686,12 @@ class Channel(AbstractChannel):
 
     def end_consumer(self, consumer_tag: str) -> None:
         """Cancel a consumer (for a Consumer), within the time that close() has by default."""
+        self._cancel(consumer_tag, False, self._time_to_leave())
+
+    def _time_to_leave(self) -> Deadline:
+        """Return the deadline of a call at the end of a block."""
         limits = CLOSE_TIMEOUT, self._open()[0].rpc_timeout
-        self._cancel(consumer_tag, False, Deadline(min(filter(None, limits))))
+        return Deadline(min(filter(None, limits)))
 
     def _cancel(self, consumer_tag: str, nowait: bool, deadline: Optional[Deadline] = None) -> None:
         self._call('basic.cancel', consumer_tag, nowait, nowait=nowait, deadline=deadline)
@@ -957,7 +961,7 @@ class Channel(AbstractChannel):
     def _roll_back(self) -> None:
         """Roll back, or close the channel: the next commit must not include what was sent."""
         try:
-            self.tx_rollback()
+            self._undo(self._time_to_leave())
         except BaseException as error:
             text = f'a transaction could not be rolled back: {error}'
             self._give_up(AMQPChannelException(0, text), reported=True)
@@ -993,7 +997,10 @@ class Channel(AbstractChannel):
 
         The messages that were acknowledged or rejected can then be so again.
         """
-        self._call('tx.rollback')
+        self._undo(None)
+
+    def _undo(self, deadline: Optional[Deadline]) -> None:
+        self._call('tx.rollback', deadline=deadline)
         self._in_transaction = False
         for msg in self.uncommitted or ():
             msg.raw_settled = None

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from amqplib.core import log, urls
+from amqplib.core.abstract_channel import CLOSE_TIMEOUT
 from amqplib.core.locks import Mutex
 from amqplib.exceptions import (
     AMQPChannelException,
@@ -129,12 +130,16 @@ class Link:
         return lane.was_idle
 
     def close(self, timeout: Optional[float]) -> None:
-        """Close the connection, for good. Errors do not matter, as all is settled before."""
+        """Close the connection, for good. Errors do not matter, as all is settled before.
+
+        timeout: seconds, of which no more are used than Connection.close() takes by default.
+        """
         self._is_closed = True
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(AMQPException):
-                connection.close(timeout=timeout)
+                limit = CLOSE_TIMEOUT if timeout is None else min(timeout, CLOSE_TIMEOUT)
+                connection.close(timeout=limit)
 
     def _rest(self, deadline: Deadline) -> None:
         """Wait until the next attempt to connect may begin."""

@@ -105,7 +105,10 @@ class Publisher:
             raise
         lanes.put(lane)
         if refused is not None:
-            raise refused[1]
+            try:
+                raise refused[1]
+            finally:
+                refused = None  # the traceback refers to this frame
 
     def publish_all(self, items: Iterable[Item], mandatory: bool = True) -> Iterator[Refused]:
         """Publish many messages; an iterator of (message, error) for each one that is refused.
@@ -139,7 +142,10 @@ class Publisher:
         finally:
             lanes.link.close(deadline.remaining())
         if refused:
-            raise refused[0][1]
+            try:
+                raise refused[0][1]
+            finally:
+                refused.clear()  # the traceback refers to this frame
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} to {urls.address(self._places[0])}>'

@@ -94,7 +94,10 @@ def _publish_on(
         while refused:
             yield refused.popleft()
     if filler.failure is not None:
-        raise filler.failure
+        try:
+            raise filler.failure
+        finally:
+            filler.failure = None  # the traceback refers to this frame
 
 
 def _advance(lane: Lane, lanes: Lanes, more: bool, timeout: Optional[float]) -> None:

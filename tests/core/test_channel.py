@@ -264,6 +264,22 @@ def test_what_was_settled_in_a_block_that_fails_can_be_settled_again(channel, se
             settled.ack()
 
 
+@pytest.mark.parametrize(('own', 'limit'), [(None, 10), (60, 10), (0.5, 0.5)])
+def test_rolling_back_has_a_limit(channel, session, own, limit):
+    """An error in a block comes through although the broker is frozen."""
+    session.to_come += [SELECTED]
+    channel.connection.rpc_timeout = own
+    limits, wait_until = [], session.wait_until
+
+    def wait(closed, ready, deadline):
+        limits.append(deadline.seconds)
+        return wait_until(closed, ready, deadline)
+
+    with pytest.raises(OfTheBlockError):
+        fail_in_a_transaction(channel, before=lambda: setattr(session, 'wait_until', wait))
+    assert limits == [limit]
+
+
 def test_a_transaction_in_a_transaction_is_refused_and_the_outer_one_goes_on(channel, session):
     session.to_come += [SELECTED, COMMITTED]
     with channel.transaction():

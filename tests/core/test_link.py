@@ -255,6 +255,15 @@ def test_nothing_is_opened_once_it_is_closed():
         world.link.settle(LaneLike(), NO_DEADLINE)
 
 
+@pytest.mark.parametrize(('timeout', 'limit'), [(None, 10), (60, 10), (0.5, 0.5)])
+def test_closing_has_a_limit(timeout, limit):
+    """A broker that is frozen by then has all messages."""
+    world = World()
+    world.link.settle(LaneLike(), NO_DEADLINE)
+    world.link.close(timeout)
+    assert world.log[-1] == ('close', limit)
+
+
 def test_what_is_connected_while_it_is_closed_is_closed_too():
     world = World()
     make = world.link._make

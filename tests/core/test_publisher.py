@@ -1,13 +1,16 @@
 """Publisher, with a broker in the process that fails on request; both clients."""
 
 import contextlib
+import gc
 import os
 import threading
 import time
+import weakref
 
 import pytest
 
 from amqplib.core import publisher as module
+from amqplib.exceptions import AMQPException
 from amqplib.testing import Broker
 from tests.helpers.packages import only_0_9_1
 from tests.helpers.threads import begin
@@ -306,6 +309,43 @@ def test_setup_may_fail_and_is_called_again(amqp, process_broker, publisher):
     with pytest.raises(KeyError):
         ours.publish(amqp.Message(b'x'), '', 'tasks')
     ours.publish(amqp.Message(b'x'), '', 'tasks')
+
+
+class OfTheIterableError(Exception):
+    pass
+
+
+def fail_in_the_iterable():
+    yield from ()
+    raise OfTheIterableError
+
+
+def test_errors_are_not_kept_alive(amqp, publisher):
+    """Their tracebacks refer to what was running, which must not refer to them."""
+    ours = publisher()
+    ours.publish(amqp.Message(b'x'), '', 'tasks')
+    nowhere = amqp.Message(b'x'), '', 'nowhere'
+    left = publisher()
+    next(left.publish_all([nowhere] * 3))
+
+    calls = (
+        lambda: ours.publish(*nowhere),
+        lambda: list(ours.publish_all(fail_in_the_iterable())),
+        left.close,
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        assert [weak() for weak in map(error_of, calls)] == [None] * 3
+    finally:
+        gc.enable()
+
+
+def error_of(call):
+    try:
+        call()
+    except (OfTheIterableError, AMQPException) as error:
+        return weakref.ref(error)
 
 
 # --- The end ---
