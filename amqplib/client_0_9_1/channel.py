@@ -10,9 +10,10 @@ from amqplib.client_0_9_1.spec import DECODERS, ENCODERS, METHODS, PROTOCOL
 from amqplib.core import channel, spec
 from amqplib.core.abstract_channel import empty_reply
 from amqplib.core.arguments import compile_encoder, decode_acknowledgement
-from amqplib.core.channel import Table, begin
+from amqplib.core.channel import begin
 from amqplib.core.confirms import Confirms
 from amqplib.core.deadline import NO_DEADLINE, Deadline
+from amqplib.core.declarations import Table
 from amqplib.exceptions import (
     AMQPChannelException,
     AMQPException,

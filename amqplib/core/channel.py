@@ -1,9 +1,9 @@
-"""Channel: the methods of the classes channel, exchange, queue, basic and tx.
+"""Channel: the methods of the classes channel, basic and tx. It inherits those that declare.
 
 To add a protocol method, add its row to ``spec.py`` of its version, or of the core if all versions
-have it. Then add a function here, or in ``channel.py`` of the client: a function that sends the
-method (`_call` if there is a reply, else `_cast`), or a handler in `_HANDLERS` if the broker sends
-it.
+have it. Then add a function here, in ``declarations.py``, or in ``channel.py`` of the client: a
+function that sends the method (`_call` if there is a reply, else `_cast`), or a handler in
+`_HANDLERS` if the broker sends it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from struct import error as StructError
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 
 from amqplib.core import log, spec
 from amqplib.core.abstract_channel import (
     CLOSE_TIMEOUT,
-    AbstractChannel,
     Late,
     empty_reply,
     printable,
@@ -26,6 +25,7 @@ from amqplib.core.abstract_channel import (
 from amqplib.core.arguments import decode_get_ok, encode_get, encode_publish
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
+from amqplib.core.declarations import Declarations, Table
 from amqplib.core.encoding import ACKNOWLEDGEMENT_SIZE, method_frame, pack_acknowledgement
 from amqplib.core.message import COVERED, NO_ACK, Message
 from amqplib.core.spec import FRAME_END, FRAME_METHOD
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 
 __all__ = ['Channel']
 
-Table = dict[str, Any]
 ReturnedMessage = tuple[int, str, str, str, Message]
 Alert = tuple[int, str, Table]
 
@@ -81,7 +80,7 @@ def _make_queue(channel: Channel) -> Queue[Any]:
     return queue
 
 
-class Channel(AbstractChannel):
+class Channel(Declarations):
     """A channel of a connection, for working with exchanges, queues and messages.
 
     connection: the Connection to open it on.
@@ -137,7 +136,6 @@ class Channel(AbstractChannel):
         session = connection.open_session()
         super().__init__(connection, session, Closed(session.closed, self._do_close))
         self._numbers = connection.numbers
-        self.default_ticket = 0
         self.is_open = False
         self.active = True
         self.auto_decode = auto_decode
@@ -162,9 +160,6 @@ class Channel(AbstractChannel):
     def __repr__(self) -> str:
         state = 'open' if self.is_open else 'closed'
         return f'<{type(self).__name__} {self.channel_id} {state}>'
-
-    def _ticket(self, ticket: Optional[int]) -> int:
-        return self.default_ticket if ticket is None else ticket
 
     # The channel class (specification, class 20)
 
@@ -353,189 +348,6 @@ class Channel(AbstractChannel):
         """Send a method from the read loop, which must not wait for other writers."""
         if number is not None:
             self._session.send_urgent(method_frame(number, self._encode(name, *values)))
-
-    # The access class (specification, class 30)
-
-    def access_request(
-        self,
-        realm: str,
-        exclusive: bool = False,
-        passive: bool = False,
-        active: bool = False,
-        write: bool = False,
-        read: bool = False,
-    ) -> int:
-        """Request access to a realm, such as '/data'.
-
-        exclusive, passive, active, write, read: the kinds of access to request.
-
-        Returns the ticket, and keeps it as default_ticket. RabbitMQ grants every request, and
-        ignores tickets. AMQP 0-9-1 has none: there, 0 is returned without asking the broker.
-        """
-        return self._request_access(realm, exclusive, passive, active, write, read)
-
-    def _request_access(self, *values: Any) -> int:
-        granted: int = self._call('access.request', *values)
-        return granted
-
-    def _access_request_ok(self, args: AMQPReader) -> int:
-        (self.default_ticket,) = self._decode('access.request_ok', args)
-        return self.default_ticket
-
-    # The exchange class (specification, class 40)
-
-    def exchange_declare(
-        self,
-        exchange: str,
-        type: str,
-        passive: bool = False,
-        durable: bool = False,
-        auto_delete: bool = True,
-        internal: bool = False,
-        nowait: bool = False,
-        arguments: Optional[Table] = None,
-        ticket: Optional[int] = None,
-    ) -> None:
-        """Create an exchange, or check that it exists with these arguments.
-
-        type: 'direct', 'fanout', 'topic', 'headers', or a type of a broker plugin.
-        passive: only check that the name exists.
-        durable: survive a restart of the broker.
-        auto_delete: delete the exchange when its last binding is removed.
-        internal: accept messages only from other exchanges.
-
-        Raises NotFound (passive), PreconditionFailed (it exists with different arguments),
-        AccessRefused.
-        """
-        self._call(
-            'exchange.declare', self._ticket(ticket), exchange, type, passive, durable,
-            auto_delete, internal, nowait, arguments, nowait=nowait,
-        )  # fmt: skip
-
-    def exchange_delete(
-        self,
-        exchange: str,
-        if_unused: bool = False,
-        nowait: bool = False,
-        ticket: Optional[int] = None,
-    ) -> None:
-        """Delete an exchange; on RabbitMQ it need not exist.
-
-        if_unused: only if no queue is bound to it; else PreconditionFailed.
-        """
-        self._call(
-            'exchange.delete', self._ticket(ticket), exchange, if_unused, nowait, nowait=nowait
-        )
-
-    # The queue class (specification, class 50)
-
-    def queue_declare(
-        self,
-        queue: str = '',
-        passive: bool = False,
-        durable: bool = False,
-        exclusive: bool = False,
-        auto_delete: bool = True,
-        nowait: bool = False,
-        arguments: Optional[Table] = None,
-        ticket: Optional[int] = None,
-    ) -> Union[tuple[str, int, int], Any]:
-        """Create a queue, or check that it exists with these arguments.
-
-        queue: its name; '' lets the broker make one up.
-        passive: only check that the name exists.
-        durable: survive a restart of the broker.
-        exclusive: only for this connection, and deleted with it.
-        auto_delete: delete the queue with its last consumer, and all its messages, durable or not.
-            Newer RabbitMQ can refuse queues that are neither durable nor exclusive (541).
-
-        Returns (name, number of messages, number of consumers); None with nowait.
-        Raises NotFound (passive), PreconditionFailed (it exists with different arguments),
-        ResourceLocked.
-        """
-        declared: Optional[tuple[str, int, int]] = self._call(
-            'queue.declare', self._ticket(ticket), queue, passive, durable, exclusive,
-            auto_delete, nowait, arguments, nowait=nowait,
-        )  # fmt: skip
-        return declared
-
-    def _queue_declare_ok(self, args: AMQPReader) -> tuple[Any, ...]:
-        return self._decode('queue.declare_ok', args)
-
-    def queue_bind(
-        self,
-        queue: str,
-        exchange: str,
-        routing_key: str = '',
-        nowait: bool = False,
-        arguments: Optional[Table] = None,
-        ticket: Optional[int] = None,
-    ) -> None:
-        """Bind a queue ('' for the last one declared) to an exchange.
-
-        routing_key: what a message must have; a topic exchange knows '*' (a word) and '#' (any).
-        arguments: dict; for a headers exchange, the headers that a message must have.
-
-        Raises NotFound if one of them does not exist.
-        """
-        self._call(
-            'queue.bind', self._ticket(ticket), queue, exchange, routing_key, nowait, arguments,
-            nowait=nowait,
-        )  # fmt: skip
-
-    def queue_unbind(
-        self,
-        queue: str,
-        exchange: str,
-        routing_key: str = '',
-        nowait: bool = False,
-        arguments: Optional[Table] = None,
-        ticket: Optional[int] = None,
-    ) -> None:
-        """Remove the binding of a queue that has this exchange, routing_key and arguments.
-
-        nowait: accepted, but without effect: the protocol has no such flag here, so the method
-            waits for the reply.
-        """
-        self._call('queue.unbind', self._ticket(ticket), queue, exchange, routing_key, arguments)
-
-    def queue_purge(
-        self, queue: str = '', nowait: bool = False, ticket: Optional[int] = None
-    ) -> Optional[int]:
-        """Remove all messages from a queue that are not delivered yet.
-
-        Returns how many there were; None with nowait. Raises NotFound.
-        """
-        message_count: Optional[int] = self._call(
-            'queue.purge', self._ticket(ticket), queue, nowait, nowait=nowait
-        )
-        return message_count
-
-    def _queue_purge_ok(self, args: AMQPReader) -> Any:
-        return self._decode('queue.purge_ok', args)[0]
-
-    def queue_delete(
-        self,
-        queue: str = '',
-        if_unused: bool = False,
-        if_empty: bool = False,
-        nowait: bool = False,
-        ticket: Optional[int] = None,
-    ) -> Optional[int]:
-        """Delete a queue; on RabbitMQ it need not exist.
-
-        if_unused, if_empty: only if it has no consumers, no messages; else PreconditionFailed.
-
-        Returns how many messages were deleted with it; None with nowait.
-        """
-        message_count: Optional[int] = self._call(
-            'queue.delete', self._ticket(ticket), queue, if_unused, if_empty, nowait,
-            nowait=nowait,
-        )  # fmt: skip
-        return message_count
-
-    def _queue_delete_ok(self, args: AMQPReader) -> Any:
-        return self._decode('queue.delete_ok', args)[0]
 
     # The basic class (specification, class 60)
 
@@ -1011,10 +823,6 @@ class Channel(AbstractChannel):
     _basic_cancel_ok = empty_reply('basic.cancel_ok')
     _basic_get_empty = empty_reply('basic.get_empty')
     _basic_qos_ok = empty_reply('basic.qos_ok')
-    _exchange_declare_ok = empty_reply('exchange.declare_ok')
-    _exchange_delete_ok = empty_reply('exchange.delete_ok')
-    _queue_bind_ok = empty_reply('queue.bind_ok')
-    _queue_unbind_ok = empty_reply('queue.unbind_ok')
     _tx_select_ok = empty_reply('tx.select_ok')
     _tx_commit_ok = empty_reply('tx.commit_ok')
     _tx_rollback_ok = empty_reply('tx.rollback_ok')
@@ -1026,14 +834,6 @@ class Channel(AbstractChannel):
         'channel.alert': _alert,
         'channel.close': _close,
         'channel.close_ok': _close_ok,
-        'access.request_ok': _access_request_ok,
-        'exchange.declare_ok': _exchange_declare_ok,
-        'exchange.delete_ok': _exchange_delete_ok,
-        'queue.declare_ok': _queue_declare_ok,
-        'queue.bind_ok': _queue_bind_ok,
-        'queue.purge_ok': _queue_purge_ok,
-        'queue.delete_ok': _queue_delete_ok,
-        'queue.unbind_ok': _queue_unbind_ok,
         'basic.qos_ok': _basic_qos_ok,
         'basic.consume_ok': _basic_consume_ok,
         'basic.cancel': _basic_cancel,

@@ -50,6 +50,7 @@ ORDER = [
     'amqplib.core.limits',
     'amqplib.core.consumer',
     'amqplib.core.abstract_channel',
+    'amqplib.core.declarations',
     'amqplib.core.channel',
     'amqplib.core.urls',
     'amqplib.core.connection',
