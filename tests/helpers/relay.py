@@ -1,8 +1,32 @@
-"""A relay, which passes everything on to a broker and back."""
+"""A server for one client after the other, and a relay to a broker and back."""
 
+import contextlib
 import select
 import socket
 import threading
+
+
+@contextlib.contextmanager
+def serving(listener, serve):
+    """Call serve(client) for one client after the other, in a thread, until the block ends."""
+    with listener:
+
+        def run():
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return  # shut down
+                with client:
+                    serve(client)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 class Relay:
@@ -10,32 +34,22 @@ class Relay:
 
     def __init__(self, family, host, target):
         self._target = target
-        self._listener = socket.socket(family)
-        self._listener.bind((host, 0))
-        self._listener.listen()
-        self.port = self._listener.getsockname()[1]
+        listener = socket.create_server((host, 0), family=family)
+        self.port = listener.getsockname()[1]
+        self._serving = serving(listener, self._serve)
         self.connections = 0
-        self._thread = threading.Thread(target=self._serve)
 
     def __enter__(self):
-        self._thread.start()
+        self._serving.__enter__()
         return self
 
     def __exit__(self, *exc_info):
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
+        self._serving.__exit__(*exc_info)
 
-    def _serve(self):
-        """Serve one connection after the other."""
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return  # shut down
-            self.connections += 1
-            with client, socket.create_connection(self._target) as broker:
-                pass_on(client, broker)
+    def _serve(self, client):
+        self.connections += 1
+        with socket.create_connection(self._target) as broker:
+            pass_on(client, broker)
 
 
 def pass_on(one, other):

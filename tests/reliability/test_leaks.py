@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import itertools
 import socket
 import sys
 import threading
@@ -15,6 +16,7 @@ from amqplib.core.arguments import encode_get, encode_publish
 from tests.helpers import memory
 from tests.helpers.leaks import open_descriptors
 from tests.helpers.ports import closed_port
+from tests.helpers.relay import serving
 from tests.helpers.threads import heartbeat_threads
 from tests.helpers.waiting import poll
 from tests.helpers.wire import method, version_of
@@ -113,44 +115,22 @@ def parts_of_handshake(version):
     return [b'', start[:5], start, start + tune, start + tune + opened[:-1]]
 
 
-class Quitter:
-    """Listens, and hangs up on each client at one point or another of the handshake."""
-
-    def __init__(self, version):
-        self._version = version
-        self._parts = parts_of_handshake(version)
-        self._listener = socket.create_server(('127.0.0.1', 0))
-        self.address = f'127.0.0.1:{self._listener.getsockname()[1]}'
-        self._thread = threading.Thread(target=self._serve)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info):
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
-
-    def _serve(self):
-        served = 0
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return  # shut down
-            served += 1
-            with client, contextlib.suppress(OSError):
-                client.recv(len(self._version.header))
-                client.sendall(self._parts[served % len(self._parts)])
-
-
 def test_half_handshakes_leave_nothing(amqp):
-    with Quitter(version_of(amqp)) as quitter:
+    version = version_of(amqp)
+    parts = itertools.cycle(parts_of_handshake(version))
+
+    def hang_up(client):
+        with contextlib.suppress(OSError):
+            client.recv(len(version.header))
+            client.sendall(next(parts))
+
+    listener = socket.create_server(('127.0.0.1', 0))
+    host = f'127.0.0.1:{listener.getsockname()[1]}'
+    with serving(listener, hang_up):
 
         def fail():
             with pytest.raises(amqp.AMQPConnectionException):
-                amqp.Connection(host=quitter.address, connect_timeout=10)
+                amqp.Connection(host=host, connect_timeout=10)
 
         repeat(200, fail)
 
