@@ -55,6 +55,7 @@ class Lane:
     was_idle: whether the last channel that was given up had worked before, and nothing was in
         flight on it.
     thread: the id of the thread that uses it; None if no call does.
+    internal_errors: how many errors of the broker ended the channel since a message was settled.
     """
 
     def __init__(self) -> None:
@@ -64,6 +65,7 @@ class Lane:
         self.refused: deque[Refused] = deque()
         self.settled = 0
         self.was_idle = False
+        self.internal_errors = 0
         self.thread: Optional[int] = None
         self._channel: Any = None
         # The number of the channel, or the one that it probably gets.

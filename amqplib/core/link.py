@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from amqplib.core import log, urls
 from amqplib.core.abstract_channel import CLOSE_TIMEOUT
 from amqplib.core.locks import Mutex
+from amqplib.core.spec import INTERNAL_ERROR
 from amqplib.exceptions import (
     AMQPChannelException,
     AMQPConnectionException,
@@ -29,6 +30,10 @@ LONGEST_PAUSE = 5.0
 
 #: Seconds to wait after an error of a channel that is recoverable.
 CHANNEL_PAUSE = 1.0
+
+#: How often in a row the broker may end the connection by an internal error (541) under a lane,
+#: before that is raised. RabbitMQ does so for a message whose headers it cannot decode.
+MAX_INTERNAL_ERRORS = 3
 
 #: Seconds that connecting may take by default, as for Connection.
 CONNECT_TIMEOUT = 30.0
@@ -115,12 +120,18 @@ class Link:
             if not self._may_repeat(lane, error, deadline):
                 raise
         if lane.settled != before:
+            lane.internal_errors = 0
             self._pause = 0.0  # it works: after a loss, connect again at once
 
     def _may_repeat(self, lane: Lane, error: AMQPException, deadline: Deadline) -> bool:
         if error.recoverable:
             if isinstance(error, AMQPChannelException):
                 pause(CHANNEL_PAUSE, deadline)
+            elif error.amqp_reply_code == INTERNAL_ERROR:
+                lane.internal_errors += 1
+                if lane.internal_errors == MAX_INTERNAL_ERRORS:
+                    lane.internal_errors = 0
+                    return False
             return not deadline.expired()
         if isinstance(error, AMQPChannelException) and lane.blame(error):
             # What is missing may be declared again.

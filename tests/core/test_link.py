@@ -52,6 +52,7 @@ class LaneLike:
         self.has_channel = False
         self.settled = 0
         self.was_idle = False
+        self.internal_errors = 0
         self.is_at_fault = is_at_fault
         self.outcomes = list(outcomes)
 

@@ -289,6 +289,17 @@ def test_an_error_the_broker_means_for_nobody_is_tried_again(amqp, process_broke
     assert bodies(process_broker) == [b'one', b'two']
 
 
+def test_a_message_that_breaks_the_broker_is_not_tried_for_ever(amqp, process_broker, publisher):
+    """RabbitMQ answers with 541 to headers that it cannot decode."""
+    ours = publisher()
+    for call in (ours.publish, lambda *item: list(ours.publish_all([item]))):
+        process_broker.refuse(541, times=3, method='basic.publish')
+        with pytest.raises(amqp.AMQPConnectionException, match='541'):
+            call(amqp.Message(b'one'), '', 'tasks')
+    ours.publish(amqp.Message(b'two'), '', 'tasks')
+    assert bodies(process_broker) == [b'two']
+
+
 def test_an_error_that_is_not_recoverable_comes_through(amqp, process_broker, publisher):
     ours = publisher()
     process_broker.refuse(501, method='basic.publish')
