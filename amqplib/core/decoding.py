@@ -65,11 +65,22 @@ _new_message = Message.__new__
 _new_arguments = AMQPReader.__new__
 
 
+class _Memory(BytesIO):
+    """The memory of a body."""
+
+    def close(self) -> None:
+        """Do nothing.
+
+        The collector calls this before the memory is freed. If a view of it is garbage too, closing
+        would fail, which Python reports on standard error, from 3.13 on.
+        """
+
+
 class _Body:
     """The bytes of a body, as they arrive."""
 
     def __init__(self) -> None:
-        self._buffer = BytesIO()
+        self._buffer = _Memory()
         self._size = 0
         # The size to which the buffer can be filled without growing.
         self._capacity = 0

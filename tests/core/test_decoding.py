@@ -1,7 +1,9 @@
 """The decoder: methods with their content, in bytes of whatever portions, and hostile ones."""
 
+import gc
 import random
 import struct
+import sys
 import time
 
 import pytest
@@ -348,6 +350,18 @@ def test_room_is_for_the_rest_of_a_large_frame():
     decoder.take(body(1, bytes(100_000))[:20_007])
     with decoder.room() as room:
         assert len(room) == 80_000
+
+
+def test_room_in_a_cycle_of_garbage_is_freed_without_a_word(monkeypatch):
+    reports = []
+    monkeypatch.setattr(sys, 'unraisablehook', reports.append)
+    decoder = new_decoder(131072)
+    decoder.take(FIRST + method(1, DELIVER) + header(1, 100_000))
+    decoder.take(body(1, bytes(100_000))[:20_007])
+    decoder.cycle = decoder, decoder.room()
+    del decoder
+    gc.collect()
+    assert not reports
 
 
 def test_no_room_is_handed_out_where_little_is_missing():
