@@ -102,9 +102,10 @@ def test_connecting_to_a_frozen_broker_ends_by_connect_timeout(amqp, node):
 
 
 def test_calls_to_a_frozen_broker_end_by_their_deadlines(amqp, node, connect):
-    connection = connect(node.address, rpc_timeout=0.3)
+    connection = connect(node.address)
     one, two, three = (connection.channel() for _ in range(3))
     with suspended(node):
+        connection.rpc_timeout = 0.3
         with lasting(0.3, BUSY), pytest.raises(amqp.AMQPTimeout, match='queue_declare') as caught:
             one.queue_declare(exclusive=True)
         check_repeated(caught.value, one.queue_declare)
@@ -113,6 +114,7 @@ def test_calls_to_a_frozen_broker_end_by_their_deadlines(amqp, node, connect):
         with lasting(0.2, BUSY), pytest.raises(amqp.AMQPTimeout):
             three.close(timeout=0.2)
     # What it answers now is for channels that nobody waits on any more.
+    connection.rpc_timeout = PATIENCE
     assert two.queue_declare(exclusive=True)
     assert connection.channel().queue_declare(exclusive=True)
 

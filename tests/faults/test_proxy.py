@@ -402,10 +402,11 @@ def reset_at_the_end(proxy, connect):
 @pytest.mark.parametrize('call', DEADLINES)
 def test_deadline_holds_for_sending_too(amqp, proxy, connect, reset_at_the_end, call):
     """Where the line is full, and sending itself has no limit."""
-    connection = connect(proxy.address, rpc_timeout=0.3)
+    connection = connect(proxy.address)
     channel = connection.channel()
     proxy.stall(UP)
     fill(connection)
+    connection.rpc_timeout = 0.3
     calling = begin(DEADLINES[call], connection, channel)
     with lasting(0.2, BUSY):
         error = outcome(calling, BUSY)
@@ -414,9 +415,10 @@ def test_deadline_holds_for_sending_too(amqp, proxy, connect, reset_at_the_end, 
 
 @pytest.mark.parametrize('call', DEADLINES)
 def test_deadline_holds_while_another_thread_sends(amqp, proxy, connect, reset_at_the_end, call):
-    connection = connect(proxy.address, rpc_timeout=0.3)
+    connection = connect(proxy.address)
     publishing, channel = connection.channel(), connection.channel()
     proxy.stall(UP)
+    connection.rpc_timeout = 0.3
     blocked = begin(publish_huge, amqp, publishing)
     await_blocked(blocked)
     calling = begin(DEADLINES[call], connection, channel)
@@ -430,6 +432,7 @@ def test_deadline_holds_while_another_thread_sends(amqp, proxy, connect, reset_a
     assert not blocked.done()
     proxy.resume(UP)
     blocked.result(PATIENCE)
+    connection.rpc_timeout = PATIENCE
     assert publishing.queue_declare(exclusive=True)
 
 
@@ -450,18 +453,20 @@ def test_call_without_a_deadline_waits_until_another_thread_has_sent(
 
 
 def test_channel_without_a_timeout_goes_on_after_a_stall(amqp, proxy, connect):
-    connection = connect(proxy.address, rpc_timeout=0.3)
+    connection = connect(proxy.address)
     waiting, calling = connection.channel(), connection.channel()
     queue = waiting.queue_declare(exclusive=True)[0]
     received = []
     waiting.basic_consume(queue, callback=received.append, no_ack=True)
     proxy.stall(DOWN)
+    connection.rpc_timeout = 0.3
     waiting.basic_publish(amqp.Message(b'late'), routing_key=queue)
     with pytest.raises(amqp.AMQPTimeout):
         calling.queue_declare(exclusive=True)
     with pytest.raises(amqp.AMQPTimeout):
         waiting.wait(timeout=0.1)
     proxy.resume(DOWN)
+    connection.rpc_timeout = PATIENCE
     drain(waiting, lambda: received)
     assert received[0].body == b'late'
     assert waiting.queue_declare(queue, passive=True)[1:] == (0, 1)

@@ -162,6 +162,8 @@ class Broker:
             self.check_running()
             try:
                 self.refusal = handshake(self.address) or ''
+                if self.tls_port:  # RabbitMQ opens it after the other one
+                    socket.create_connection((self.host, self.tls_port), timeout=1).close()
                 return
             except OSError as problem:
                 if time.monotonic() > deadline:
