@@ -2,8 +2,10 @@
 
 import ast
 import json
+import os
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -358,6 +360,59 @@ def await_exchange(connection, name):
         except amqp.NotFound:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+# demo/run: all of that in one command.
+
+
+def run_all(checkout, environ):
+    """Run demo/run as whoever has just fetched it; return what it printed."""
+    ended = subprocess.run(
+        ['sh', str(checkout / 'demo' / 'run')],
+        env={**environ, 'PYTHON': sys.executable, 'LC_ALL': 'C.UTF-8'},
+        cwd='/',
+        capture_output=True,
+        encoding='utf-8',
+        timeout=4 * SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert '    received |     grüße from another process' in ended.stdout.splitlines()
+    assert ended.stdout.splitlines()[-1].startswith('demo: 3 messages and a quit went from one')
+    return ended
+
+
+def without_broker():
+    return {name: value for name, value in os.environ.items() if name != 'AMQPLIB_BROKER'}
+
+
+def test_demo_run_needs_nothing_but_python_and_leaves_nothing(tmp_path):
+    root = DEMO.parent
+    for folder in ('amqplib', 'demo'):
+        no_caches = shutil.ignore_patterns('__pycache__')
+        shutil.copytree(root / folder, tmp_path / folder, ignore=no_caches)
+    (tmp_path / 'tests').mkdir()
+    shutil.copy(root / 'tests' / 'environment.sh', tmp_path / 'tests')
+    # Nothing can be installed from there.
+    environ = {'PIP_INDEX_URL': 'http://127.0.0.1:9', 'PYTHONDONTWRITEBYTECODE': '1'}
+    before = files_in(tmp_path)
+    ended = run_all(tmp_path, {**without_broker(), **environ})
+    assert ended.stderr == ''
+    assert files_in(tmp_path) == before
+    address = re.search('^The broker is at (.*)$', ended.stdout, re.MULTILINE).group(1)
+    with pytest.raises(OSError, match='refused'):
+        amqp.Connection(address, connect_timeout=SECONDS)
+
+
+def files_in(folder):
+    return sorted(folder.rglob('*'))
+
+
+def test_demo_run_takes_the_broker_that_is_named():
+    with Broker() as broker:
+        ended = run_all(DEMO.parent, {**os.environ, 'AMQPLIB_BROKER': broker.host})
+    assert f'The broker is at {broker.host}\n' in ended.stdout
+    assert 'amqplib broker' not in ended.stdout
 
 
 # Draining a queue: a program of its own kind, with a URL, which needs 0-9-1.
