@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Optional
 if TYPE_CHECKING:
     import logging
 
-# Kept, because logging.getLogger() takes a lock that all loggers share.
-_made: Optional[logging.Logger] = None
+# The loggers of the package and of frames. They are kept, because logging.getLogger() takes a lock
+# that all loggers share, which an exception of a signal handler could leave locked.
+_made: Optional[tuple[logging.Logger, logging.Logger]] = None
 
 
 def logger() -> logging.Logger:
@@ -27,8 +28,8 @@ def logger() -> logging.Logger:
 
         made = logging.getLogger('amqplib')
         made.addHandler(logging.NullHandler())
-        _made = made
-    return _made
+        _made = made, made.getChild('frames')
+    return _made[0]
 
 
 def _logger_if_heard() -> Optional[logging.Logger]:
@@ -43,11 +44,16 @@ def frames_logger() -> Optional[logging.Logger]:
 
     It is on if its own level is DEBUG, not that of a logger above it: it costs too much for that.
     """
-    heard = _logger_if_heard()
-    if heard is None:
+    if _logger_if_heard() is None or _made is None:
         return None
-    frames = heard.getChild('frames')
-    return frames if 0 < frames.level <= 10 and frames.isEnabledFor(10) else None
+    frames = _made[1]
+    return frames if 0 < frames.level <= 10 and _is_enabled(frames, 10) else None
+
+
+def _is_enabled(one: logging.Logger, level: int) -> bool:
+    """Return what isEnabledFor() returns, which may take the lock that all loggers share."""
+    enabled: bool = one.manager.disable < level and not one.disabled
+    return enabled and level >= one.getEffectiveLevel()
 
 
 def escaped(text: str) -> str:
@@ -79,7 +85,7 @@ def warning(text: str, *args: object) -> None:
 
 def _log(heard: logging.Logger, level: int, text: str, args: tuple[object, ...]) -> None:
     # The numeric levels are documented by logging, which must not be imported here.
-    if heard.isEnabledFor(level):
+    if _is_enabled(heard, level):
         heard.log(level, text, *map(_escaped_argument, args), stacklevel=3)
 
 

@@ -11,6 +11,7 @@ import pytest
 import amqplib
 from amqplib.core import log
 from amqplib.exceptions import AMQPException
+from tests.helpers.interrupts import in_thread
 
 
 @pytest.mark.parametrize('level', ['debug', 'warning'])
@@ -98,6 +99,14 @@ def in_new_interpreter(program):
         command, env=environment, capture_output=True, text=True, timeout=60, check=True
     )
     return done.stdout, done.stderr
+
+
+def test_a_connection_needs_no_lock_that_all_loggers_share():
+    """An exception of a signal handler could leave it locked."""
+    log.logger()
+    with logging._lock:
+        in_thread(log.frames_logger)
+        in_thread(log.debug, 'not heard')
 
 
 def test_nothing_is_imported_for_a_program_that_does_not_log():
