@@ -38,7 +38,9 @@ try:
 except ImportError:
     import _xxsubinterpreters as interpreters
 code = {code!r}
-failure = getattr(interpreters, 'exec', interpreters.run_string)(interpreters.create(), code)
+one = interpreters.create()
+failure = getattr(interpreters, 'exec', interpreters.run_string)(one, code)
+interpreters.destroy(one)
 assert failure is None, failure
 """
 
