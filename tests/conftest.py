@@ -80,6 +80,8 @@ def pytest_terminal_summary(terminalreporter):
     needs = [what_it_needs(report) for report in terminalreporter.getreports(LEFT_OUT)]
     for need, number in Counter(needs).items():
         terminalreporter.write_line(f'{number} tests were left out, as each {need}')
+    if any(need.startswith((NEEDS_NODE, NEEDS_RABBITMQ)) for need in needs):
+        terminalreporter.write_line(brokers.FOUR_WAYS)
 
 
 def what_it_needs(report):

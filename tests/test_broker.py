@@ -16,16 +16,18 @@ from tests.helpers import broker as brokers
 
 COMMAND = [sys.executable, brokers.__file__]
 
+CHOICES = (brokers.node_class, brokers.docker_image, brokers.rabbitmq_at_hand)
+
 AMQP_0_9_1 = b'AMQP\x00\x00\x09\x01'  # a header that every RabbitMQ takes
 
 
 @pytest.fixture
 def fresh_choice():
     """Let a test choose a kind of node anew, and forget it afterwards."""
-    for choice in (brokers.node_class, brokers.docker_image):
+    for choice in CHOICES:
         choice.cache_clear()
     yield
-    for choice in (brokers.node_class, brokers.docker_image):
+    for choice in CHOICES:
         choice.cache_clear()
 
 
@@ -112,14 +114,47 @@ def test_broker_that_does_not_answer(monkeypatch):
         absent.start()
 
 
-def test_nothing_at_hand_names_the_four_ways(monkeypatch, fresh_choice):
+@pytest.fixture
+def nothing_at_hand(monkeypatch, fresh_choice):
+    """No broker is named, and no RabbitMQ can be had."""
+    monkeypatch.delenv('AMQPLIB_BROKER', raising=False)
+    monkeypatch.delenv('AMQPLIB_RABBITMQ', raising=False)
     monkeypatch.setattr(brokers, 'docker_usable', lambda: False)
     monkeypatch.setattr(brokers, 'find_program', lambda name: None)
     monkeypatch.setattr(os, 'geteuid', lambda: 1000)
+
+
+@pytest.mark.usefixtures('nothing_at_hand')
+def test_nothing_at_hand_names_the_four_ways():
     with pytest.raises(brokers.BrokerError) as caught:
         brokers.node_class()
     for way in ('AMQPLIB_BROKER', 'Docker', 'rabbitmq-server', 'as root'):
         assert way in str(caught.value)
+
+
+@pytest.mark.usefixtures('nothing_at_hand')
+def test_the_broker_in_the_process_does_where_there_is_no_rabbitmq(capsys):
+    brokers.prepare()
+    assert 'the broker of amqplib.testing' in capsys.readouterr().err
+    with brokers.the_broker() as ours:
+        assert isinstance(ours, brokers.ProcessBroker)
+        brokers.handshake(ours.address)
+
+
+@pytest.mark.usefixtures('nothing_at_hand')
+def test_each_process_of_a_command_has_that_broker_in_itself(capfd):
+    command = ['sh', '-c', 'echo "$AMQPLIB_BROKER"; exit 7']
+    assert brokers.run_beside_the_broker(command) == 7
+    assert capfd.readouterr().out == 'process\n'
+
+
+@pytest.mark.usefixtures('nothing_at_hand')
+def test_rabbitmq_may_be_insisted_on(monkeypatch):
+    monkeypatch.setenv('AMQPLIB_RABBITMQ', '1')
+    with pytest.raises(brokers.BrokerError, match='no RabbitMQ broker is at hand'):
+        brokers.prepare()
+    with pytest.raises(brokers.BrokerError, match='no RabbitMQ broker is at hand'):
+        brokers.run_beside_the_broker(['true'])
 
 
 def test_docker_comes_first(fake_docker):

@@ -172,11 +172,28 @@ NEEDS_NONE = 'tests/core/test_deadline.py'
 @pytest.mark.parametrize(
     'tests', [FEW[0], 'tests/faults/test_memory_alarm.py', 'tests/scripted/test_tls.py']
 )
-def test_a_run_without_any_broker_ends_before_the_first_test(tests):
+def test_a_run_without_rabbitmq_ends_before_the_first_test_if_it_is_insisted_on(tests, monkeypatch):
+    monkeypatch.setenv('AMQPLIB_RABBITMQ', '1')
     status, numbers, output = run_tests('', NEEDS_NONE, tests, prepared=NOTHING_AT_HAND)
     assert status == 1
     assert 'amqplib: nothing is at hand' in output
     assert numbers == {}
+
+
+def test_a_run_without_rabbitmq_takes_the_broker_in_the_process(monkeypatch):
+    monkeypatch.delenv('AMQPLIB_RABBITMQ', raising=False)
+    status, numbers, output = run_tests(
+        '',
+        *FEW,
+        'tests/faults/test_memory_alarm.py',
+        'tests/live/test_client_0_9_1.py',
+        prepared=NOTHING_AT_HAND,
+    )
+    assert status == 0, output
+    assert numbers['passed'] > len(FEW)
+    assert re.search(r'^\d+ tests were left out, as each needs a broker of its own: ', output, re.M)
+    assert re.search(r'^\d+ tests were left out, as each needs RabbitMQ: streams$', output, re.M)
+    assert output.index('were left out') < output.index(brokers.FOUR_WAYS)
 
 
 def test_a_run_with_a_broker_that_is_not_there_ends_before_the_first_test():

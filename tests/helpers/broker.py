@@ -13,7 +13,9 @@ The broker is the first of these that works:
    AMQPLIB_IMAGE, else of rabbitmq:3.13, which speaks both AMQP 0-8 and 0-9-1,
    else of any rabbitmq that is there or can be fetched;
 3. a private node of the rabbitmq-server on this machine;
-4. the same, as root on a Debian system, after installing rabbitmq-server.
+4. the same, as root on a Debian system, after installing rabbitmq-server;
+5. that of amqplib.testing, in each process that needs one, unless the environment
+   has AMQPLIB_RABBITMQ: then there is no broker, and that is an error.
 
 If it refuses AMQP 0-8, as RabbitMQ 4 does, the tests that need that are left
 out, and the end of the run says how many those are.
@@ -43,6 +45,7 @@ from pathlib import Path
 IMAGE = 'rabbitmq:3.13'  # the last series that speaks AMQP 0-8 too
 NEWEST_IMAGE = 'rabbitmq:latest'
 PROCESS = 'process'  # as AMQPLIB_BROKER: the broker of amqplib.testing
+INSIST = 'AMQPLIB_RABBITMQ'  # in the environment: without RabbitMQ there is no broker
 LOOPBACK = '127.0.0.1'
 GIVEN_SECONDS = 10  # until a broker that should be there answers
 START_SECONDS = 90  # until a broker that was just started answers
@@ -50,7 +53,7 @@ START_TRIES = 3  # of a node whose port others take meanwhile
 STOP_SECONDS = 20  # from SIGTERM to SIGKILL
 
 FOUR_WAYS = """\
-no RabbitMQ broker is at hand. Any one of these provides it:
+Any one of these provides RabbitMQ:
   - set AMQPLIB_BROKER=host:port to use a running broker
   - start a Docker daemon (the image rabbitmq:3.13 is used, if it can be had)
   - install rabbitmq-server, of which a private node is started
@@ -524,10 +527,29 @@ class Watchdog:
 
 def the_broker():
     """Return the broker to use, by the rule at the top of this file; not started."""
-    given = os.environ.get('AMQPLIB_BROKER')
+    given = given_broker()
     if given == PROCESS:
         return ProcessBroker()
     return Broker(*parse_address(given)) if given else new_node()
+
+
+def given_broker():
+    """Return what AMQPLIB_BROKER names, else PROCESS if no RabbitMQ can be had, else ''."""
+    given = os.environ.get('AMQPLIB_BROKER', '')
+    return PROCESS if not given and not rabbitmq_at_hand() else given
+
+
+@functools.cache
+def rabbitmq_at_hand():
+    """Whether nodes of our own can run; BrokerError if not, and it is insisted on."""
+    try:
+        node_class()
+    except BrokerError as problem:
+        if os.environ.get(INSIST):
+            raise
+        say(f'going on with the broker of amqplib.testing: {problem}')
+        return False
+    return True
 
 
 def new_node(config_lines=(), tls=None, plugins=()):
@@ -541,12 +563,12 @@ def prepare(nodes=True):
     nodes: whether `new_node` is going to be used. Where that will not work, but a broker was
     given, it is only said so; BrokerError if no broker can be had at all.
     """
-    if not os.environ.get('AMQPLIB_BROKER'):
-        node_class()
+    given = given_broker()
+    if not given:
         return
     with the_broker():
         pass
-    if nodes:
+    if nodes and os.environ.get('AMQPLIB_BROKER'):
         try:
             node_class()
         except BrokerError as problem:
@@ -726,7 +748,7 @@ def install_rabbitmq():
     """As root on Debian, install the server; BrokerError anywhere else."""
     debian = Path('/etc/debian_version').exists() and shutil.which('apt-get')
     if not debian or os.geteuid() != 0:
-        raise BrokerError(FOUR_WAYS)
+        raise BrokerError(f'no RabbitMQ broker is at hand. {FOUR_WAYS}')
     say('installing the package rabbitmq-server (and Erlang), which takes a minute')
     with services_not_started():
         apt_get('update')
@@ -763,9 +785,7 @@ def main(args):
     for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, end_by_signal)
     try:
-        with contextlib.closing(the_broker()) as broker:
-            broker.start()
-            return run_beside(broker, args)
+        return run_beside_the_broker(args)
     except BrokerError as problem:
         say(str(problem))
         return 1
@@ -775,9 +795,18 @@ def end_by_signal(signum, frame):
     raise SystemExit(128 + signum)
 
 
-def run_beside(broker, args):
+def run_beside_the_broker(args):
+    """Start `the_broker`, unless each process has it in itself, and run the command."""
+    if given_broker() == PROCESS:
+        return run_with(PROCESS, args)
+    with contextlib.closing(the_broker()) as broker:
+        broker.start()
+        return run_with(broker.address, args)
+
+
+def run_with(given, args):
     """Run the command to its end; return its status as a shell would."""
-    child = subprocess.Popen(args, env={**os.environ, 'AMQPLIB_BROKER': broker.address})
+    child = subprocess.Popen(args, env={**os.environ, 'AMQPLIB_BROKER': given})
     try:
         status = child.wait()
     finally:
