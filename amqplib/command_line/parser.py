@@ -105,7 +105,15 @@ def _number(text: str) -> int:
     return number
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError
+    return port
+
+
 _seconds.__name__, _number.__name__ = 'number of seconds', 'number of messages'
+_port.__name__ = 'port'
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -255,7 +263,7 @@ def _info(parser: argparse.ArgumentParser) -> None:
 
 def _broker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        '--port', type=int, default=5672, help='0 chooses one; the first line says which (5672)'
+        '--port', type=_port, default=5672, help='0 chooses one; the first line says which (5672)'
     )
 
 

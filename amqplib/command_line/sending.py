@@ -68,7 +68,9 @@ class Sender:
     def _take_returned(self) -> None:
         while not self._returned.empty():
             code, text, exchange, routing_key, message = self._returned.get()
-            self._on_refused(Entry(message, exchange, routing_key), f'returned: {code} {text}')
+            self._on_refused(
+                Entry(message, exchange, routing_key), f'returned: {code} {text}, no queue takes it'
+            )
 
 
 class ConfirmingSender(Sender):

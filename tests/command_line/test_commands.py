@@ -82,7 +82,11 @@ def test_publish_sends_lines_of_json_elsewhere(run, channel, queue):
 
 
 def test_publish_ends_with_4_if_a_message_is_returned(run):
-    failed(run('publish', 'no-such-queue', 'x'), 4, '1 message returned: 312 NO_ROUTE')
+    failed(
+        run('publish', 'no-such-queue', 'x'),
+        4,
+        '1 message returned: 312 NO_ROUTE, no queue takes it',
+    )
 
 
 def test_publish_without_mandatory_does_not_mind(run):
@@ -96,7 +100,7 @@ def test_publish_writes_what_is_returned_as_lines(run, queue):
         b'{"body_base64": "/w==", "routing_key": "no-such-queue"}\n',
     ]
     result = run('publish', '--json', given=b''.join(lines))
-    failed(result, 4, '2 messages returned: 312 NO_ROUTE')
+    failed(result, 4, '2 messages returned: 312 NO_ROUTE, no queue takes it')
     assert list(map(from_line, result.out.splitlines())) == [
         from_line(lines[0]),
         from_line(lines[2]),

@@ -38,3 +38,15 @@ def test_a_port_that_is_taken_is_an_error(capsys):
     assert out == ''
     assert 'Address already in use' in err
     assert err.count('\n') == 1
+
+
+@pytest.mark.parametrize('port', ['-1', '65536', 'amqp'])
+def test_what_is_no_port_is_wrong_usage(port, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(['broker', f'--port={port}'])
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert (
+        err
+        == f"amqplib: argument --port: invalid port value: '{port}' (see amqplib broker --help)\n"
+    )
