@@ -652,6 +652,10 @@ class Channel(Declarations):
         session.send(frames, self._closed)
         return None
 
+    def connection_if_open(self) -> Any:
+        """Return the connection (for Publisher); raise the cause if the channel is closed."""
+        return self._open()[0]
+
     def publish_gathered(self, frames: Frames, count: int, deadline: Deadline) -> Optional[int]:
         """Send the frames of several publishes as one write (for Publisher).
 

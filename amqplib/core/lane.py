@@ -185,7 +185,9 @@ class Lane:
         given = given_key(outgoing)
         if given is not None and given in self._given:
             return None
-        frames = frames_of(outgoing, self.number, self._channel.connection.encoder)
+        frames = frames_of(
+            outgoing, self.number, self._channel.connection_if_open().encoder
+        )
         if given is not None:
             self._given.add(given)
         return frames
@@ -239,7 +241,7 @@ class Lane:
         raise ProtocolError(spec.COMMAND_INVALID, text, *_RETURN)
 
     def _late(self, deadline: Deadline) -> AMQPTimeout:
-        blocked = self._channel.connection.blocked
+        blocked = self._channel.connection_if_open().blocked
         why = '' if blocked is None else f'; the broker takes no messages: {blocked}'
         text = f'{len(self.sent)} of the messages sent are not confirmed within {deadline}{why}'
         return AMQPTimeout(0, text, *_PUBLISH)

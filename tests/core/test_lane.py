@@ -64,6 +64,9 @@ class ModelChannel:
 
     tx_select = confirm_select
 
+    def connection_if_open(self):
+        return self.connection
+
     def publish_gathered(self, frames, number, deadline):
         self.writes.append(number)
         taken = []

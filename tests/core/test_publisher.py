@@ -10,6 +10,7 @@ import weakref
 import pytest
 
 from amqplib.core import publisher as module
+from amqplib.core.lane import Lane
 from amqplib.exceptions import AMQPException
 from amqplib.testing import Broker
 from tests.helpers.packages import only_0_9_1
@@ -215,6 +216,25 @@ def test_each_thread_survives_losses(amqp, process_broker, publisher):
     for name in range(8):
         mine = [body for body in dict.fromkeys(arrived) if body.startswith(b'%d ' % name)]
         assert mine == [b'%d %d' % (name, number) for number in range(30)]
+
+
+def test_a_channel_that_is_closed_right_before_a_message_is_sent(
+    amqp, process_broker, publisher, monkeypatch
+):
+    ours = publisher()
+    ours.publish(amqp.Message(b'one'), '', 'tasks')
+    gather = Lane._gather
+
+    def lose_and_gather(lane):
+        monkeypatch.undo()
+        ours._lanes().link._connection._session.end(amqp.ConnectionLost(0, 'the line was cut'))
+        with contextlib.suppress(amqp.ConnectionLost):
+            lane._channel.queue_declare('tasks')  # has heard of it, so its connection is None
+        return gather(lane)
+
+    monkeypatch.setattr(Lane, '_gather', lose_and_gather)
+    ours.publish(amqp.Message(b'two'), '', 'tasks')
+    assert bodies(process_broker) == [b'one', b'two']
 
 
 def test_a_broker_that_is_not_there_yet(amqp):
