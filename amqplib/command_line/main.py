@@ -7,7 +7,7 @@ from typing import Optional
 
 from amqplib.command_line.interrupts import Interrupts
 from amqplib.command_line.parser import make_parser
-from amqplib.command_line.status import DONE, FAILED, INTERRUPTED, Failure, report
+from amqplib.command_line.status import DONE, INTERRUPTED, Failure, report, status_of
 from amqplib.exceptions import AMQPException
 
 
@@ -26,5 +26,5 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             return failure.status
         except (AMQPException, OSError, ValueError) as error:
             report(error)
-            return FAILED
+            return status_of(error)
         return DONE

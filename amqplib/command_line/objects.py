@@ -8,8 +8,7 @@ from typing import Any
 
 from amqplib.command_line.connecting import open_channel, open_connection
 from amqplib.command_line.output import Output
-from amqplib.command_line.status import NOTHING, USAGE, Failure, count
-from amqplib.exceptions import NotFound
+from amqplib.command_line.status import USAGE, Failure, count
 
 
 def declare(options: Namespace) -> None:
@@ -61,11 +60,8 @@ def info(options: Namespace) -> None:
 
 
 def _queue_facts(options: Namespace) -> dict[str, Any]:
-    try:
-        with open_channel(options) as ch:
-            declared = ch.queue_declare(options.queue, passive=True)
-    except NotFound as error:
-        raise Failure(str(error), NOTHING) from None
+    with open_channel(options) as ch:
+        declared = ch.queue_declare(options.queue, passive=True)
     return dict(zip(('queue', 'messages', 'consumers'), declared))
 
 

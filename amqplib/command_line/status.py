@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Callable
 
-from amqplib.exceptions import AMQPException
+from amqplib.exceptions import AMQPException, NotFound
 
 #: Exit statuses. A command that a signal ended has 128 + its number: 130 after Ctrl-C.
 DONE, FAILED, USAGE, NOTHING, REFUSED = range(5)
@@ -42,7 +42,12 @@ def errors_say(what_was_done: Callable[[], str]) -> Iterator[None]:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f'interrupted; {what_was_done()}') from None
     except (AMQPException, OSError, TypeError, ValueError) as error:
-        raise Failure(f'{error}; {what_was_done()}') from error
+        raise Failure(f'{error}; {what_was_done()}', status_of(error)) from error
+
+
+def status_of(error: Exception) -> int:
+    """Return the exit status for an error; one of its own if a queue or an exchange is missing."""
+    return NOTHING if isinstance(error, NotFound) else FAILED
 
 
 def count(number: int, what: str = 'message') -> str:

@@ -153,7 +153,7 @@ def test_publish_sends_large_messages_a_few_at_a_time(run, channel, queue, monke
 
 def test_publish_to_an_exchange_that_is_not_there_fails(run):
     result = run('publish', '--exchange', 'no-such-exchange', 'key', 'x')
-    failed(result, 1, "404 NOT_FOUND - no exchange 'no-such-exchange'")
+    failed(result, 3, "404 NOT_FOUND - no exchange 'no-such-exchange'")
     assert '0 messages confirmed' in result.err
 
 
@@ -273,8 +273,11 @@ def test_queues_and_exchanges_come_and_go(run, channel, protocol):
     done(run('publish', '--exchange', exchange, 'weather.b', 'one'))
     assert done(run('delete', queue)) == b'1 message deleted\n'
     assert done(run('delete', exchange, '--exchange')) == b''
-    failed(run('info', queue), 3, '404 NOT_FOUND')
-    failed(run('publish', '--exchange', exchange, 'x', 'y'), 1, '404 NOT_FOUND')
+    for command in (
+        ('info', queue), ('purge', queue), ('get', queue), ('consume', queue),
+        ('bind', queue, exchange), ('publish', '--exchange', exchange, 'x', 'y'),
+    ):  # fmt: skip
+        failed(run(*command), 3, '404 NOT_FOUND')
 
 
 def test_bind_connects_exchanges(run, channel, queue, protocol):
