@@ -430,7 +430,7 @@ def readme_blocks():
 
 def test_the_programs_of_the_readme(hosts, own_names, capsys):
     """Sending three times and then receiving shows three messages; and again."""
-    programs = [text for text in readme_blocks() if 'import amqplib' in text]
+    programs = [text for text in readme_blocks() if 'import amqplib.client' in text]
     sources = [own_names.put_into(textwrap.dedent(text), README_NAMES) for text in programs]
     send, receive = [compile(source, str(README), 'exec') for source in sources]
     for _ in range(2):
@@ -455,7 +455,7 @@ def examples_of(path):
     if path.suffix == '.py':
         return [text]
     if path == README:
-        return [textwrap.dedent(block) for block in readme_blocks() if 'import amqplib' in block]
+        return [textwrap.dedent(block) for block in readme_blocks() if 'import amqplib.client' in block]
     return [getattr(region.parsed, 'source', region.parsed) for _, region in parse(path).regions]
 
 

@@ -4,8 +4,8 @@
 
 It builds the sdist and the wheel in a temporary folder, has twine check their metadata, looks at
 what is in them, runs the unit tests from the unpacked sdist, and installs the wheel into an empty
-environment, where a program connects to nothing and gets the error that says so. It needs build and
-twine, and the packages that the tests need.
+environment, where a message goes through the broker in the process, by each client. It needs build
+and twine, and the packages that the tests need.
 """
 
 import subprocess
@@ -27,12 +27,13 @@ SDIST_ENTRIES = {
 }  # fmt: skip
 
 SMOKE = """
-import amqplib, amqplib.client_0_8, amqplib.client_0_9_1
-for client in (amqplib.client_0_8, amqplib.client_0_9_1):
-    try:
-        client.Connection('127.0.0.1:1')
-    except client.ConnectionLost as error:
-        print(amqplib.__version__, error)
+from amqplib import client_0_8, client_0_9_1, testing
+with testing.Broker() as broker:
+    for client in (client_0_8, client_0_9_1):
+        with client.Connection.from_url(broker.url) as conn, conn.channel() as ch:
+            ch.queue_declare('smoke', exclusive=True)
+            ch.basic_publish(client.Message('hello'), routing_key='smoke')
+            assert ch.basic_get('smoke', no_ack=True).body == 'hello', client
 """
 
 
