@@ -428,10 +428,14 @@ def readme_blocks():
     return [block['text'] for block in BLOCK.finditer(README.read_text(encoding='utf-8'))]
 
 
+def readme_programs():
+    """Return the blocks of the README that are programs, as opposed to commands."""
+    return [textwrap.dedent(text) for text in readme_blocks() if 'import amqplib.client' in text]
+
+
 def test_the_programs_of_the_readme(hosts, own_names, capsys):
     """Sending three times and then receiving shows three messages; and again."""
-    programs = [text for text in readme_blocks() if 'import amqplib.client' in text]
-    sources = [own_names.put_into(textwrap.dedent(text), README_NAMES) for text in programs]
+    sources = [own_names.put_into(text, README_NAMES) for text in readme_programs()]
     send, receive = [compile(source, str(README), 'exec') for source in sources]
     for _ in range(2):
         for program in (send, send, send, receive):
@@ -455,7 +459,7 @@ def examples_of(path):
     if path.suffix == '.py':
         return [text]
     if path == README:
-        return [textwrap.dedent(block) for block in readme_blocks() if 'import amqplib.client' in block]
+        return readme_programs()
     return [getattr(region.parsed, 'source', region.parsed) for _, region in parse(path).regions]
 
 
