@@ -185,9 +185,7 @@ class Lane:
         given = given_key(outgoing)
         if given is not None and given in self._given:
             return None
-        frames = frames_of(
-            outgoing, self.number, self._channel.connection_if_open().encoder
-        )
+        frames = frames_of(outgoing, self.number, self._channel.connection_if_open().encoder)
         if given is not None:
             self._given.add(given)
         return frames

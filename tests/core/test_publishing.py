@@ -25,6 +25,9 @@ class ChannelLike:
         self.writes = []
         self.published = b''
 
+    def connection_if_open(self):
+        return self.connection
+
     def publish_gathered(self, frames, count, deadline):
         self.writes.append(count)
         self.published += frames if isinstance(frames, bytes) else b''.join(frames)
