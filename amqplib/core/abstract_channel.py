@@ -299,8 +299,9 @@ class AbstractChannel:
                 return None
         for method in _copy_of(queue):
             if method[0] in allowed_methods:
-                queue.remove(method)
-                return method
+                with suppress(ValueError):  # another thread has just closed the channel
+                    queue.remove(method)
+                    return method
         return None
 
     def dispatch_method(

@@ -286,8 +286,9 @@ class Channel(Declarations):
             self._numbers.linger(number, self, open_pending=False)
         self._answer(number, 'channel.close_ok')
         self._numbers.free(number, self)
-        if self.connection is not None:
-            self.connection.note_closed(self._closed)
+        connection = self.connection
+        if connection is not None:  # else another thread has raised the cause just now
+            connection.note_closed(self._closed)
 
     def session_ended(self) -> None:
         self._closed.end_with_connection()
@@ -330,13 +331,15 @@ class Channel(Declarations):
         self.method_queue.clear()
         self.callbacks = {}
         self._on_cancel = {}
-        if self._sorter is not None:
-            self._sorter.close()
+        sorter = self._sorter
+        if sorter is not None:
+            sorter.close()
             self._sorter = None
 
     def _free_number(self) -> None:
-        if self.channel_id is not None:
-            self._numbers.free(self.channel_id, self)
+        number = self.channel_id
+        if number is not None:
+            self._numbers.free(number, self)
 
     def _interrupted(self, what: str, method: Method) -> AMQPException:
         text = f'interrupted while {what}'
@@ -728,8 +731,9 @@ class Channel(Declarations):
 
     def _note_settled(self, delivery_tag: int) -> None:
         """Remember that the program has settled everything up to a message; 0 means all."""
-        if not delivery_tag and self._sorter is not None:
-            delivery_tag = self._sorter.last_delivery_tag()
+        sorter = self._sorter
+        if not delivery_tag and sorter is not None:
+            delivery_tag = sorter.last_delivery_tag()
         self.settled_up_to = max(self.settled_up_to, delivery_tag)
 
     def basic_reject(self, delivery_tag: int, requeue: bool) -> None:

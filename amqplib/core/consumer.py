@@ -60,7 +60,8 @@ class Sorter:
 
     def last_delivery_tag(self) -> int:
         """Return the tag of the last message that was not handed out; 0 if there is none."""
-        last = (ready[-1] for ready in self.ready.values() if ready)
+        # Copied, as close() may empty them in between.
+        last = (msg for ready in self.ready.values() for msg in list(ready)[-1:])
         return max((msg.delivery_tag for msg in last), default=0)
 
     def close(self) -> None:
@@ -241,7 +242,8 @@ class Consumer(Generic[Received]):
     def _is_over(self) -> bool:
         """Return whether no more messages will come, as the consumer was cancelled."""
         channel = self._channel
-        return self._cancelled or (channel.is_open and self.tag not in channel.callbacks)
+        # In this order: a channel that is being closed is not open when its callbacks go.
+        return self._cancelled or (self.tag not in channel.callbacks and channel.is_open)
 
     def _leave(self) -> None:
         """Cancel the consumer, and give back what was not handed out."""

@@ -1,10 +1,12 @@
 """The methods of a channel that need no broker: frames that it sends, and its ends."""
 
 import struct
+from contextlib import suppress
 from functools import partial
 
 import pytest
 
+from amqplib.core import abstract_channel
 from amqplib.core import channel as channel_module
 from amqplib.core.channel import MAX_NO_ACK_TAGS
 from amqplib.core.message import Message
@@ -12,6 +14,7 @@ from amqplib.exceptions import (
     AMQPChannelException,
     AMQPException,
     AMQPTimeout,
+    ConnectionLost,
     NotFound,
     ReentrancyError,
 )
@@ -400,3 +403,31 @@ def test_a_select_that_fails_leaves_no_transaction_open(channel, session):
     with channel.transaction():
         pass
     assert sent_in(session) == [SELECT, COMMIT]
+
+
+@traces_instructions
+def test_a_call_in_the_middle_of_the_close_by_the_broker_does_not_disturb_it():
+    def prepare():
+        _, channel = open_channel()
+
+        def learn_of_it():
+            with suppress(AMQPException):
+                channel.basic_qos()
+
+        close = arrived('channel.close', 404, 'gone', 0, 0)
+        return partial(channel.arrive, close), learn_of_it
+
+    for result in each_interruption(channel_module, prepare):
+        assert result is None
+
+
+@traces_instructions
+def test_a_connection_that_is_closed_in_a_wait_for_some_methods():
+    def prepare():
+        connection, channel = open_channel()
+        channel.arrive(arrived('basic.cancel', 'unknown', False))
+        end = partial(connection.session.end, ConnectionLost(0, 'closed'), reported=True)
+        return partial(channel.wait, [(60, 30)]), end
+
+    for result in each_interruption(abstract_channel, prepare):
+        assert result is None or isinstance(result, ConnectionLost), repr(result)

@@ -3,12 +3,15 @@
 import contextlib
 import gc
 import weakref
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from amqplib.core import abstract_channel, consumer
+from amqplib.core import channel as channel_module
+from amqplib.core.consumer import Consumer
 from amqplib.core.message import Message
 from amqplib.exceptions import (
     AMQPChannelException,
@@ -751,3 +754,71 @@ def test_a_connection_that_is_closed_at_any_moment_ends_the_loop():
 
     for result in each_interruption(consumer, prepare):
         assert isinstance(result, ConnectionLost), repr(result)
+
+
+def ending(session, reported=True):
+    """Return a function that ends a connection, as another thread may do at any moment."""
+
+    def end():
+        session.to_come.clear()
+        session.end(ConnectionLost(0, 'closed'), reported)
+
+    return end
+
+
+@traces_instructions
+def test_a_connection_that_is_closed_while_a_loop_waits_ends_it_by_the_cause():
+    def prepare():
+        connection, channel = open_channel()
+        end, asked = ending(connection.session), []
+
+        def stop():
+            asked.append(None)
+            if len(asked) == 3:
+                end()
+
+        return partial(list, start(channel, timeout=None, stop=stop)), end
+
+    for result in each_interruption(consumer, prepare):
+        assert isinstance(result, ConnectionLost), repr(result)
+
+
+#: Calls of a channel and its Consumer: the module to interrupt, the call, what arrives for it.
+CALLS = [
+    (channel_module, lambda ours, _: ours.basic_ack(0, multiple=True), []),
+    (consumer, lambda ours, _: ours.basic_ack(0, multiple=True), []),
+    (consumer, lambda _, started: started.get(timeout=0).ack(), []),
+    (consumer, lambda _, started: started.cancel(), [('basic.cancel_ok', 't')]),
+    (channel_module, lambda _, started: started.cancel(), [('basic.cancel_ok', 't')]),
+    (channel_module, lambda ours, _: ours.basic_cancel('t'), [('basic.cancel_ok', 't')]),
+    (channel_module, lambda ours, _: ours.consume('q'), [('basic.consume_ok', 'made-up')]),
+    (channel_module, lambda ours, _: ours.basic_consume('q', 'u'), [('basic.consume_ok', 'u')]),
+]
+
+
+@traces_instructions
+@pytest.mark.parametrize('reported', [True, False])
+@pytest.mark.parametrize(('module', 'call', 'replies'), CALLS)
+def test_a_connection_that_is_closed_in_any_call_is_no_other_error(module, call, replies, reported):
+    def prepare():
+        connection, channel = open_channel()
+        started = start(channel)
+        arrive(channel, 1, 2)
+        connection.session.to_come += [(1, arrived(*reply)) for reply in replies]
+        return partial(call, channel, started), ending(connection.session, reported)
+
+    for result in each_interruption(module, prepare):
+        assert isinstance(result, (Consumer, str, ConnectionLost, type(None))), repr(result)
+
+
+@traces_instructions
+def test_two_threads_may_learn_of_the_end_at_once():
+    def prepare():
+        connection, channel = open_channel()
+        start(channel)
+        ending(connection.session, False)()
+        channel._closed.reported = True
+        return channel.session_ended, channel.session_ended
+
+    for result in each_interruption(channel_module, prepare):
+        assert result is None, repr(result)
