@@ -116,6 +116,11 @@ class _Body:
         self._buffer.seek(self._size)
 
     @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return self._size
+
+    @property
     def reusable(self) -> bool:
         """Whether to keep its memory for the next body, because new memory is expensive."""
         return self._capacity <= MAX_REUSED
@@ -146,6 +151,12 @@ class PartialMessage:
         self.missing = 0
         # None if the body is not kept.
         self.body = body
+
+    @property
+    def size(self) -> int:
+        """How many bytes of it are kept."""
+        body = 0 if self.body is None else self.body.size
+        return len(self.args.data) + len(self.properties or b'') + body
 
     def add_header(self, payload: bytes) -> None:
         """Take the content header."""

@@ -50,10 +50,10 @@ def _check_message(channel: Channel, message: Published) -> None:
     if message.size > MAX_MESSAGE:
         text = f'message size {message.size} is larger than configured max size {MAX_MESSAGE}'
         raise precondition_failed(text)
-    if properties.user_id not in (None, channel.session.user):
+    if properties.user_id not in (None, channel.session.client.user):
         raise precondition_failed(
             f"user_id property set to '{properties.user_id}' but authenticated user was "
-            f"'{channel.session.user}'"
+            f"'{channel.session.client.user}'"
         )
     if properties.delivery_mode not in (None, 1, 2):
         raise precondition_failed(

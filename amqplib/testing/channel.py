@@ -247,7 +247,7 @@ class Channel:
 
     def _on_queue_deleted(self, consumer: Consumer) -> None:
         self.consumers.pop(consumer.tag, None)
-        if self.session.wants('consumer_cancel_notify'):
+        if self.session.client.wants('consumer_cancel_notify'):
             self.send('basic.cancel', consumer.tag, True)
 
     # The end

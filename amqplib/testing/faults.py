@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from amqplib.testing.errors import Refusal
+from amqplib.testing.loop import Loop, Timer
 
 TEXT = 'refused on request'
 
@@ -43,3 +44,34 @@ class Faults:
             if planned.is_for(name):
                 self._refusals.remove(planned)
                 raise Refusal(planned.code, planned.text)
+
+
+class Hold:
+    """Holds up what arrives.
+
+    data: what is held up; nothing may be added to it.
+    """
+
+    def __init__(self, loop: Loop, release: Callable[[bytes], object]) -> None:
+        self.data = b''
+        self._loop = loop
+        self._release = release
+        self._timer: Optional[Timer] = None
+
+    def put(self, data: bytes, seconds: float) -> None:
+        """Hold up bytes for so long."""
+        self.data = data
+        self._timer = self._loop.call_later(seconds, self.end)
+
+    def end(self) -> None:
+        """Release what is held up."""
+        data = self.data
+        self.discard()
+        if data:
+            self._release(data)
+
+    def discard(self) -> None:
+        """Forget what is held up."""
+        self.data = b''
+        if self._timer is not None:
+            self._timer.cancel()

@@ -14,15 +14,8 @@ from amqplib.core.spec import (
     NOT_ALLOWED,
 )
 from amqplib.testing.errors import Hangup, Refusal
-from amqplib.testing.session import (
-    CLOSING,
-    OPEN,
-    RUNNING,
-    SILENCE,
-    START_OK,
-    TUNE_OK,
-    Session,
-)
+from amqplib.testing.session import Session
+from amqplib.testing.stages import CLOSING, OPEN, RUNNING, SILENCE, START_OK, TUNE_OK
 
 CHANNEL_MAX = 2047
 HEARTBEAT = 60
@@ -45,7 +38,7 @@ def start_ok(
 ) -> None:
     """Check user and password."""
     _expect(session, START_OK)
-    session.client_properties = client_properties
+    session.client.properties = client_properties
     read = _MECHANISMS.get(mechanism)
     if read is None:
         raise Hangup(SILENCE)
@@ -54,13 +47,13 @@ def start_ok(
     if credentials is None or session.shared.users.get(credentials[0]) != credentials[1]:
         _refuse_login(session, mechanism)
         return
-    session.user = credentials[0]
+    session.client.user = credentials[0]
     session.stage = TUNE_OK
     session.reply('connection.tune', CHANNEL_MAX, DEFAULT_FRAME_MAX, HEARTBEAT)
 
 
 def _refuse_login(session: Session, mechanism: str) -> None:
-    if not session.wants('authentication_failure_close'):
+    if not session.client.wants('authentication_failure_close'):
         raise Hangup(SILENCE)
     text = (
         f'Login was refused using authentication mechanism {mechanism}. '

@@ -13,11 +13,11 @@ from amqplib.testing.topology import Reply
 def open_(channel: Channel, out_of_band: str) -> Reply:
     session = channel.session
     opened = len(session.channels)
-    if opened >= session.channel_max:
+    if opened >= session.client.channel_max:
         raise Refusal(
             NOT_ALLOWED,
             f'number of channels opened ({opened}) has reached the negotiated channel_max '
-            f'({session.channel_max})',
+            f'({session.client.channel_max})',
         )
     session.channels[channel.number] = channel
     fields = session.version.protocol.methods['channel.open_ok'].fields

@@ -1,4 +1,4 @@
-"""One connection of a client: bytes in and out, channels, heartbeats, and the end."""
+"""One connection of a client: its socket, its channels, what becomes of a method, and the end."""
 
 from __future__ import annotations
 
@@ -10,63 +10,49 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 from amqplib.core import log
-from amqplib.core.decoding import Decoder
-from amqplib.core.encoding import HEARTBEAT_FRAME, Encoder
+from amqplib.core.encoding import HEARTBEAT_FRAME
 from amqplib.core.message import Message
-from amqplib.core.spec import (
-    CHANNEL_ERROR,
-    COMMAND_INVALID,
-    CONNECTION_CLASS_ID,
-    FRAME_ERROR,
-    FRAME_MIN_SIZE,
-    INTERNAL_ERROR,
-    RESOURCE_ERROR,
-    UNEXPECTED_FRAME,
-    Signature,
-)
+from amqplib.core.spec import FRAME_ERROR, INTERNAL_ERROR, Signature
 from amqplib.core.streams import AMQPReader
 from amqplib.exceptions import NO_METHOD, AMQPConnectionException
+from amqplib.testing.arrivals import Arrivals
 from amqplib.testing.channel import Channel
+from amqplib.testing.client import Client
+from amqplib.testing.dispatch import check_texts, ignores, target_of
 from amqplib.testing.errors import CHANNEL_CODES, Hangup, Refusal, shortened
-from amqplib.testing.inboxes import Inboxes
+from amqplib.testing.faults import Hold
 from amqplib.testing.loop import Timer
-from amqplib.testing.messages import MAX_MESSAGE
+from amqplib.testing.output import Output
+from amqplib.testing.pulse import Pulse
 from amqplib.testing.shared import Shared
-from amqplib.testing.versions import Handling, Version
+from amqplib.testing.stages import (
+    CLOSED,
+    CLOSING,
+    HEADER,
+    RUNNING,
+    SILENCE,
+    START_OK,
+    TUNE_OK,
+)
+from amqplib.testing.versions import Version
 from amqplib.testing.virtual_host import VirtualHost
 
 RECEIVE_SIZE = 262144
-#: With so many bytes that the client does not take, nothing more is delivered to it.
-MAX_BACKLOG = 1024 * 1024
 HANDSHAKE_TIMEOUT = 10.0
 #: How long a client may take to answer a close.
 CLOSE_TIMEOUT = 30.0
-#: How long RabbitMQ is silent before it hangs up on a client that it does not let in.
-SILENCE = 3.0
-#: After so many heartbeats that did not come, the client is taken to be gone.
-MISSED_HEARTBEATS = 3
 
-_HEADER_SIZE = 8
 _RESET = struct.pack('ii', 1, 0)
-
-# The stages of a connection, in their order; each but the last three is named by what comes next.
-HEADER, START_OK, TUNE_OK, OPEN, RUNNING, CLOSING, CLOSED = range(7)
-
-
-class BrokerEncoder(Encoder):
-    """Makes frames as RabbitMQ does: a header may be larger than frame_max."""
-
-    def check_size(self, size: int, what: str) -> None:
-        """Allow every size."""
+#: What a client is answered that speaks another protocol.
+_OUR_HEADER = b'AMQP\0\0\x09\x01'
 
 
 class Session:
     """The broker's side of a connection.
 
     stage: how far it is.
+    client: what the client said of itself.
     channels: number -> channel.
-    client_properties: what the client said of itself.
-    heartbeat: seconds, 0 for none.
     """
 
     version: Version
@@ -78,28 +64,17 @@ class Session:
         self.shared = shared
         self.loop = shared.loop
         self.stage = HEADER
+        self.client = Client()
         self.channels: dict[int, Channel] = {}
-        self.client_properties: dict[str, Any] = {}
-        self.user = ''
-        self.channel_max = self.heartbeat = 0
+        self.pulse = Pulse(self.loop)
         self._sock = sock
-        self._version_of = version_of
-        self._encoder = BrokerEncoder(FRAME_MIN_SIZE)
-        self._decoder: Optional[Decoder] = None
-        self._input = b''
-        self._problem: Optional[Exception] = None
-        self._out: list[Any] = []
-        self._out_size = 0
+        self._arrivals = Arrivals(self.channels, version_of, shared.memory.limit)
+        self._hold = Hold(self.loop, self._take_held)
+        self._output = Output(sock, shared.memory)
         self._flushing = False
         self._confirming: dict[Channel, None] = {}
         self._blocked = self._deaf = False
-        # How many bytes have come since some content is not complete.
-        self._unfinished = 0
-        # What has arrived and is held up on request.
-        self._delayed = b''
-        self._heard = self.loop.now
         self._timer: Optional[Timer] = self.loop.call_later(HANDSHAKE_TIMEOUT, self.reset)
-        self._beat: Optional[Timer] = None
         shared.sessions[self] = None
         self._watch()
 
@@ -108,19 +83,19 @@ class Session:
         """Whether the client works."""
         return self.stage == RUNNING
 
-    def wants(self, capability: str) -> bool:
-        """Return whether the client has announced a capability."""
-        capabilities = self.client_properties.get('capabilities')
-        return isinstance(capabilities, dict) and capabilities.get(capability) is True
-
     # The socket
+
+    @property
+    def _listens(self) -> bool:
+        """Whether the client is read from."""
+        held_up = self._blocked or self._deaf or self._hold.data
+        return not held_up and self.has_room
 
     def _watch(self) -> None:
         if self.stage == CLOSED:
             return
-        held_up = self._blocked or self._deaf or self._delayed or not self.has_room
-        reading = 0 if held_up else selectors.EVENT_READ
-        writing = selectors.EVENT_WRITE if self._out and not self._flushing else 0
+        reading = selectors.EVENT_READ if self._listens else 0
+        writing = selectors.EVENT_WRITE if self._output.size and not self._flushing else 0
         self.loop.watch(self._sock, reading | writing, self._on_ready)
 
     def _on_ready(self, events: int) -> None:
@@ -143,37 +118,33 @@ class Session:
         if not data:
             self.end()
             return
-        self._heard = self.loop.now
+        self.pulse.heard = self.loop.now
         delay = self.shared.faults.delay
         if delay:
-            self._delayed = data
+            self._hold.put(data, delay)
             self._watch()
-            self.loop.call_later(delay, self.end_delay)
         else:
             self._take(data)
 
     def end_delay(self) -> None:
-        """Handle what was held up."""
-        data, self._delayed = self._delayed, b''
-        if data and self.stage != CLOSED:
-            self._watch()
-            self._take(data)
+        """Handle what is held up."""
+        self._hold.end()
+
+    def _take_held(self, data: bytes) -> None:
+        self._watch()
+        self._take(data)
 
     @property
     def has_room(self) -> bool:
         """Whether the client takes what it is sent."""
-        return self._out_size < MAX_BACKLOG
-
-    def _write(self, data: Any) -> None:
-        self._out.append(data)
-        self._out_size += len(data)
-        if not self._flushing:
-            self._flushing = True
-            self.loop.call_soon(self._flush)
+        return self._output.has_room
 
     def flush_soon(self, channel: Channel) -> None:
         """Have the confirms of a channel sent at the end of this turn."""
         self._confirming[channel] = None
+        self._flush_later()
+
+    def _flush_later(self) -> None:
         if not self._flushing:
             self._flushing = True
             self.loop.call_soon(self._flush)
@@ -187,9 +158,7 @@ class Session:
         self._flushing = False
         had_room = self.has_room
         try:
-            self._send_all()
-        except BlockingIOError:
-            pass
+            self._output.flush()
         except OSError:
             self.end()
             return
@@ -200,80 +169,42 @@ class Session:
             self._serve()
             self._process()
 
-    def _send_all(self) -> None:
-        while self._out:
-            data = self._out[0] if len(self._out) == 1 else b''.join(self._out)
-            self._out = [data]
-            sent = self._sock.send(data)
-            self._out_size -= sent
-            self._out = [memoryview(data)[sent:]] if sent < len(data) else []
-
     def _serve(self) -> None:
         if self.stage == RUNNING:
             self.vhost.surroundings.serve()
 
-    # Bytes to methods
+    # What arrives
 
     def _take(self, data: bytes) -> None:
         try:
-            if self._decoder is None:
-                data = self._take_header(data)
-            if data and self._decoder is not None:
-                self._decoder.take(data)
-                self._check_unfinished(len(data))
-        except AMQPConnectionException as error:
-            self._problem = error
+            self._arrivals.take(data)
         except Hangup as hangup:
+            self._output.write(_OUR_HEADER)
+            self._flush()
             self._hang_up(hangup)
             return
+        version = self._arrivals.version
+        if self.stage == HEADER and version is not None:
+            self.version = version
+            self.stage = START_OK
+            self.reply('connection.start', *version.start())
         self._process()
-
-    def _check_unfinished(self, size: int) -> None:
-        """Refuse more contents that are not complete than there is memory for."""
-        assert self._decoder is not None
-        if not self._decoder.partial_messages or self.stage != RUNNING:
-            self._unfinished = 0
-            return
-        self._unfinished += size
-        if self._unfinished > self.shared.memory.limit:
-            raise AMQPConnectionException(RESOURCE_ERROR, 'too much content is not complete')
-
-    def _take_header(self, data: bytes) -> bytes:
-        """Take the protocol header; return what comes after it."""
-        self._input += data
-        header, rest = self._input[:_HEADER_SIZE], self._input[_HEADER_SIZE:]
-        if len(header) < _HEADER_SIZE and header == b'AMQP'[: len(header)] + header[4:]:
-            return b''
-        version = self._version_of(header)
-        if version is None:
-            self._write(b'AMQP\0\0\x09\x01')
-            self._flush()
-            raise Hangup
-        self.version = version
-        self._decoder = Decoder(version.protocol, Message, Inboxes(self.channels))
-        self._decoder.header_limit = FRAME_MIN_SIZE
-        self.stage = START_OK
-        self.send(0, 'connection.start', *version.start())
-        return rest
 
     def _process(self) -> None:
         """Handle what has arrived, unless publishers are blocked."""
-        decoder = self._decoder
-        if decoder is None:
-            return
-        queue = decoder.queue
-        while queue and self.has_room and self.stage != CLOSED:
-            if queue[0][1][2] is not None and self._must_block():
+        arrivals = self._arrivals
+        while arrivals.methods and self.has_room and self.stage != CLOSED:
+            if arrivals.has_content and self._must_block():
                 return
-            number, (signature, args, content) = queue.popleft()
+            number, (signature, args, content) = arrivals.methods.popleft()
             self._handle(number, signature, args, content)
-        if queue or (decoder.partial_messages and self._must_block()):
+        if arrivals.methods or (arrivals.has_content and self._must_block()):
             return
-        for number, partial in decoder.partial_messages.items():
-            if partial.missing > MAX_MESSAGE and number in self.channels:
+        for number in arrivals.too_large():
+            if number in self.channels:
                 self.channels[number].keeps_content = False
-        problem, self._problem = self._problem, None
-        if isinstance(problem, AMQPConnectionException):
+        problem = arrivals.take_problem()
+        if problem is not None:
             code = problem.amqp_reply_code or FRAME_ERROR
             self._close(Refusal(code, problem.amqp_reply_text), problem.amqp_method_sig)
 
@@ -284,9 +215,9 @@ class Session:
         try:
             if handling is None:
                 raise Hangup
-            if self._ignores(number, handling):
+            if ignores(self, number, handling):
                 return
-            target = self._target(number, handling)
+            target = target_of(self, number, handling)
             values = handling.decode(args)
             check_texts(values)
             self.shared.faults.check(handling.row.name)
@@ -306,46 +237,13 @@ class Session:
                 Refusal(INTERNAL_ERROR, f'the broker for tests failed: {error!r}'), signature
             )
 
-    def _ignores(self, number: int, handling: Handling) -> bool:
-        """Return whether a method comes after a close and means nothing any more."""
-        name = handling.row.name
-        if self.stage == CLOSING:
-            return name not in ('connection.close', 'connection.close_ok')
-        channel = self.channels.get(number)
-        return (
-            channel is not None
-            and channel.closing
-            and name not in ('channel.close', 'channel.close_ok')
-        )
-
-    def _target(self, number: int, handling: Handling) -> Any:
-        """Return the channel or connection that a method is for, or refuse the method."""
-        row = handling.row
-        if row.signature[0] == CONNECTION_CLASS_ID:
-            if number:
-                raise Refusal(COMMAND_INVALID, f'{row.name} on channel {number}')
-            return self
-        if self.stage != RUNNING:
-            raise Refusal(UNEXPECTED_FRAME, f'{row.name} before connection.open')
-        if not number:
-            raise Refusal(CHANNEL_ERROR, f'{row.name} on channel 0')
-        channel = self.channels.get(number)
-        if row.name == 'channel.open':
-            if channel is not None:
-                raise Refusal(CHANNEL_ERROR, "second 'channel.open' seen")
-            return Channel(self, number)
-        if channel is None:
-            raise Refusal(CHANNEL_ERROR, "expected 'channel.open'")
-        return channel
-
-    # Methods to bytes
+    # What is sent
 
     def send(self, number: Any, name: str, *values: Any, content: Optional[Message] = None) -> None:
         """Send a method."""
         payload = self.version.encoders[name](*values)
-        frames = self._encoder.frames(number, payload, content)
-        for piece in frames if isinstance(frames, list) else (frames,):
-            self._write(piece)
+        self._output.write_method(number, payload, content)
+        self._flush_later()
 
     def reply(self, name: str, *values: Any) -> None:
         """Send a method on channel 0."""
@@ -355,13 +253,11 @@ class Session:
 
     def tuned(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
         """Use what was negotiated."""
-        assert self._decoder is not None
-        self.channel_max = channel_max
-        self.heartbeat = heartbeat
-        self._encoder.frame_max = frame_max
-        self._decoder.body_limit = self._decoder.header_limit = frame_max
+        self.client.channel_max = channel_max
+        self._output.limit_frames(frame_max)
+        self._arrivals.limit_frames(frame_max)
         if heartbeat:
-            self._on_beat()
+            self.pulse.start(heartbeat, self._beat, self.reset)
 
     def opened(self, vhost: VirtualHost) -> None:
         """Let the client work."""
@@ -369,13 +265,12 @@ class Session:
         self.stage = RUNNING
         self._set_timer(None)
 
-    def _on_beat(self) -> None:
-        silent = self.loop.now - self._heard
-        if silent > MISSED_HEARTBEATS * self.heartbeat and not self._blocked:
-            self.reset()
-            return
-        self._write(HEARTBEAT_FRAME)
-        self._beat = self.loop.call_later(self.heartbeat / 2, self._on_beat)
+    def _beat(self) -> None:
+        if not self._listens:
+            self.pulse.heard = self.loop.now  # it may have said something
+        if not self._output.size:
+            self._output.write(HEARTBEAT_FRAME)
+            self._flush_later()
 
     # Blocking
 
@@ -383,7 +278,7 @@ class Session:
         if self.shared.memory.alarm and not self._blocked and self.stage == RUNNING:
             self._blocked = True
             self._watch()
-            if 'connection.blocked' in self.version.protocol.methods and self.wants(
+            if 'connection.blocked' in self.version.protocol.methods and self.client.wants(
                 'connection.blocked'
             ):
                 self.send(0, 'connection.blocked', 'low on memory')
@@ -395,7 +290,7 @@ class Session:
             return
         self._blocked = False
         if (
-            self.wants('connection.blocked')
+            self.client.wants('connection.blocked')
             and 'connection.unblocked' in self.version.protocol.methods
         ):
             self.send(0, 'connection.unblocked')
@@ -475,21 +370,12 @@ class Session:
         self.loop.watch(self._sock, 0, self._on_ready)
         self._sock.close()
         self._set_timer(None)
-        if self._beat is not None:
-            self._beat.cancel()
+        self.pulse.stop()
         del self.shared.sessions[self]
         try:
             self.end_channels()
         finally:
             self.stage = CLOSED
-            self._out, self._decoder = [], None
-
-
-def check_texts(values: tuple[Any, ...]) -> None:
-    """Refuse names that are not UTF-8."""
-    for value in values:
-        if type(value) is str and not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise Refusal(FRAME_ERROR, 'a name that is not UTF-8') from None
+            self._hold.discard()
+            self._arrivals.discard()
+            self._output.discard()

@@ -97,8 +97,8 @@ TESTING = [
     for name in (
         'errors', 'loop', 'arguments', 'messages', 'backlog', 'memory', 'faults', 'exchanges',
         'consumers', 'queues', 'dead_letters', 'virtual_host', 'shared', 'versions', 'inboxes',
-        'channel', 'session', 'handshake', 'direct_replies', 'topology', 'basic', 'modes', 'broker',
-        'pytest_plugin',
+        'arrivals', 'output', 'pulse', 'client', 'stages', 'channel', 'dispatch', 'session',
+        'handshake', 'direct_replies', 'topology', 'basic', 'modes', 'broker', 'pytest_plugin',
     )
 ]  # fmt: skip
 
