@@ -4,13 +4,15 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from amqplib.client_0_9_1 import Message
 from amqplib.core import publishing as module
+from amqplib.core.arguments import encode_publish
 from amqplib.core.encoding import Encoder
 from amqplib.core.lane import Lane
 from amqplib.core.lanes import Lanes
-from amqplib.core.outgoing import frames_of
 from amqplib.core.publishing import Publishing, publish_all
 from amqplib.exceptions import ConnectionLost
 
@@ -118,6 +120,7 @@ def test_an_iterable_that_takes_its_time_holds_nothing_back(clock):
     assert lanes.link.channel.writes == [1] * 5
 
 
+BODIES = [b'x', b'yy', b'', 'text', b'y' * 3900, b'z' * 5000, bytearray(b'array')]
 PROPERTIES = [
     {},
     {'delivery_mode': 2},
@@ -125,29 +128,67 @@ PROPERTIES = [
     {'application_headers': {'n': 1}},
     {'message_id': 'mine', 'app_id': 'x'},
 ]
+PLACES = [('', 'q'), ('e', 'q'), ('', 'r')]
+PARTS = BODIES, PROPERTIES, PLACES
 
 
-def test_all_kinds_of_messages_are_sent_as_they_are(clock):
-    """The fast path, for messages like the one before, makes the same frames as the slow one."""
-    items = []
-    for body in (b'x', b'yy', b'', 'text', b'z' * 5000, bytearray(b'array'), b'x'):
-        for properties in PROPERTIES:
-            items += [(Message(body, **properties), *place) for place in
-                      (('', 'q'), ('', 'q'), ('e', 'q'), ('', 'r'))]  # fmt: skip
-    lanes = new_lanes()
-    kept = []
+@st.composite
+def kinds(draw):
+    """A list of (body, properties, place), each of which differs from the one before in a part."""
+    kind = [part[0] for part in PARTS]
+    changes = st.one_of([st.tuples(st.just(n), st.sampled_from(PARTS[n])) for n in range(3)])
+    drawn = []
+    for n, value in draw(st.lists(changes, min_size=20, max_size=40)):
+        kind[n] = value
+        drawn.append(tuple(kind))
+    return drawn
+
+
+@given(kinds(), st.booleans(), st.integers(1, 6))
+def test_all_kinds_of_messages_are_sent_as_by_basic_publish(kinds, mandatory, window):
+    """The fast path, for messages like the one before, makes the same frames."""
+    items = [(Message(body, **properties), *place) for body, properties, place in kinds]
+    lanes, kept = new_lanes(window), []
     lane = lanes._make()
     lanes._make = lambda: lane
     settle = lane._settle
     lane._settle = lambda outgoing, error: (kept.append(outgoing), settle(outgoing, error))
-    assert publish(lanes, items) == []
-    assert sorted(id(outgoing[0]) for outgoing in kept) == sorted(id(msg) for msg, _, _ in items)
-    assert lanes.link.channel.published == b''.join(map(frames_alone, kept))
+    assert list(publish_all(lanes, items, mandatory, None)) == []
+    places = {id(msg): (*place, mandatory) for msg, *place in items}
+    assert {id(msg): place for msg, place, *_ in kept} == places
+    assert len(kept) == len(items)
+    assert lanes.link.channel.published == b''.join(map(by_basic_publish, kept))
 
 
-def frames_alone(outgoing):
-    frames = frames_of(outgoing, 1, Encoder(4096))
+def by_basic_publish(outgoing, channel=1):
+    """Return the frames that basic_publish sends for a message with this message id."""
+    msg, place, _, _, *message_id = outgoing
+    properties = {**msg.properties, 'message_id': b''.join(message_id)[1:].decode()}
+    payload = encode_publish(0, *place, False)
+    frames = Encoder(4096).frames(channel, payload, Message(msg.body, **properties))
     return frames if isinstance(frames, bytes) else b''.join(frames)
+
+
+def test_after_a_loss_the_messages_are_for_the_new_channel():
+    lanes, kept = new_lanes(window=4), []
+    lane, link = lanes._make(), lanes.link
+    lanes._make = lambda: lane
+    use = lane.use
+    lane.use = lambda channel: (use(channel), kept.clear())
+    settle = lane._settle
+    lane._settle = lambda outgoing, error: (settle(outgoing, error), kept.append(outgoing))
+
+    def items():
+        for number, item in enumerate(to('q', *[b'x'] * 40)):
+            if number == 20:
+                lane.requeue()
+                link.channel = ChannelLike()
+                link.channel.channel_id = 7
+            yield item
+
+    publish(lanes, items())
+    assert len(kept) >= 20
+    assert link.channel.published == b''.join(by_basic_publish(one, 7) for one in kept)
 
 
 def test_a_message_is_not_taken_for_one_like_it_whose_properties_were_read(clock):
