@@ -80,6 +80,8 @@ class ConfirmingSender(Sender):
         super().__init__(channel, on_refused, mandatory)
         self._outstanding: dict[int, Entry] = {}
         channel.confirm_select(WINDOW)
+        # Kept, because a channel that is closed has no connection.
+        self._timeout = channel.connection.write_timeout
         channel.on_confirm = self._on_confirm
 
     @property
@@ -92,7 +94,7 @@ class ConfirmingSender(Sender):
     def _wait(self) -> None:
         # What the broker refuses comes to on_confirm.
         with contextlib.suppress(MessageNacked):
-            self._channel.wait_for_confirms(self._channel.connection.write_timeout)
+            self._channel.wait_for_confirms(self._timeout)
 
     def _on_confirm(self, number: int, multiple: bool, ok: bool) -> None:
         numbers = [number]
