@@ -4,8 +4,8 @@ import contextlib
 import gc
 import os
 import threading
-import time
 import weakref
+from functools import partial
 
 import pytest
 
@@ -15,8 +15,7 @@ from amqplib.exceptions import AMQPException
 from amqplib.testing import Broker
 from tests.helpers.packages import only_0_9_1
 from tests.helpers.threads import begin
-
-PATIENCE = 20
+from tests.helpers.waiting import PATIENCE, poll
 
 
 @pytest.fixture
@@ -198,6 +197,11 @@ def test_losses_lose_nothing(amqp, process_broker, publisher):
     assert len(set(ids)) == 300
 
 
+def has_messages(broker, least):
+    with contextlib.suppress(LookupError):  # the queue is declared by the first call
+        return len(bodies(broker)) >= least
+
+
 def test_each_thread_survives_losses(amqp, process_broker, publisher):
     ours = publisher()
 
@@ -206,8 +210,8 @@ def test_each_thread_survives_losses(amqp, process_broker, publisher):
             ours.publish(amqp.Message(b'%d %d' % (name, number)), '', 'tasks')
 
     futures = [begin(work, name) for name in range(8)]
-    for _ in range(3):
-        time.sleep(0.05)
+    for number in (40, 100, 160):
+        poll(partial(has_messages, process_broker, number), f'{number} messages')
         process_broker.drop_connections()
     for future in futures:
         future.result(PATIENCE)
@@ -291,8 +295,7 @@ def test_a_full_window_is_waited_for_within_the_timeout(amqp, process_broker, pu
     ours.publish(amqp.Message(b'before'), '', 'tasks')
     process_broker.delay(60)
     future = begin(ours.publish, amqp.Message(b'one'), '', 'tasks')
-    while ours._lanes()._idle:
-        time.sleep(0.001)
+    poll(lambda: not ours._lanes()._idle, 'the call')
     ours.timeout = 0.1
     with pytest.raises(amqp.AMQPTimeout, match=r'1 calls were in progress for 0\.1 s'):
         ours.publish(amqp.Message(b'x'), '', 'tasks')
@@ -398,8 +401,7 @@ def test_closing_waits_for_other_threads(amqp, process_broker, publisher):
     ours.publish(amqp.Message(b'before'), '', 'tasks')
     process_broker.block()
     future = begin(ours.publish, amqp.Message(b'last'), '', 'tasks')
-    while ours._lanes()._idle:
-        time.sleep(0.001)
+    poll(lambda: not ours._lanes()._idle, 'the call')
     with pytest.raises(amqp.AMQPTimeout, match='1 calls were still in progress'):
         ours.close(timeout=0.2)
     assert isinstance(future.exception(PATIENCE), amqp.AMQPConnectionException)
