@@ -250,6 +250,7 @@ class Lane:
         """Give up the channel, which may be closed; keep what is not settled for another one."""
         if self._channel is not None:
             if not self._is_collecting:
+                # The channel may be closed: what is not settled is sent on another one.
                 with suppress(AMQPException):
                     self.collect()
             with suppress(AMQPException):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from amqplib.core import log, urls
 from amqplib.core.abstract_channel import CLOSE_TIMEOUT
+from amqplib.core.deadline import Deadline
 from amqplib.core.locks import Mutex
 from amqplib.core.spec import INTERNAL_ERROR
 from amqplib.exceptions import (
@@ -21,7 +22,6 @@ from amqplib.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from amqplib.core.deadline import Deadline
     from amqplib.core.lane import Lane
 
 #: The seconds between the beginnings of two attempts to connect: the first time, and at most.
@@ -179,7 +179,7 @@ class Link:
             self.close(0)  # another thread may have closed it before the connection was made
             raise AMQPConnectionException(0, 'the publisher was closed by this program')
         try:
-            connection.rpc_timeout = earlier(self._rpc_timeout, deadline)
+            connection.rpc_timeout = deadline.earlier(Deadline(self._rpc_timeout)).remaining()
             self._set_up(connection)
             lane.use(connection.channel())
         finally:
@@ -191,8 +191,8 @@ class Link:
         self._pause = min(max(FIRST_PAUSE, 2 * self._pause), LONGEST_PAUSE)
 
         def make(**arguments: Any) -> Any:
-            seconds = arguments.get('connect_timeout', CONNECT_TIMEOUT)
-            arguments['connect_timeout'] = earlier(seconds, deadline)
+            own = Deadline(arguments.get('connect_timeout', CONNECT_TIMEOUT), 'connect_timeout')
+            arguments['connect_timeout'] = deadline.earlier(own).remaining()
             return self._make(**arguments)
 
         self._is_set_up = False
@@ -207,14 +207,6 @@ class Link:
         self._is_set_up = True
 
 
-def earlier(seconds: Optional[float], deadline: Deadline) -> Optional[float]:
-    """Return the lesser of a number of seconds and those that remain; None for no limit."""
-    remaining = deadline.remaining()
-    if seconds is None or remaining is None:
-        return remaining if seconds is None else seconds
-    return min(seconds, remaining)
-
-
 def pause(seconds: float, deadline: Deadline) -> None:
     """Wait for some time, but not beyond the deadline."""
-    threading.Event().wait(earlier(seconds, deadline))
+    threading.Event().wait(deadline.earlier(Deadline(seconds)).remaining())

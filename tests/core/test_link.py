@@ -7,7 +7,7 @@ import pytest
 
 from amqplib.core import link as link_module
 from amqplib.core.deadline import NO_DEADLINE, Deadline
-from amqplib.core.link import Link, earlier
+from amqplib.core.link import Link
 from amqplib.exceptions import (
     AMQPConnectionException,
     AMQPTimeout,
@@ -164,7 +164,7 @@ def test_connecting_takes_no_longer_than_the_deadline():
     world.connections[0].is_open = False
     world.link.settle(LaneLike(), Deadline(5))
     (_, first), _, (_, second), _ = world.log
-    assert first == 7
+    assert 6 < first <= 7
     assert 4 < second <= 5
 
 
@@ -315,11 +315,3 @@ def test_others_wait_while_one_thread_connects():
         thread.join(20)
     assert [lane.settled for lane in lanes] == [1, 1, 1]
     assert world.count('connect') == 1
-
-
-@pytest.mark.parametrize(
-    ('seconds', 'deadline', 'expected'),
-    [(None, None, None), (3, None, 3), (None, 0, 0), (3, 0, 0), (3, 1000, 3)],
-)
-def test_the_earlier_of_two_limits(seconds, deadline, expected):
-    assert earlier(seconds, NO_DEADLINE if deadline is None else Deadline(deadline)) == expected
