@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 from typing import Optional
 from urllib.parse import quote
+from weakref import WeakSet
 
+from amqplib.core.memoize import lru_cache
 from amqplib.core.message import Message
 from amqplib.core.spec import CONNECTION_FORCED
 from amqplib.testing import basic, handshake, modes, topology
@@ -21,16 +24,24 @@ _BACKLOG = 128
 #: Seconds without new clients after one could not be accepted.
 ACCEPT_PAUSE = 0.1
 
-_VERSIONS: dict[bytes, Version] = {}
+#: All brokers, for the child of a fork.
+_BROKERS: WeakSet[Broker] = WeakSet()
 
 
 def _version_of(header: bytes) -> Optional[Version]:
-    if not _VERSIONS:
-        handlers = {
-            **handshake.HANDLERS, **modes.HANDLERS, **topology.HANDLERS, **basic.HANDLERS
-        }  # fmt: skip
-        _VERSIONS.update(versions(handlers))
-    return _VERSIONS.get(header)
+    return _versions().get(header)
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[bytes, Version]:
+    handlers = {**handshake.HANDLERS, **modes.HANDLERS, **topology.HANDLERS, **basic.HANDLERS}
+    return versions(handlers)
+
+
+def _known_methods() -> set[str]:
+    """Return the names of the methods that are handled."""
+    handlings = (version.handlings.values() for version in _versions().values())
+    return {handling.row.name for some in handlings for handling in some}
 
 
 class Broker:
@@ -60,13 +71,14 @@ class Broker:
         self._listener.setblocking(False)
         self._shared = Shared({user: password}, vhosts, memory_limit)
         self._address = self._listener.getsockname()[:2]
+        _BROKERS.add(self)
 
     # Life
 
     def start(self) -> None:
-        """Let clients connect."""
-        self._listen()
+        """Let clients connect; a broker can be started once."""
         self._shared.loop.start('amqplib.testing broker')
+        self._shared.loop.call(self._listen)
 
     def _listen(self) -> None:
         if self._listener.fileno() != -1:
@@ -76,16 +88,28 @@ class Broker:
         """Hang up on all clients, and end."""
         if self._listener.fileno() == -1:
             return
-        if self._shared.loop.is_running:
-            self._shared.loop.call(self._end)
-        else:
+        try:
+            if self._shared.loop.is_running:
+                self._shared.loop.call(self._end)
+        finally:
+            self._shared.loop.stop()
             self._listener.close()
-        self._shared.loop.stop()
 
     def _end(self) -> None:
-        self._shared.loop.watch(self._listener, 0, self._on_client)
-        self._listener.close()
+        if self._listener.fileno() != -1:  # another thread may have closed it meanwhile
+            self._shared.loop.watch(self._listener, 0, self._on_client)
+            self._listener.close()
         self._reset_all()
+
+    def abandon(self) -> None:
+        """Close the descriptors, in the child of a fork: there it does not run.
+
+        Without this, connections would stay open in the child when the parent closes them.
+        """
+        self._listener.close()
+        for session in self._shared.sessions:
+            session.abandon()
+        self._shared.loop.abandon()
 
     def __enter__(self) -> Broker:  # noqa: PYI034 - Self is not in Python 3.9
         self.start()
@@ -186,12 +210,29 @@ class Broker:
         times: how many.
         method: only methods of this name, as in 'basic.publish'; by default all but those that
             open and close connections and channels.
+
+        Raises ValueError if there are no such code and method.
         """
+        if not 0 < code < 65536:
+            raise ValueError(f'code {code} is not a reply code')
+        if method is not None and method not in _known_methods():
+            raise ValueError(f'method {method!r} is not known')
         self._shared.loop.call(self._shared.faults.refuse, code, times, method, text)
 
     def delay(self, seconds: float) -> None:
         """Handle what arrives from now on so much later; what is held up now, at once."""
+        if not seconds >= 0:
+            raise ValueError(f'seconds {seconds} is not a time')
         self._shared.loop.call(self._shared.set_delay, seconds)
 
     def __repr__(self) -> str:
         return f'<Broker at {self.host}>'
+
+
+def _abandon_all() -> None:
+    for broker in list(_BROKERS):
+        broker.abandon()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_abandon_all)

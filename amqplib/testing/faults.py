@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, Optional
 
 from amqplib.testing.errors import Refusal
 from amqplib.testing.loop import Loop, Timer
@@ -13,12 +13,14 @@ TEXT = 'refused on request'
 _SPARED = ('connection.', 'channel.')
 
 
-class _Planned(NamedTuple):
-    """A refusal; without a method, of any one that does not open or close something."""
+class _Planned:
+    """Refusals; without a method, of any one that does not open or close something."""
 
-    code: int
-    text: str
-    method: Optional[str]
+    def __init__(self, code: int, text: str, method: Optional[str], times: int) -> None:
+        self.code = code
+        self.text = text
+        self.method = method
+        self.times = times
 
     def is_for(self, name: str) -> bool:
         return not name.startswith(_SPARED) if self.method is None else name == self.method
@@ -36,13 +38,16 @@ class Faults:
 
     def refuse(self, code: int, times: int, method: Optional[str], text: str) -> None:
         """Refuse methods that arrive from now on, after those of earlier calls."""
-        self._refusals += [_Planned(code, text, method)] * times
+        if times > 0:
+            self._refusals.append(_Planned(code, text, method, times))
 
     def check(self, name: str) -> None:
         """Refuse a method if its turn has come."""
         for planned in self._refusals:
             if planned.is_for(name):
-                self._refusals.remove(planned)
+                planned.times -= 1
+                if not planned.times:
+                    self._refusals.remove(planned)
                 raise Refusal(planned.code, planned.text)
 
 

@@ -15,6 +15,8 @@ from amqplib.core import log, threads
 
 #: How long other threads wait for a call to be run; the loop takes far less.
 CALL_TIMEOUT = 30.0
+#: How long the loop waits at most, in seconds: what selectors can wait is limited.
+MAX_WAIT = 3600.0
 
 
 class Timer:
@@ -34,6 +36,54 @@ class Timer:
         self.callback = None
 
 
+class Timers:
+    """Timers by their moments. Those that are cancelled are dropped when they are many."""
+
+    def __init__(self) -> None:
+        self._heap: list[Timer] = []
+        self._enough = 64
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, timer: Timer) -> None:
+        """Add a timer."""
+        heapq.heappush(self._heap, timer)
+        if len(self._heap) > self._enough:
+            self._heap = [one for one in self._heap if one.callback is not None]
+            heapq.heapify(self._heap)
+            self._enough = 2 * len(self._heap) + 64
+
+    def take(self, now: float) -> list[Timer]:
+        """Take out those whose moment has come."""
+        due = []
+        while self._heap and self._heap[0].when <= now:
+            due.append(heapq.heappop(self._heap))
+        return due
+
+    def time_to_next(self) -> Optional[float]:
+        """Return how long it is to the next one, in seconds; None if there is none."""
+        return max(0.0, self._heap[0].when - monotonic()) if self._heap else None
+
+
+class _Call:
+    """A call from another thread: outcome is (result, exception) once it has been run."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.outcome: Optional[tuple[Any, Optional[Exception]]] = None
+        self.done = threading.Event()
+        self._function = function
+        self._args = args
+
+    def run(self) -> None:
+        try:
+            self.outcome = self._function(*self._args), None
+        except Exception as error:  # noqa: BLE001 - raised in the other thread
+            self.outcome = None, error
+        finally:
+            self.done.set()
+
+
 class Loop:
     """Runs callbacks in a thread of its own, one at a time.
 
@@ -43,10 +93,10 @@ class Loop:
     def __init__(self) -> None:
         self.now = monotonic()
         self._selector = selectors.DefaultSelector()
-        self._calls: deque[Callable[[], object]] = deque()
+        self._calls: deque[_Call] = deque()
         self._soon: deque[Callable[[], object]] = deque()
-        self._timers: list[Timer] = []
-        self._stopping = False
+        self._timers = Timers()
+        self._stopping = self._ended = False
         self._woken, self._waker = socket.socketpair()
         for end in (self._woken, self._waker):
             end.setblocking(False)
@@ -54,7 +104,9 @@ class Loop:
         self._thread: Optional[threading.Thread] = None
 
     def start(self, name: str) -> None:
-        """Start the thread."""
+        """Start the thread, once."""
+        if self._thread is not None or self._ended:
+            raise RuntimeError('a broker can be started only once')
         self._thread = threads.start(name, self._run)
         if self._thread is None:
             raise RuntimeError('no thread can be started')
@@ -63,7 +115,7 @@ class Loop:
         """End the thread, from another thread."""
         self._stopping = True
         if self._thread is None:
-            self._release()
+            self.abandon()
         else:
             self._wake()
             self._thread.join(CALL_TIMEOUT)
@@ -83,7 +135,7 @@ class Loop:
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Call back at this moment."""
         timer = Timer(when, callback)
-        heapq.heappush(self._timers, timer)
+        self._timers.add(timer)
         return timer
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
@@ -99,36 +151,34 @@ class Loop:
     @property
     def is_running(self) -> bool:
         """Whether calls are run."""
-        return self._thread is not None and not self._stopping
+        return self._thread is not None and not (self._stopping or self._ended)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a function in the thread; return its result, or raise its exception."""
         if threading.current_thread() is self._thread:
             return function(*args)
-        if not self.is_running:
+        call = _Call(function, args)
+        self._calls.append(call)
+        # Looked at after that: at its end the thread drops the calls that it finds.
+        if self.is_running:
+            self._wake()
+            if not call.done.wait(CALL_TIMEOUT):
+                raise RuntimeError('the broker does not answer')
+        if call.outcome is None:
             raise RuntimeError('the broker is not running')
-        done = threading.Event()
-        outcome: list[Any] = []
-
-        def run() -> None:
-            try:
-                outcome.append((function(*args), None))
-            except Exception as error:  # noqa: BLE001 - raised in the other thread
-                outcome.append((None, error))
-            done.set()
-
-        self._calls.append(run)
-        self._wake()
-        if not done.wait(CALL_TIMEOUT):
-            raise RuntimeError('the broker does not answer')
-        result, error = outcome[0]
+        result, error = call.outcome
         if error is not None:
             raise error
         return result
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it has been woken already
+        with contextlib.suppress(OSError):  # it has been woken already, or has ended
             self._waker.send(b'\0')
+
+    def abandon(self) -> None:
+        """Close the descriptors, where there is no thread, as in the child of a fork."""
+        self._ended = True
+        self._release()
 
     # The thread
 
@@ -140,6 +190,9 @@ class Loop:
             while not self._stopping:
                 self._turn()
         finally:
+            self._ended = True
+            while self._calls:
+                self._calls.popleft().done.set()
             self._release()
 
     def _release(self) -> None:
@@ -151,22 +204,25 @@ class Loop:
         ready = self._selector.select(self._time_to_wait())
         self.now = monotonic()
         for key, events in ready:
-            if key.fileobj in self._selector.get_map():  # an earlier callback may have closed it
+            if self._is_watched(key):  # an earlier callback may have closed it
                 self._guard(key.data, events)
-        due = []
-        while self._timers and self._timers[0].when <= self.now:
-            due.append(heapq.heappop(self._timers))
-        for timer in due:  # those that they set come in the next turn
+        for timer in self._timers.take(self.now):  # those that they set come in the next turn
             if timer.callback is not None:
                 self._guard(timer.callback)
-        for waiting in (self._calls, self._soon):
-            while waiting:
-                self._guard(waiting.popleft())
+        while self._calls:
+            self._guard(self._calls.popleft().run)
+        while self._soon:
+            self._guard(self._soon.popleft())
 
-    def _time_to_wait(self) -> Optional[float]:
+    def _is_watched(self, key: selectors.SelectorKey) -> bool:
+        current = self._selector.get_map().get(key.fd)
+        return current is not None and current.fileobj is key.fileobj
+
+    def _time_to_wait(self) -> float:
         if self._calls or self._soon:
             return 0
-        return max(0.0, self._timers[0].when - monotonic()) if self._timers else None
+        wait = self._timers.time_to_next()
+        return MAX_WAIT if wait is None else min(wait, MAX_WAIT)
 
     @staticmethod
     def _guard(callback: Callable[..., object], *args: Any) -> None:

@@ -363,6 +363,10 @@ class Session:
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.end()
 
+    def abandon(self) -> None:
+        """Close the descriptor, in the child of a fork."""
+        self._sock.close()
+
     def end(self) -> None:
         """End the connection."""
         if self.stage == CLOSED:

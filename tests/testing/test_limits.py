@@ -4,7 +4,6 @@ import struct
 
 import pytest
 
-from amqplib.client_0_9_1 import spec
 from amqplib.testing import Broker
 from tests.testing.test_hostile import frame
 from tests.testing.test_wire import login, method, receive
