@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import count
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from amqplib.core.spec import ACCESS_REFUSED, NO_ROUTE
@@ -13,6 +13,7 @@ from amqplib.testing.queues import Queue
 
 if TYPE_CHECKING:
     from amqplib.core.message import Message
+    from amqplib.testing.memory import Memory
     from amqplib.testing.messages import Entry, Published
     from amqplib.testing.virtual_host import VirtualHost
 
@@ -38,9 +39,19 @@ class Transaction:
     settled: (deliveries by tag, how they are settled).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory) -> None:
         self.published: list[tuple[Published, list[Queue], bool]] = []
         self.settled: list[tuple[dict[int, Delivery], Settlement]] = []
+        self._memory = memory
+
+    def publish(self, message: Published, queues: list[Queue], mandatory: bool) -> None:
+        """Keep a message, which counts as memory meanwhile."""
+        self._memory.take(message.cost)
+        self.published.append((message, queues, mandatory))
+
+    def end(self) -> None:
+        """Count the messages no longer."""
+        self._memory.give_back(sum(message.cost for message, _, _ in self.published))
 
 
 class Channel:
@@ -86,7 +97,7 @@ class Channel:
     def publish(self, message: Published, queues: list[Queue], mandatory: bool) -> None:
         """Put a message into queues, now or at the end of the transaction."""
         if self.transaction is not None:
-            self.transaction.published.append((message, queues, mandatory))
+            self.transaction.publish(message, queues, mandatory)
         else:
             self._put(message, queues, mandatory)
 
@@ -163,7 +174,9 @@ class Channel:
             return taken
         if tag not in self.unacknowledged:
             raise precondition_failed(f'unknown delivery tag {tag}')
-        tags = [one for one in self.unacknowledged if one <= tag] if multiple else [tag]
+        # In their order, so that nothing has to look at all of them.
+        up_to = takewhile(lambda one: one <= tag, self.unacknowledged)
+        tags = list(up_to) if multiple else [tag]
         return {one: self.unacknowledged.pop(one) for one in tags}
 
     def settle(self, taken: dict[int, Delivery], how: Settlement) -> None:
@@ -198,7 +211,7 @@ class Channel:
 
     def commit(self) -> None:
         """Do what the transaction consists of."""
-        transaction, self.transaction = self._begun(), Transaction()
+        transaction = self._next_transaction()
         taken = [self._put(*published) for published in transaction.published]
         for deliveries, how in transaction.settled:
             self.settle_now(deliveries.values(), how)
@@ -207,15 +220,23 @@ class Channel:
 
     def rollback(self) -> None:
         """Forget what was published; what was acknowledged is so no longer."""
-        transaction, self.transaction = self._begun(), Transaction()
+        transaction = self._next_transaction()
         for taken, _ in transaction.settled:
             self.unacknowledged.update(taken)
         self.unacknowledged = dict(sorted(self.unacknowledged.items()))
 
-    def _begun(self) -> Transaction:
-        if self.transaction is None:
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self.transaction = Transaction(self.vhost.surroundings.memory)
+
+    def _next_transaction(self) -> Transaction:
+        """End the transaction and return it, and begin the next one."""
+        transaction = self.transaction
+        if transaction is None:
             raise precondition_failed('channel is not transactional')
-        return self.transaction
+        transaction.end()
+        self.begin()
+        return transaction
 
     # Consumers
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Optional
 
 from amqplib.testing.errors import Refusal
-from amqplib.testing.loop import Loop, Timer
+from amqplib.testing.loop import Timer
 
 TEXT = 'refused on request'
 
@@ -52,31 +52,23 @@ class Faults:
 
 
 class Hold:
-    """Holds up what arrives.
+    """What has arrived and is held up.
 
-    data: what is held up; nothing may be added to it.
+    data: nothing may be added to it.
     """
 
-    def __init__(self, loop: Loop, release: Callable[[bytes], object]) -> None:
+    def __init__(self) -> None:
         self.data = b''
-        self._loop = loop
-        self._release = release
         self._timer: Optional[Timer] = None
 
-    def put(self, data: bytes, seconds: float) -> None:
-        """Hold up bytes for so long."""
+    def put(self, data: bytes, timer: Timer) -> None:
+        """Hold up bytes until a timer takes them, or somebody else does."""
         self.data = data
-        self._timer = self._loop.call_later(seconds, self.end)
+        self._timer = timer
 
-    def end(self) -> None:
-        """Release what is held up."""
-        data = self.data
-        self.discard()
-        if data:
-            self._release(data)
-
-    def discard(self) -> None:
-        """Forget what is held up."""
-        self.data = b''
+    def take(self) -> bytes:
+        """Take out what is held up."""
         if self._timer is not None:
             self._timer.cancel()
+        data, self.data = self.data, b''
+        return data

@@ -132,6 +132,11 @@ class Published:
         self.size = len(content.body)
         self.deaths = deaths
 
+    @property
+    def cost(self) -> int:
+        """What it is taken to occupy, in bytes."""
+        return self.size + len(self.properties.raw) + OVERHEAD
+
     def copy(self) -> Message:
         """Return a copy of the message, which a program may change."""
         copy = Message.received(self.content.raw_properties or b'', self.content.body)
@@ -158,8 +163,3 @@ class Entry:
 
     def __lt__(self, other: Entry) -> bool:
         return self.position < other.position
-
-    @property
-    def cost(self) -> int:
-        """What it is taken to occupy, in bytes."""
-        return self.message.size + len(self.message.properties.raw) + OVERHEAD

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from amqplib.core.spec import COMMAND_INVALID, NOT_ALLOWED
-from amqplib.testing.channel import Channel, Transaction
+from amqplib.testing.channel import Channel
 from amqplib.testing.errors import Refusal, not_implemented, precondition_failed
 from amqplib.testing.topology import Reply
 
@@ -53,7 +53,7 @@ def select_transactions(channel: Channel) -> Reply:
     if channel.confirming:
         raise precondition_failed('cannot switch from confirm to tx mode')
     if channel.transaction is None:
-        channel.transaction = Transaction()
+        channel.begin()
     return ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Callable, Optional
 
 from amqplib.testing.loop import Loop, Timer
@@ -28,15 +29,12 @@ class Pulse:
 
         on_silence: called when it has been so for too long.
         """
-
-        def beat() -> None:
-            if self._loop.now - self.heard > MISSED_HEARTBEATS * seconds:
-                on_silence()
-                return
-            send()
-            self._timer = self._loop.call_later(seconds / 2, beat)
-
-        beat()
+        send()
+        if self._loop.now - self.heard > MISSED_HEARTBEATS * seconds:
+            on_silence()
+        else:
+            again = partial(self.start, seconds, send, on_silence)
+            self._timer = self._loop.call_later(seconds / 2, again)
 
     def stop(self) -> None:
         """Send no more heartbeats."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from itertools import count
 from typing import Any, Callable, Optional
@@ -30,20 +31,31 @@ class Surroundings:
     ) -> None:
         self.loop = loop
         self.memory = memory
-        self.dead_letter = dead_letter
         self.delete = delete
+        self._dead_letter = dead_letter
+        self._dead: deque[tuple[Queue, Published, str]] = deque()
         self._to_serve: dict[Queue, None] = {}
 
     def wake(self, queue: Queue) -> None:
         """Have a queue deliver what it can, after the current method."""
         self._to_serve[queue] = None
 
+    def dead_letter(self, queue: Queue, message: Published, reason: str) -> None:
+        """Have a dead letter published, after the current method.
+
+        Not at once, as the next queue may refuse it in turn, and so on.
+        """
+        self._dead.append((queue, message, reason))
+
     def serve(self) -> None:
-        """Have all queues that are awake deliver what they can."""
-        while self._to_serve:
-            queue = next(iter(self._to_serve))
-            del self._to_serve[queue]
-            queue.serve()
+        """Publish the dead letters, and have all queues that are awake deliver what they can."""
+        while self._dead or self._to_serve:
+            while self._dead:
+                self._dead_letter(*self._dead.popleft())
+            if self._to_serve:
+                queue = next(iter(self._to_serve))
+                del self._to_serve[queue]
+                queue.serve()
 
 
 class Queue:
@@ -94,7 +106,7 @@ class Queue:
             return False
         priority = min(message.properties.priority, self._max_priority)
         entry = Entry(message, (-priority, next(self._numbers)), self._expiry_of(message))
-        self._surroundings.memory.take(entry.cost)
+        self._surroundings.memory.take(entry.message.cost)
         self.backlog.put(entry)
         self._surroundings.wake(self)
         return True
@@ -152,7 +164,7 @@ class Queue:
 
     def settle(self, entry: Entry) -> None:
         """Forget a message that was taken out of the queue."""
-        self._surroundings.memory.give_back(entry.cost)
+        self._surroundings.memory.give_back(entry.message.cost)
 
     def acknowledge(self, entries: Iterable[Entry]) -> None:
         """Forget messages that were delivered and dealt with."""

@@ -69,7 +69,7 @@ class Session:
         self.pulse = Pulse(self.loop)
         self._sock = sock
         self._arrivals = Arrivals(self.channels, version_of, shared.memory.limit)
-        self._hold = Hold(self.loop, self._take_held)
+        self._hold = Hold()
         self._output = Output(sock, shared.memory)
         self._flushing = False
         self._confirming: dict[Channel, None] = {}
@@ -121,18 +121,17 @@ class Session:
         self.pulse.heard = self.loop.now
         delay = self.shared.faults.delay
         if delay:
-            self._hold.put(data, delay)
+            self._hold.put(data, self.loop.call_later(delay, self.end_delay))
             self._watch()
         else:
             self._take(data)
 
     def end_delay(self) -> None:
         """Handle what is held up."""
-        self._hold.end()
-
-    def _take_held(self, data: bytes) -> None:
-        self._watch()
-        self._take(data)
+        data = self._hold.take()
+        if data:
+            self._watch()
+            self._take(data)
 
     @property
     def has_room(self) -> bool:
@@ -380,6 +379,7 @@ class Session:
             self.end_channels()
         finally:
             self.stage = CLOSED
-            self._hold.discard()
+            self._hold.take()
             self._arrivals.discard()
             self._output.discard()
+            self.channels.clear()  # they refer to it

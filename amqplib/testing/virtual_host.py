@@ -68,8 +68,10 @@ class VirtualHost:
         """Remove a binding, if it is there; an auto-delete exchange ends with its last one."""
         check_not_default(source)
         exchange = self.exchanges.get(source)
-        if exchange is not None and exchange.unbind(destination, key, arguments):
-            self._end_if_unbound(exchange)
+        if exchange is None or not exchange.unbind(destination, key, arguments):
+            return
+        if self._ends(exchange):
+            self._remove_exchange(exchange)
 
     def declare_exchange(
         self,
@@ -118,13 +120,18 @@ class VirtualHost:
             self._unbind_everywhere(exchange)
 
     def _unbind_everywhere(self, destination: Any) -> None:
-        for exchange in list(self.exchanges.values()):
-            if exchange.unbind_all(destination):
-                self._end_if_unbound(exchange)
+        """Remove the bindings to something, and the auto-delete exchanges that end by that."""
+        gone = [destination]
+        while gone:
+            destination = gone.pop()
+            for exchange in list(self.exchanges.values()):
+                if exchange.unbind_all(destination) and self._ends(exchange):
+                    del self.exchanges[exchange.name]
+                    gone.append(exchange)
 
-    def _end_if_unbound(self, exchange: Exchange) -> None:
-        if exchange.auto_delete and not exchange.bindings:
-            self._remove_exchange(exchange)
+    @staticmethod
+    def _ends(exchange: Exchange) -> bool:
+        return exchange.auto_delete and not exchange.bindings
 
     # Queues
 

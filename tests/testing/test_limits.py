@@ -1,9 +1,11 @@
 """What clients do at length is held within limits, and costs the others nothing."""
 
+import contextlib
 import struct
 
 import pytest
 
+import amqplib.client_0_9_1 as amqp
 from amqplib.testing import Broker
 from tests.testing.test_hostile import frame
 from tests.testing.test_wire import login, method, receive
@@ -39,3 +41,86 @@ def test_complete_contents_beside_one_that_is_not_are_not_limited(sock):
     sock.sendall(content(1, bytes(100_000)) * 30)
     sock.sendall(method(1, 'queue.purge', 0, 'nothing', False))
     assert b'NOT_FOUND' in receive(sock, 'channel.close')
+
+
+def publish_until_blocked(sock, key=b'nowhere'):
+    """Publish 30 MB; the broker reads no more before that is sent."""
+    sock.settimeout(0.5)
+    piece = content(1, bytes(10_000)).replace(b'\x07nowhere', bytes([len(key)]) + key)
+    with pytest.raises(TimeoutError):  # noqa: PT012
+        for _ in range(3000):
+            sock.sendall(piece)
+
+
+def test_messages_of_a_transaction_take_memory(sock, small_broker):
+    sock.sendall(method(1, 'tx.select'))
+    publish_until_blocked(sock)
+    small_broker.drop_connections()
+    assert small_broker._shared.memory.used == 0
+
+
+def test_replies_that_nobody_reads_take_memory(sock, small_broker):
+    lost = contextlib.suppress(amqp.ConnectionLost)
+    with lost, amqp.Connection(small_broker.host) as connection:
+        channel = connection.channel()
+        queue = channel.queue_declare(auto_delete=False)[0]
+        channel.basic_consume('amq.rabbitmq.reply-to', no_ack=True)
+        channel.basic_publish(amqp.Message('?', reply_to='amq.rabbitmq.reply-to'), '', queue)
+        request = channel.basic_get(queue, no_ack=True)
+        publish_until_blocked(sock, request.reply_to.encode())
+        small_broker.drop_connections()
+    assert small_broker._shared.memory.used == 0
+
+
+def test_a_message_in_a_chain_of_full_queues_goes_to_the_last(small_broker):
+    """None of the others takes it, and each has the next one for its dead letters."""
+    with amqp.Connection(small_broker.host) as connection, connection.channel() as channel:
+        for number in range(400):
+            arguments = {
+                'x-max-length': 0,
+                'x-overflow': 'reject-publish-dlx',
+                'x-dead-letter-exchange': '',
+                'x-dead-letter-routing-key': str(number + 1),
+            }
+            channel.queue_declare(str(number), auto_delete=False, arguments=arguments)
+        channel.queue_declare('400', auto_delete=False)
+        channel.basic_publish(amqp.Message('x'), '', '0')
+        assert channel.queue_declare('400', passive=True)[1] == 1
+
+
+def test_a_long_chain_of_exchanges_ends_with_its_queue(small_broker):
+    with amqp.Connection(small_broker.host) as connection, connection.channel() as channel:
+        queue = channel.queue_declare(exclusive=True)[0]
+        for number in range(500):
+            channel.exchange_declare(str(number), 'fanout', auto_delete=True)
+            if number:
+                channel.exchange_bind(str(number - 1), str(number))
+        channel.queue_bind(queue, '0')
+        channel.queue_delete(queue)
+        with pytest.raises(amqp.NotFound):
+            channel.exchange_declare('499', 'fanout', passive=True)
+
+
+def test_many_refusals_on_request_take_no_memory(small_broker):
+    small_broker.refuse(404, times=10**12, method='queue.purge')
+    with amqp.Connection(small_broker.host) as connection:
+        for _ in range(3):
+            with pytest.raises(amqp.NotFound, match='on request'):
+                connection.channel().queue_purge('q')
+
+
+@pytest.mark.parametrize(
+    ('fault', 'arguments'),
+    [
+        ('refuse', {'code': 0}),
+        ('refuse', {'code': 65536}),
+        ('refuse', {'code': 404, 'method': 'queue.declared'}),
+        ('delay', {'seconds': -1}),
+        ('delay', {'seconds': float('nan')}),
+    ],
+)
+def test_a_fault_that_cannot_be_is_an_error_of_the_test(small_broker, fault, arguments):
+    with pytest.raises(ValueError, match=list(arguments)[-1]):
+        getattr(small_broker, fault)(**arguments)
+    with amqp.Connection(small_broker.host) as connection:
+        assert connection.channel().queue_declare(exclusive=True)
