@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections import deque
 from typing import TYPE_CHECKING, Any, Optional
 
 from amqplib.core.encoding import Encoder
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: With so many bytes that the client does not take, nothing more is delivered to it.
 MAX_BACKLOG = 1024 * 1024
+#: Pieces are sent together until they have so many bytes.
+MAX_JOINED = 256 * 1024
 
 
 class BrokerEncoder(Encoder):
@@ -35,7 +38,7 @@ class Output:
         self._sock = sock
         self._memory = memory
         self._counted = 0
-        self._pieces: list[Any] = []
+        self._pieces: deque[Any] = deque()
         self._encoder = BrokerEncoder(FRAME_MIN_SIZE)
 
     @property
@@ -69,11 +72,20 @@ class Output:
 
     def _send(self) -> None:
         while self._pieces:
-            data = self._pieces[0] if len(self._pieces) == 1 else b''.join(self._pieces)
-            self._pieces = [data]
-            sent = self._sock.send(data)
-            self.size -= sent
-            self._pieces = [memoryview(data)[sent:]] if sent < len(data) else []
+            data, sent = self._next(), 0
+            try:
+                sent = self._sock.send(data)
+                self.size -= sent
+            finally:
+                if sent < len(data):
+                    self._pieces.appendleft(memoryview(data)[sent:])
+
+    def _next(self) -> Any:
+        """Take out the next pieces, joined, but not all of them if they are many."""
+        joined, size = [self._pieces.popleft()], 0
+        while self._pieces and (size := size + len(joined[-1])) < MAX_JOINED:
+            joined.append(self._pieces.popleft())
+        return joined[0] if len(joined) == 1 else b''.join(joined)
 
     def _count(self) -> None:
         before, self._counted = self._counted, self.size
@@ -83,5 +95,6 @@ class Output:
 
     def discard(self) -> None:
         """Forget everything."""
-        self._pieces, self.size = [], 0
+        self._pieces.clear()
+        self.size = 0
         self._count()

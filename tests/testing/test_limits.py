@@ -43,18 +43,19 @@ def test_complete_contents_beside_one_that_is_not_are_not_limited(sock):
     assert b'NOT_FOUND' in receive(sock, 'channel.close')
 
 
-def publish_until_blocked(sock, key=b'nowhere'):
+def publish_until_blocked(broker, sock, key=b'nowhere'):
     """Publish 30 MB; the broker reads no more before that is sent."""
     sock.settimeout(0.5)
     piece = content(1, bytes(10_000)).replace(b'\x07nowhere', bytes([len(key)]) + key)
     with pytest.raises(TimeoutError):  # noqa: PT012
         for _ in range(3000):
             sock.sendall(piece)
+    assert broker._shared.memory.alarm
 
 
 def test_messages_of_a_transaction_take_memory(sock, small_broker):
     sock.sendall(method(1, 'tx.select'))
-    publish_until_blocked(sock)
+    publish_until_blocked(small_broker, sock)
     small_broker.drop_connections()
     assert small_broker._shared.memory.used == 0
 
@@ -67,7 +68,7 @@ def test_replies_that_nobody_reads_take_memory(sock, small_broker):
         channel.basic_consume('amq.rabbitmq.reply-to', no_ack=True)
         channel.basic_publish(amqp.Message('?', reply_to='amq.rabbitmq.reply-to'), '', queue)
         request = channel.basic_get(queue, no_ack=True)
-        publish_until_blocked(sock, request.reply_to.encode())
+        publish_until_blocked(small_broker, sock, request.reply_to.encode())
         small_broker.drop_connections()
     assert small_broker._shared.memory.used == 0
 
@@ -75,7 +76,7 @@ def test_replies_that_nobody_reads_take_memory(sock, small_broker):
 def test_a_message_in_a_chain_of_full_queues_goes_to_the_last(small_broker):
     """None of the others takes it, and each has the next one for its dead letters."""
     with amqp.Connection(small_broker.host) as connection, connection.channel() as channel:
-        for number in range(400):
+        for number in range(700):
             arguments = {
                 'x-max-length': 0,
                 'x-overflow': 'reject-publish-dlx',
@@ -83,9 +84,9 @@ def test_a_message_in_a_chain_of_full_queues_goes_to_the_last(small_broker):
                 'x-dead-letter-routing-key': str(number + 1),
             }
             channel.queue_declare(str(number), auto_delete=False, arguments=arguments)
-        channel.queue_declare('400', auto_delete=False)
+        channel.queue_declare('700', auto_delete=False)
         channel.basic_publish(amqp.Message('x'), '', '0')
-        assert channel.queue_declare('400', passive=True)[1] == 1
+        assert channel.queue_declare('700', passive=True)[1] == 1
 
 
 def test_a_long_chain_of_exchanges_ends_with_its_queue(small_broker):
