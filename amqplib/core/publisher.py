@@ -90,8 +90,9 @@ class Publisher:
 
         Raises MessageNacked if the broker refuses it, and the error of the channel if the broker
         closes that for it, such as NotFound; ValueError or TypeError before anything is sent; an
-        error that is not recoverable at once, any other one when `timeout` is over: the broker may
-        then have the message or not.
+        error that is not recoverable at once; an internal error of the broker (541) when it comes
+        the third time in a row; any other one when `timeout` is over. After the last two, the
+        broker may have the message or not.
         """
         lanes, deadline = self._lanes(), deadline_of(self.timeout)
         outgoing = encode(msg, (exchange, routing_key, bool(mandatory)), lanes.ids)
