@@ -30,6 +30,7 @@ class Lanes:
     most: how many there may be.
     link: gives them channels.
     process: the id of the process that they belong to.
+    in_children: id of a child process -> the lanes that take their place there.
     ids: makes the message ids.
     is_closed: whether no more are handed out.
     """
@@ -39,6 +40,7 @@ class Lanes:
         self.most = most
         self.link = link
         self.process = os.getpid()
+        self.in_children: dict[int, Lanes] = {}
         self.ids = MessageIds()
         self.is_closed = False
         # All that exist: one that an exception has left with nobody is not missed.

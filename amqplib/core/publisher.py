@@ -75,9 +75,11 @@ class Publisher:
         return Lanes(self._lane_class, self.window, link)
 
     def _lanes(self) -> Lanes:
-        if self._here.process != os.getpid():
-            self._here = self._begin()
-        return self._here
+        here = self._here
+        if here.process != os.getpid():
+            # Of the threads that come here at once, all get what the first one has made.
+            self._here = here = here.in_children.setdefault(os.getpid(), self._begin())
+        return here
 
     def publish(
         self, msg: Message, exchange: str = '', routing_key: str = '', mandatory: bool = True

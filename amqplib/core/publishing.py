@@ -164,7 +164,13 @@ class _Filler:
         )
         add, add_frames = lane.unsent.append, lane.ready.append
         room, size, before = self._most - lane.outstanding, 0, monotonic()
-        for msg, exchange, routing_key in self._items:
+        for item in self._items:
+            try:
+                msg, exchange, routing_key = item
+            except (TypeError, ValueError):
+                kind = type(item).__name__
+                text = f'items: {kind!r} is not (Message, exchange, routing_key)'
+                raise TypeError(text) from None
             if (
                 type(msg) is cls
                 and msg.raw_properties is properties

@@ -37,7 +37,7 @@ class Attempt(Generic[Opened]):
     def __init__(self, connection: Any, is_retried: Callable[[BaseException], bool]) -> None:
         self._connection = connection
         self._is_retried = is_retried
-        self._is_used = False
+        self._is_used = self._is_left = False
         self.outcome: Optional[str] = None
 
     def __enter__(self) -> Opened:
@@ -48,6 +48,7 @@ class Attempt(Generic[Opened]):
         return opened
 
     def __exit__(self, kind: object, error: Optional[BaseException], traceback: object) -> bool:
+        self._is_left = True
         try:
             self._connection.__exit__(kind, error, traceback)
         except AMQPException as failed:  # only if the block had no error
@@ -59,8 +60,8 @@ class Attempt(Generic[Opened]):
         return error is not None and self._is_retried(error)
 
     def end(self) -> None:
-        """Close the connection if it was never used."""
-        if not self._is_used:
+        """Close the connection if no block has: it was never used, or an interrupt came first."""
+        if not self._is_used or (self._is_left and self.outcome is None):
             self._is_used = True
             try:
                 self._connection.close()
@@ -117,20 +118,21 @@ class Loop(Generic[Opened]):
         for place in cycle(self._places):
             if self._stop():
                 return
+            where = urls.address(place)
             try:
                 connection = self._make(**place)
             except Exception as error:
                 if not self._is_retried(error):
                     raise
                 failed += 1
-                where, why = urls.address(place), _in_words(error)
+                why = _in_words(error)
                 if failed % len(self._places):
                     log.warning('%s: %s; trying the next URL', where, why)
                 elif not self._pause(where, why):
                     return
             else:
                 failed = 0
-                yield urls.address(place), connection
+                yield where, connection
 
     def _is_retried(self, error: BaseException) -> bool:
         recoverable = isinstance(error, AMQPException) and error.recoverable

@@ -14,7 +14,7 @@ from amqplib.core.lane import Lane
 from amqplib.exceptions import AMQPException
 from amqplib.testing import Broker
 from tests.helpers.packages import only_0_9_1
-from tests.helpers.threads import begin
+from tests.helpers.threads import begin, in_thread
 from tests.helpers.waiting import PATIENCE, poll
 
 
@@ -451,6 +451,22 @@ def test_a_child_has_connections_of_its_own(amqp, process_broker, publisher):
     assert bodies(process_broker) == [b'parent', b'child', b'parent again']
     ids = {msg.message_id[:17] for msg in process_broker.messages('tasks')}
     assert len(ids) == 2
+
+
+def test_threads_of_a_child_share_its_connection(amqp, monkeypatch):
+    ours = amqp.Publisher('amqp://127.0.0.1:1')
+    parents = ours._lanes()
+    monkeypatch.setattr(os, 'getpid', lambda: -1)  # as after a fork
+    begin_one, quicker = ours._begin, []
+
+    def begin_while_another_thread_does():
+        if not quicker:
+            quicker.append(None)
+            quicker.append(in_thread(ours._lanes))
+        return begin_one()
+
+    monkeypatch.setattr(ours, '_begin', begin_while_another_thread_does)
+    assert ours._lanes() is quicker[1] is ours._lanes() is not parents
 
 
 def test_the_base_is_for_no_version(amqp):

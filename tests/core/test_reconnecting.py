@@ -266,6 +266,20 @@ def test_a_loop_that_is_left_leaves_nothing_open(caplog):
     assert caplog.messages == ['closing failed: the broker closed the socket'] * 2
 
 
+def test_an_interrupt_before_the_connection_is_closed_leaves_it_to_the_loop(monkeypatch):
+    broker, interrupts = Broker(), [KeyboardInterrupt]
+
+    def interrupted(conn, kind, error, traceback):
+        if interrupts:
+            raise interrupts.pop()
+
+    monkeypatch.setattr(ConnectionLike, '__exit__', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        work(loop(broker))
+    gc.collect()  # PyPy needs it
+    assert broker.closed() == [1]
+
+
 def test_errors_are_not_kept_alive():
     class Witness(ConnectionLost):
         pass
