@@ -8,7 +8,7 @@ connection without this log pays nothing for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import count, islice
+from itertools import count, islice, takewhile
 from struct import Struct
 from typing import TYPE_CHECKING, Any, cast
 
@@ -172,8 +172,8 @@ class LoggedTransport:
         self._transport.send(data, deadline)
 
     def send_pieces(self, pieces: list[BytesLike], deadline: Deadline = NO_DEADLINE) -> None:
-        # The first ones are the method and the content header.
-        self._frames.sent(b''.join(pieces[:2]))
+        # What comes before the first part of a large body, which is the last one in a write.
+        self._frames.sent(b''.join(takewhile(lambda piece: isinstance(piece, bytes), pieces)))
         self._transport.send_pieces(pieces, deadline)
 
     def send_some(self, data: BytesLike) -> int:

@@ -8,6 +8,7 @@ import amqplib.client_0_8 as amqp
 from amqplib.client_0_9_1 import Connection as Connection_0_9_1
 from amqplib.core.decoding import Decoder
 from amqplib.core.frames_log import MAX_TEXT
+from amqplib.testing import Broker
 from tests.helpers.scripted_broker import ScriptedBroker
 from tests.helpers.wire import VERSION_0_9_1
 
@@ -127,6 +128,15 @@ def test_sizes_of_bodies_that_take_other_paths(lines, size):
         assert len(publish_and_get(amqp.Connection(broker.address), bytes(size)).body) == size
     endings = [line.rpartition(', ')[2] for line in lines() if ', properties ' in line]
     assert endings == [f'body {size}'] * 2
+
+
+def test_each_message_of_a_gathered_write_is_a_line(lines):
+    sizes = [1, 2, 200_000, 5000, 3, 70_000, 4]
+    items = ((amqp.Message(bytes(size)), '', 'q') for size in sizes)
+    with Broker() as broker, amqp.Publisher(broker.url) as publisher:
+        assert list(publisher.publish_all(items, mandatory=False)) == []
+    published = [line for line in lines() if 'basic.publish(' in line]
+    assert [int(line.rpartition('body ')[2]) for line in published] == sizes
 
 
 @pytest.mark.parametrize(
