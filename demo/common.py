@@ -10,7 +10,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from amqplib import client_0_8, client_0_9_1
 
-# A program of your own has one of these, as in: import amqplib.client_0_8 as amqp
+# A program of your own has one of these, as in: import amqplib.client_0_9_1 as amqp
 CLIENTS = {'0-8': client_0_8, '0-9-1': client_0_9_1}
 
 

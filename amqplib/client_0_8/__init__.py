@@ -1,4 +1,8 @@
-"""AMQP 0-8: ``import amqplib.client_0_8 as amqp``."""
+"""AMQP 0-8: ``import amqplib.client_0_8 as amqp``.
+
+This is the client for programs that were written for amqplib 1.0.2. It works with RabbitMQ up to
+version 3.13; for RabbitMQ 4 and newer, import amqplib.client_0_9_1 instead.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,7 @@
 """AMQP 0-9-1: ``import amqplib.client_0_9_1 as amqp``.
 
-The same as amqplib.client_0_8, plus what this version of the protocol adds. It works with every
-RabbitMQ, including those that refuse 0-8.
+This is the client for new programs: it works with every RabbitMQ, including version 4, which
+refuses 0-8. It has the names of amqplib.client_0_8, plus what this version of the protocol adds.
 """
 
 from typing import TYPE_CHECKING, Any

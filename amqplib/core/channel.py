@@ -632,8 +632,9 @@ class Channel(Declarations):
         mandatory: if no queue takes the message, the broker returns it: see returned_messages.
         immediate: not supported by RabbitMQ, which closes the connection (NotSupported).
 
-        Returns None, as there is no reply. A later call raises the error if it fails, at the latest
-        close(). Raises the error that closed the channel, if it is known by now.
+        Returns the number of the message after confirm_select(), else None. A later call raises the
+        error if it fails, at the latest close(). Raises the error that closed the channel, if it is
+        known by now.
         """
         if not isinstance(msg, Message):
             raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
