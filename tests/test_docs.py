@@ -119,8 +119,16 @@ class Unseen:
         exec(compile(code, str(self.path), 'exec'), namespace)
 
 
-# The clients that a page is for, where that is not client_0_9_1 alone.
-CLIENTS = {'rpc': [amqp, client_0_9_1], 'production': [amqp, client_0_9_1]}
+# Pages with what every program needs, whose examples run with both clients.
+EVERYDAY = {
+    'acknowledging', 'consuming', 'errors', 'production', 'publishing', 'rpc', 'threads',
+}  # fmt: skip
+# Sections that use what only one of them has.
+ONLY_0_9_1 = {
+    'A callback for each confirm', 'A window', 'Bindings between exchanges', 'Confirms',
+    'Negative acknowledgements', 'Passwords that expire', 'Priorities', 'Quorum queues',
+    'Refused messages', 'Streams', 'With confirms',
+}  # fmt: skip
 
 
 # Sections with examples that the broker of amqplib.testing cannot run, and why.
@@ -134,6 +142,12 @@ ONLY_RABBITMQ = {
 
 def id_of(path, title, client):
     return f'{path.stem}: {title}' + (', 0-9-1' if client is client_0_9_1 else '')
+
+
+def clients_for(path, title):
+    """Return the clients that the examples of a section run with."""
+    both = path.stem in EVERYDAY and title not in ONLY_0_9_1
+    return [amqp, client_0_9_1] if both else [client_0_9_1]
 
 
 def marks_of(title, client):
@@ -155,7 +169,7 @@ SECTIONS = [
     )
     for path in PAGES
     for title, first, last in sections_of(path)
-    for client in CLIENTS.get(path.stem, [client_0_9_1])
+    for client in clients_for(path, title)
 ]
 
 
