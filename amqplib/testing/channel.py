@@ -210,12 +210,16 @@ class Channel:
     # Transactions
 
     def commit(self) -> None:
-        """Do what the transaction consists of."""
-        transaction = self._next_transaction()
-        taken = [self._put(*published) for published in transaction.published]
+        """Do what the transaction consists of, one thing after the other."""
+        transaction, serve = self._next_transaction(), self.vhost.surroundings.serve
+        all_taken = True
+        for published in transaction.published:
+            all_taken &= self._put(*published)
+            serve()
         for deliveries, how in transaction.settled:
             self.settle_now(deliveries.values(), how)
-        if not all(taken):
+            serve()
+        if not all_taken:
             raise precondition_failed('partial tx completion')
 
     def rollback(self) -> None:

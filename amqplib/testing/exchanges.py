@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Callable
 
 from amqplib.core.memoize import lru_cache
+from amqplib.testing.arguments import check_binding
 
 if TYPE_CHECKING:
     from amqplib.testing.messages import Published
@@ -134,7 +135,9 @@ class Exchange:
         return [binding.destination for binding in self._matching(self.bindings, message)]
 
     def bind(self, destination: Destination, key: str, arguments: dict[str, Any]) -> None:
-        """Add a binding, unless it is there."""
+        """Add a binding, unless it is there; refuse one that RabbitMQ refuses."""
+        if self.type == 'headers':
+            check_binding(arguments)
         bound = self.bindings.setdefault(key, [])
         if not any(_is(binding, destination, arguments) for binding in bound):
             bound.append(Binding(destination, key, arguments))

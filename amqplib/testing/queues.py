@@ -119,6 +119,7 @@ class Queue:
                 self.settle(entry)
             else:
                 self.backlog.put(entry)
+        self._drop_what_is_too_much()
         self._surroundings.wake(self)
 
     def _expiry_of(self, message: Published) -> Optional[float]:
@@ -145,8 +146,7 @@ class Queue:
                 break
             self._give(consumer)
             self._drop_expired()
-        while self.backlog and self._is_too_long():
-            self._drop(self.backlog.pop(), 'maxlen')
+        self._drop_what_is_too_much()
         self._set_expiry()
 
     def _give(self, consumer: Consumer) -> None:
@@ -159,8 +159,10 @@ class Queue:
         """Take out the first message."""
         self._drop_expired()
         self.note_use()
-        self._surroundings.wake(self)  # the next one may have expired, or will
-        return self.backlog.pop() if self.backlog else None
+        self._surroundings.wake(self)  # the next one may expire
+        entry = self.backlog.pop() if self.backlog else None
+        self._drop_expired()
+        return entry
 
     def settle(self, entry: Entry) -> None:
         """Forget a message that was taken out of the queue."""
@@ -187,6 +189,10 @@ class Queue:
         self.settle(entry)
         if not self.deleted:
             self._surroundings.dead_letter(self, entry.message, reason)
+
+    def _drop_what_is_too_much(self) -> None:
+        while self.backlog and self._overflow == 'drop-head' and self._is_too_long():
+            self._drop(self.backlog.pop(), 'maxlen')
 
     def _drop_expired(self) -> None:
         now = self._surroundings.loop.now

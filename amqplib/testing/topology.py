@@ -82,11 +82,9 @@ def bind_exchange(
     nowait: bool,
     arguments: dict[str, Any],
 ) -> Reply:
-    vhost = channel.vhost
     check_not_default(destination)
-    vhost.bind(
-        on_one_line(source), vhost.exchange(on_one_line(destination)), routing_key, arguments
-    )
+    exchange = channel.vhost.source(on_one_line(source))
+    exchange.bind(channel.vhost.exchange(on_one_line(destination)), routing_key, arguments)
     return ()
 
 
@@ -145,9 +143,10 @@ def bind_queue(
     nowait: bool,
     arguments: dict[str, Any],
 ) -> Reply:
-    bound = queue_of(channel, queue)
-    key = _default_key(queue, routing_key, bound.name)
-    channel.vhost.bind(on_one_line(exchange), bound, key, arguments)
+    name = name_of(channel, queue)
+    source = channel.vhost.source(on_one_line(exchange))
+    key = _default_key(queue, routing_key, name)
+    source.bind(channel.vhost.queue(name, channel.session), key, arguments)
     return ()
 
 

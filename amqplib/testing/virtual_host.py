@@ -13,7 +13,6 @@ from amqplib.testing.arguments import (
     QUEUE_ARGUMENTS,
     Arguments,
     check_arguments_equal,
-    check_binding,
     check_equal,
     check_names,
     check_queue_arguments,
@@ -56,13 +55,10 @@ class VirtualHost:
             raise not_found('exchange', name, self.name)
         return exchange
 
-    def bind(self, source: str, destination: Any, key: str, arguments: dict[str, Any]) -> None:
-        """Bind a queue or an exchange to an exchange."""
-        check_not_default(source)
-        exchange = self.exchange(source)
-        if exchange.type == 'headers':
-            check_binding(arguments)
-        exchange.bind(destination, key, arguments)
+    def source(self, name: str) -> Exchange:
+        """Return an exchange that something may be bound to."""
+        check_not_default(name)
+        return self.exchange(name)
 
     def unbind(self, source: str, destination: Any, key: str, arguments: dict[str, Any]) -> None:
         """Remove a binding, if it is there; an auto-delete exchange ends with its last one."""

@@ -5,6 +5,7 @@ the broker more than about the client.
 """
 
 import contextlib
+import time
 
 import pytest
 
@@ -269,6 +270,12 @@ def test_more_channels_than_were_negotiated(connect):
     connection.channel_max = 5
     with pytest.raises(amqp.NotAllowed, match=r'channels opened \(2\) has reached the neg'):
         connection.channel()
+
+
+@pytest.mark.parametrize('name', ['queue_bind', 'exchange_bind'])
+def test_of_two_missing_ends_of_a_binding_the_source_is_named(connection, name):
+    code, text = refused(connection, name, 'no-destination', 'no-source', 'key')
+    assert (code, "'no-source'" in text) == (404, True), text
 
 
 def test_another_virtual_host_or_user(connect):
@@ -544,6 +551,30 @@ def test_a_full_queue_refuses_what_is_published(channel, declare):
     assert get_bodies(channel, name, 1) == ['123']
 
 
+@pytest.mark.parametrize('overflow', ['reject-publish', 'reject-publish-dlx'])
+def test_a_full_queue_that_refuses_messages_takes_back_all_of_its_own(channel, declare, overflow):
+    name = declare(max_length=1, overflow=overflow)
+    publish(channel, name, '1')
+    message = get(channel, name)
+    publish(channel, name, '2')
+    channel.wait_for_confirms(timeout=20)
+    message.reject(requeue=True)
+    poll(lambda: ready_count(channel, name) == 2)
+    assert get_bodies(channel, name, 2) == ['1', '2']
+
+
+def test_what_comes_back_to_a_full_queue_is_dropped_before_it_is_delivered(channel, declare):
+    name = declare(max_length=0)
+    received = []
+    channel.basic_consume(name, callback=received.append)
+    publish(channel, name, '1')
+    drain(channel, lambda: received)
+    received[0].reject(requeue=True)
+    publish(channel, name, '2')
+    drain(channel, lambda: len(received) == 2)
+    assert [message.body for message in received] == ['1', '2']
+
+
 def deaths_of(message):
     """Return x-death, without the times, and the first death."""
     headers = message.application_headers
@@ -640,6 +671,16 @@ def test_a_consumer_gets_what_expires_at_once(channel, declare):
     assert found[0].body == 'found'
 
 
+def test_what_has_expired_behind_a_message_is_not_counted_when_that_is_got(channel, declare):
+    name = declare()
+    publish(channel, name, '1')
+    publish(channel, name, '2', expiration='1')
+    publish(channel, name, '3')
+    channel.wait_for_confirms(timeout=20)
+    time.sleep(0.02)  # it expires
+    assert get(channel, name).delivery_info['message_count'] == 1
+
+
 def test_an_unused_queue_ends(channel, connection):
     name, exchange = new_name(), new_name()
     channel.exchange_declare(exchange, 'fanout', durable=True, auto_delete=True)
@@ -712,3 +753,20 @@ def test_a_transaction_takes_effect_as_a_whole(channel, connection, declare):
     tx.close()
     await_ready(channel, name, 2)
     assert get_bodies(channel, name, 2) == ['1', '2']
+
+
+def test_a_transaction_delivers_what_it_publishes_before_what_it_gives_back(
+    channel, connection, declare
+):
+    name = declare(max_length=1)
+    received = []
+    tx = connection.channel()
+    tx.tx_select()
+    tx.basic_consume(name, callback=received.append)
+    publish(channel, name, '1')
+    drain(tx, lambda: received)
+    received[0].reject(requeue=True)
+    publish(tx, name, *'23')
+    tx.tx_commit()
+    drain(tx, lambda: len(received) == 4)
+    assert [message.body for message in received] == list('1231')
