@@ -35,19 +35,20 @@ class Delivery:
 class Transaction:
     """What waits for tx.commit.
 
-    published: (message, queues, mandatory).
+    published: (message, names of queues, mandatory).
     settled: (deliveries by tag, how they are settled).
     """
 
     def __init__(self, memory: Memory) -> None:
-        self.published: list[tuple[Published, list[Queue], bool]] = []
+        self.published: list[tuple[Published, list[str], bool]] = []
         self.settled: list[tuple[dict[int, Delivery], Settlement]] = []
         self._memory = memory
 
     def publish(self, message: Published, queues: list[Queue], mandatory: bool) -> None:
         """Keep a message, which counts as memory meanwhile."""
         self._memory.take(message.cost)
-        self.published.append((message, queues, mandatory))
+        # By name, as they may go, and be declared again, before the end.
+        self.published.append((message, [queue.name for queue in queues], mandatory))
 
     def end(self) -> None:
         """Count the messages no longer."""
@@ -213,8 +214,8 @@ class Channel:
         """Do what the transaction consists of, one thing after the other."""
         transaction, serve = self._next_transaction(), self.vhost.surroundings.serve
         all_taken = True
-        for published in transaction.published:
-            all_taken &= self._put(*published)
+        for message, names, mandatory in transaction.published:
+            all_taken &= self._put(message, self.vhost.queues_of(names), mandatory)
             serve()
         for deliveries, how in transaction.settled:
             self.settle_now(deliveries.values(), how)
@@ -246,7 +247,8 @@ class Channel:
 
     def consume(self, queue: Queue, tag: str, no_ack: bool, exclusive: bool, priority: int) -> None:
         """Deliver the messages of a queue from now on."""
-        if queue.consumers.exclusive or (exclusive and queue.consumers):
+        consumers = queue.consumers
+        if consumers.exclusive or (exclusive and (consumers or consumers.single)):
             what = self.vhost.describe('queue', queue.name)
             raise Refusal(ACCESS_REFUSED, f'{what} in exclusive use')
         consumer = Consumer(

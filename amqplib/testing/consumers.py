@@ -59,7 +59,7 @@ class Consumers:
     """
 
     def __init__(self, single: bool) -> None:
-        self._single = single
+        self.single = single
         # Ordered by priority; among equals, the one that waits longest comes first.
         self._waiting: list[Consumer] = []
 
@@ -74,7 +74,7 @@ class Consumers:
         later = (
             position
             for position, other in enumerate(self._waiting)
-            if other.priority < consumer.priority and not self._single
+            if other.priority < consumer.priority and not self.single
         )
         self._waiting.insert(next(later, len(self._waiting)), consumer)
 
@@ -92,7 +92,7 @@ class Consumers:
 
     def next(self) -> Optional[Consumer]:
         """Return the one whose turn it is; None if none of them can take a message."""
-        if self._single:
+        if self.single:
             first = self._waiting[0] if self._waiting else None
             return first if first is not None and first.can_take() else None
         for consumer in self._waiting:

@@ -224,10 +224,13 @@ class VirtualHost:
                     to_do.append(destination)
         return list(queues)
 
+    def queues_of(self, names: Iterable[str]) -> list[Queue]:
+        """Return those of the named queues that are there."""
+        return [self.queues[name] for name in names if name in self.queues]
+
     def _destinations(self, exchange: Exchange, message: Published) -> Iterable[Any]:
         if not exchange.name:
-            found = (self.queues.get(key) for key in message.routing_keys)
-            return [queue for queue in found if queue is not None]
+            return self.queues_of(message.routing_keys)
         destinations = exchange.destinations(message)
         if destinations:
             return destinations

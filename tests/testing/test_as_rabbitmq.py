@@ -502,6 +502,12 @@ def test_a_single_active_consumer_gets_everything(channel, declare):
     assert ''.join(message.consumer_tag for message in found) == 'aaab'
 
 
+def test_an_exclusive_consumer_cannot_be_a_single_active_one(connection, declare):
+    name = declare(single_active_consumer=True)
+    code, text = refused(connection, 'basic_consume', name, exclusive=True)
+    assert (code, 'in exclusive use' in text) == (403, True), text
+
+
 def test_each_consumer_has_a_limit_of_its_own(channel, declare):
     name, found = declare(), []
     publish(channel, name, *map(str, range(20)))

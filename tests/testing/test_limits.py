@@ -60,6 +60,22 @@ def test_messages_of_a_transaction_take_memory(sock, small_broker):
     assert small_broker._shared.memory.used == 0
 
 
+def test_a_transaction_looks_for_its_queues_at_its_end(small_broker):
+    """RabbitMQ 3 does so too; RabbitMQ 4 ends the connection when a queue has gone."""
+    with amqp.Connection(small_broker.host) as connection, connection.channel() as channel:
+        for name in ('gone', 'declared again'):
+            channel.queue_declare(name, exclusive=True)
+        with channel.transaction():
+            for name in ('gone', 'declared again'):
+                channel.basic_publish(amqp.Message('1'), '', name, mandatory=True)
+                channel.queue_delete(name)
+            channel.queue_declare('declared again', exclusive=True)
+        assert channel.basic_get('declared again', no_ack=True).body == '1'
+        assert channel.returned_messages.get_nowait()[3] == 'gone'
+        assert channel.returned_messages.empty()
+        assert small_broker._shared.memory.used == 0
+
+
 def test_replies_that_nobody_reads_take_memory(sock, small_broker):
     lost = contextlib.suppress(amqp.ConnectionLost)
     with lost, amqp.Connection(small_broker.host) as connection:
