@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import weakref
 from collections import deque
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Callable
 
 from amqplib.core.locks import Mutex
@@ -47,6 +49,8 @@ class Lanes:
         self._all: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._idle: deque[Lane] = deque()
         self._left: deque[Lane] = deque()
+        # What was refused first on those; no more, as it may be long until it is asked for.
+        self._refused: list[Refused] = []
         # Held by the thread that settles these.
         self._settling = Mutex()
         # The locks that threads sleep on.
@@ -58,8 +62,11 @@ class Lanes:
         Raises ReentrancyError if all are in use by this thread.
         """
         taken: list[Lane] = []
-        if not self._wait(lambda: self._try_to_take(taken), deadline):
-            raise AMQPTimeout(0, f'{self.most} calls were in progress for {deadline}')
+        while not taken:
+            if not self._wait(lambda: self._try_to_take(taken) or bool(self._left), deadline):
+                raise AMQPTimeout(0, f'{self.most} calls were in progress for {deadline}')
+            if not taken:
+                self.settle_left(deadline)
         taken[0].thread = threading.get_ident()
         return taken[0]
 
@@ -96,28 +103,29 @@ class Lanes:
             self._wake()
 
     def settle_all(self, deadline: Deadline) -> list[Refused]:
-        """Wait until no lane is in use, and settle what is left over; return what was refused.
+        """Wait until no lane is in use, and settle what is left over.
+
+        Returns what was refused first of all that was ever left over, until it has returned it.
 
         Raises AMQPTimeout at the deadline; ReentrancyError if this thread itself uses a lane.
         """
-        refused = self.settle_left(deadline)
+        self.settle_left(deadline)
         while self._in_use() > 0:
             if not self._wait(lambda: bool(self._left) or self._in_use() <= 0, deadline):
                 text = f'{self._in_use()} calls were still in progress after {deadline}'
                 raise AMQPTimeout(0, text)
-            refused += self.settle_left(deadline)
+            self.settle_left(deadline)
+        refused, self._refused = self._refused, []
         return refused
 
-    def settle_left(self, deadline: Deadline) -> list[Refused]:
-        """Settle what was left over; return what was refused."""
-        refused: list[Refused] = []
+    def settle_left(self, deadline: Deadline) -> None:
+        """Settle what was left over."""
         if self._settling.is_mine():
             raise ReentrancyError.of_call()
-        if not self._settling.run_in_time(deadline, self._settle_left, deadline, refused):
-            raise AMQPTimeout(0, f'another thread did not end its close() within {deadline}')
-        return refused
+        if not self._settling.run_in_time(deadline, self._settle_left, deadline):
+            raise AMQPTimeout(0, f'another thread did not settle what was left within {deadline}')
 
-    def _settle_left(self, deadline: Deadline, refused: list[Refused]) -> None:
+    def _settle_left(self, deadline: Deadline) -> None:
         while self._left:
             lane = self._left[0]
             try:
@@ -126,7 +134,7 @@ class Lanes:
             except BaseException:
                 lane.requeue()  # its channel may be in any state
                 raise
-            refused += lane.refused
+            self._refused += islice(lane.refused, 0 if self._refused else 1)
             lane.refused.clear()
             self.put(self._left.popleft())
 
@@ -157,13 +165,19 @@ class Lanes:
 
     def _check_that_others_use_them(self) -> None:
         """Raise ReentrancyError if only this thread itself could give back a lane."""
+        if self._all_are_used_here():
+            # One that the program has left may only not be collected yet, always so on PyPy.
+            gc.collect()
+        if self._all_are_used_here():
+            text = 'this thread is in the middle of another call, perhaps of an open publish_all()'
+            raise ReentrancyError(0, text)
+
+    def _all_are_used_here(self) -> bool:
         try:
             threads = [lane.thread for lane in self._all]
         except RuntimeError:
-            return  # another thread has added one
-        if 0 < self._in_use() <= threads.count(threading.get_ident()):
-            text = 'this thread is in the middle of another call, perhaps of an open publish_all()'
-            raise ReentrancyError(0, text)
+            return False  # another thread has added one
+        return 0 < self._in_use() <= threads.count(threading.get_ident())
 
     def _wake(self) -> None:
         """Wake a thread that waits."""

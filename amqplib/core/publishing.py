@@ -51,6 +51,8 @@ class Publishing(Iterator['Refused']):
         self._refused.close()
 
     def __del__(self) -> None:
+        if '_refused' in vars(self):
+            self._refused.close()  # PyPy would leave it to its next collection
         if not self._is_begun:
             text = 'nothing was published, as nothing has iterated over what publish_all() returned'
             warnings.warn(text, RuntimeWarning, source=self, stacklevel=1)

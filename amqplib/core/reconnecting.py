@@ -89,7 +89,9 @@ class Loop(Generic[Opened]):
         check_callable('stop', stop)
         self._make = make
         self._places = [urls.merge(place, arguments) for place in urls.parse_all(url)]
-        self._first, self._most = map(_seconds, ('first', 'most'), pauses)
+        # Not by map(): PyPy would take its TypeError for one of the unpacking.
+        self._first = _seconds('first', pauses[0])
+        self._most = _seconds('most', pauses[1])
         self._retry = _classes(retry)
         self._stop = stop or _never
         self._longest = self._first

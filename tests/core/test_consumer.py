@@ -22,6 +22,7 @@ from amqplib.exceptions import (
     ProtocolError,
 )
 from tests.helpers.interrupts import Interrupt, each_interruption, traces_instructions
+from tests.helpers.memory import is_freed_at_once
 from tests.helpers.session_like import arrived, open_channel
 from tests.helpers.threads import in_thread
 from tests.helpers.wire import methods_in
@@ -675,6 +676,7 @@ def lost():
     raise ConnectionLost(0, 'gone')
 
 
+@is_freed_at_once
 def test_a_closed_channel_is_freed_with_its_consumers(channel, session):
     started = start(channel)
     arrive(channel, 1)

@@ -484,10 +484,10 @@ def test_large_body_takes_time_by_its_size():
     sent = bytes(64 * 1024 * 1024)
     data = b''.join((FIRST, *content(1, DELIVER, sent, size=chunk)))
     portions = split(data, 65536)
-    begun = time.monotonic()
+    begun = time.process_time()
     methods, error = outcome(portions, 131072)
     # With a copy of what came before for each portion, it would be minutes.
-    assert time.monotonic() - begun < 10
+    assert time.process_time() - begun < 10
     assert error is None
     assert len(methods[1][-1]) == len(sent)
 

@@ -1,5 +1,6 @@
 """The lanes of a Publisher: handed out to one call at a time, up to a limit."""
 
+import gc
 import threading
 
 import pytest
@@ -68,6 +69,27 @@ def test_a_thread_does_not_wait_for_itself(wait):
     lanes.take(NO_DEADLINE)
 
 
+def test_what_is_left_to_the_collector_is_not_waited_for():
+    lanes = new_lanes(1)
+
+    def use():
+        lane = lanes.take(NO_DEADLINE)
+        try:
+            yield
+        finally:
+            lanes.put(lane)
+
+    cycle = [use()]
+    next(cycle[0])
+    cycle.append(cycle)
+    gc.disable()
+    try:
+        del cycle
+        assert lanes.take(NO_DEADLINE)
+    finally:
+        gc.enable()
+
+
 def test_a_thread_that_waits_is_listed_once(monkeypatch):
     """Else most lanes that come back after a long wait would wake nobody."""
     monkeypatch.setattr(module, '_WAIT_STEP', 0.001)
@@ -115,6 +137,21 @@ def test_what_is_left_over_is_settled():
     assert lanes.settle_all(NO_DEADLINE) == [('message', 'error')]
     assert lane.outstanding == 0
     assert lanes.take(NO_DEADLINE) is lane
+
+
+def test_what_is_left_over_is_settled_where_no_other_lane_is_free():
+    lanes = new_lanes(2)
+    left = [lanes.take(NO_DEADLINE) for _ in range(2)]
+    for lane in left:
+        lane.outstanding = 3
+        lane.refused.append(('message', lane))
+        lanes.leave(lane)
+    taken = lanes.take(Deadline(20))
+    assert taken in left
+    assert taken.outstanding == 0
+    lanes.put(taken)
+    assert lanes.settle_all(NO_DEADLINE) == [('message', left[0])]  # as close() raises the first
+    assert lanes.settle_all(NO_DEADLINE) == []
 
 
 def test_a_lane_that_is_dropped_is_given_up():

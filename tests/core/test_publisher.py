@@ -13,6 +13,7 @@ from amqplib.core import publisher as module
 from amqplib.core.lane import Lane
 from amqplib.exceptions import AMQPException
 from amqplib.testing import Broker
+from tests.helpers.memory import is_freed_at_once
 from tests.helpers.packages import only_0_9_1
 from tests.helpers.threads import begin, in_thread
 from tests.helpers.waiting import PATIENCE, poll
@@ -354,6 +355,7 @@ def fail_in_the_iterable():
     raise OfTheIterableError
 
 
+@is_freed_at_once
 def test_errors_are_not_kept_alive(amqp, publisher):
     """Their tracebacks refer to what was running, which must not refer to them."""
     ours = publisher()

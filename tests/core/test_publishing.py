@@ -1,5 +1,6 @@
 """The messages of an iterable: how they are gathered, and what an error does to the others."""
 
+import gc
 import warnings
 from types import SimpleNamespace
 
@@ -298,9 +299,14 @@ def test_an_interrupt_leaves_what_is_not_settled_for_close():
 
 def test_forgetting_to_iterate_is_a_warning():
     lanes = new_lanes()
-    run = Publishing(publish_all(lanes, to('q', b'x'), True, None))
+    runs = [Publishing(publish_all(lanes, to('q', b'x'), True, None))]
+
+    def forget():
+        runs.clear()
+        gc.collect()  # PyPy needs it
+
     with pytest.warns(RuntimeWarning, match='nothing was published'):
-        del run
+        forget()
     assert lanes.link.channel.writes == []
 
 
