@@ -34,9 +34,9 @@ class Limits:
         self.frame_max = frame_max or 0
         self._max_message_size = NO_LIMIT if max_message_size is None else max_message_size
         self._tcp_user_timeout = tcp_user_timeout
-        _check_int('channel_max', self.channel_max, 0, DEFAULT_CHANNEL_MAX)
-        _check_int('frame_max', self.frame_max, FRAME_MIN_SIZE if frame_max else 0, MAX_FRAME_MAX)
-        _check_int('max_message_size', self._max_message_size, 1, NO_LIMIT)
+        check_int('channel_max', self.channel_max, 0, DEFAULT_CHANNEL_MAX)
+        check_int('frame_max', self.frame_max, FRAME_MIN_SIZE if frame_max else 0, MAX_FRAME_MAX)
+        check_int('max_message_size', self._max_message_size, 1, NO_LIMIT)
         if tcp_user_timeout is not None:
             _check_user_timeout(tcp_user_timeout)
 
@@ -52,7 +52,8 @@ def lower(proposed: int, wanted: int) -> int:
     return min(proposed, wanted) or proposed or wanted
 
 
-def _check_int(name: str, value: Any, least: int, most: int) -> None:
+def check_int(name: str, value: Any, least: int, most: int) -> None:
+    """Raise ValueError or TypeError unless an argument is an int within limits."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f'{name}: {value!r} is not an int')
     if not least <= value <= most:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import selectors
 import socket
+import sys
 from typing import Optional
 from urllib.parse import quote
 from weakref import WeakSet
 
+from amqplib.core.limits import check_int
 from amqplib.core.memoize import lru_cache
 from amqplib.core.message import Message
 from amqplib.core.spec import CONNECTION_FORCED
 from amqplib.testing import basic, handshake, modes, topology
+from amqplib.testing.checks import check_seconds, check_text, check_texts
 from amqplib.testing.errors import Refusal
 from amqplib.testing.faults import TEXT
 from amqplib.testing.session import Session
@@ -52,6 +55,7 @@ class Broker:
     vhosts: the virtual hosts; '/' comes first, as the URL names the first.
     memory_limit: how many bytes messages may occupy before publishers are blocked.
 
+    Raises ValueError or TypeError if an argument cannot be, and OSError if the port is taken.
     It keeps everything in memory. It begins with start() or `with`, and ends with close().
     """
 
@@ -64,6 +68,11 @@ class Broker:
         vhosts: tuple[str, ...] = ('/',),
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
+        for name, text in (('host', host), ('user', user), ('password', password)):
+            check_text(name, text)
+        check_texts('vhosts', vhosts)
+        check_int('port', port, 0, 65535)
+        check_int('memory_limit', memory_limit, 0, sys.maxsize)
         self._user, self._password = user, password
         self._vhost = vhosts[0]
         # First, as the port may be taken.
@@ -157,6 +166,7 @@ class Broker:
 
         Raises LookupError if there is no such queue.
         """
+        check_text('queue', queue)
         found: list[Message] = self._shared.loop.call(
             self._messages, queue, self._vhost if vhost is None else vhost
         )
@@ -183,6 +193,7 @@ class Broker:
 
     def close_connections(self, text: str = 'closed on request') -> int:
         """Close all connections with 320 (CONNECTION_FORCED); return how many that were."""
+        check_text('text', text)
         count: int = self._shared.loop.call(self._close_all, text)
         return count
 
@@ -211,18 +222,18 @@ class Broker:
         method: only methods of this name, as in 'basic.publish'; by default all but those that
             open and close connections and channels.
 
-        Raises ValueError if there are no such code and method.
+        Raises ValueError if there are no such code and method, or times is less than 1.
         """
-        if not 0 < code < 65536:
-            raise ValueError(f'code {code} is not a reply code')
+        check_int('code', code, 1, 65535)
+        check_int('times', times, 1, sys.maxsize)
+        check_text('text', text)
         if method is not None and method not in _known_methods():
-            raise ValueError(f'method {method!r} is not known')
+            raise ValueError(f'method: {method!r} is not known')
         self._shared.loop.call(self._shared.faults.refuse, code, times, method, text)
 
     def delay(self, seconds: float) -> None:
         """Handle what arrives from now on so much later; what is held up now, at once."""
-        if not seconds >= 0:
-            raise ValueError(f'seconds {seconds} is not a time')
+        check_seconds('seconds', seconds)
         self._shared.loop.call(self._shared.set_delay, seconds)
 
     def __repr__(self) -> str:

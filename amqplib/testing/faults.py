@@ -38,8 +38,7 @@ class Faults:
 
     def refuse(self, code: int, times: int, method: Optional[str], text: str) -> None:
         """Refuse methods that arrive from now on, after those of earlier calls."""
-        if times > 0:
-            self._refusals.append(_Planned(code, text, method, times))
+        self._refusals.append(_Planned(code, text, method, times))
 
     def check(self, name: str) -> None:
         """Refuse a method if its turn has come."""

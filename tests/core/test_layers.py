@@ -95,10 +95,11 @@ OF_CLIENTS = [f'{client}.{name}' for client, names in CLIENTS.items() for name i
 TESTING = [
     f'amqplib.testing.{name}'
     for name in (
-        'errors', 'loop', 'arguments', 'messages', 'backlog', 'memory', 'faults', 'exchanges',
-        'consumers', 'queues', 'dead_letters', 'virtual_host', 'shared', 'versions', 'inboxes',
-        'arrivals', 'output', 'pulse', 'client', 'stages', 'channel', 'dispatch', 'session',
-        'handshake', 'direct_replies', 'topology', 'basic', 'modes', 'broker', 'pytest_plugin',
+        'checks', 'errors', 'loop', 'arguments', 'messages', 'backlog', 'memory', 'faults',
+        'exchanges', 'consumers', 'queues', 'dead_letters', 'virtual_host', 'shared', 'versions',
+        'inboxes', 'arrivals', 'output', 'pulse', 'client', 'stages', 'channel', 'dispatch',
+        'session', 'handshake', 'direct_replies', 'topology', 'basic', 'modes', 'broker',
+        'pytest_plugin',
     )
 ]  # fmt: skip
 

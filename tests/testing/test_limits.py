@@ -127,17 +127,47 @@ def test_many_refusals_on_request_take_no_memory(small_broker):
 
 
 @pytest.mark.parametrize(
-    ('fault', 'arguments'),
+    ('fault', 'arguments', 'error'),
     [
-        ('refuse', {'code': 0}),
-        ('refuse', {'code': 65536}),
-        ('refuse', {'code': 404, 'method': 'queue.declared'}),
-        ('delay', {'seconds': -1}),
-        ('delay', {'seconds': float('nan')}),
+        ('refuse', {'code': 0}, ValueError),
+        ('refuse', {'code': 65536}, ValueError),
+        ('refuse', {'code': '404'}, TypeError),
+        ('refuse', {'code': 404.0}, TypeError),
+        ('refuse', {'code': 404, 'times': 0}, ValueError),
+        ('refuse', {'code': 404, 'times': 1.5}, TypeError),
+        ('refuse', {'code': 404, 'method': 'queue.declared'}, ValueError),
+        ('refuse', {'code': 404, 'text': None}, TypeError),
+        ('refuse', {'code': 404, 'text': '\ud800'}, ValueError),
+        ('close_connections', {'text': b'bye'}, TypeError),
+        ('delay', {'seconds': -1}, ValueError),
+        ('delay', {'seconds': float('nan')}, ValueError),
+        ('delay', {'seconds': None}, TypeError),
+        ('messages', {'queue': ['tasks']}, TypeError),
     ],
 )
-def test_a_fault_that_cannot_be_is_an_error_of_the_test(small_broker, fault, arguments):
-    with pytest.raises(ValueError, match=list(arguments)[-1]):
+def test_a_fault_that_cannot_be_is_an_error_of_the_test(small_broker, fault, arguments, error):
+    with pytest.raises(error, match=f'^{list(arguments)[-1]}: '):
         getattr(small_broker, fault)(**arguments)
     with amqp.Connection(small_broker.host) as connection:
         assert connection.channel().queue_declare(exclusive=True)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'error'),
+    [
+        ({'port': '5672'}, TypeError),
+        ({'port': 65536}, ValueError),
+        ({'host': None}, TypeError),
+        ({'user': None}, TypeError),
+        ({'password': 5}, TypeError),
+        ({'vhosts': 'test'}, TypeError),
+        ({'vhosts': ()}, ValueError),
+        ({'vhosts': [5]}, TypeError),
+        ({'memory_limit': None}, TypeError),
+        ({'memory_limit': -1}, ValueError),
+    ],
+    ids=str,
+)
+def test_a_broker_that_cannot_be_is_an_error(no_leaks, arguments, error):
+    with pytest.raises(error, match=f'^{next(iter(arguments))}: '):
+        Broker(**arguments)
