@@ -79,6 +79,8 @@ class Channel:
         # For direct replies: the tag of the consumer, and the key that leads to it.
         self.reply_tag: Optional[str] = None
         self.reply_key: Optional[str] = None
+        # Unacknowledged messages, also of consumers that were cancelled.
+        self._sent_to_consumers = 0
         self._tags = count(1)
         self._published = 0
         # The last message that was confirmed, but not yet to the client; and how many there are.
@@ -133,15 +135,12 @@ class Channel:
 
     # Delivering
 
-    def has_room(self, consumer: Consumer) -> bool:
+    def has_room(self) -> bool:
         """Return whether one more message may be delivered."""
         if self.closing or not self.session.has_room:
             return False
         limit = self.channel_prefetch
-        return consumer.no_ack or not limit or self._delivered() < limit
-
-    def _delivered(self) -> int:
-        return sum(consumer.unacknowledged for consumer in self.consumers.values())
+        return not limit or self._sent_to_consumers < limit
 
     def next_tag(self, queue: Queue, entry: Entry, consumer: Optional[Consumer]) -> int:
         """Return the tag of a message that is delivered and will be acknowledged."""
@@ -157,6 +156,7 @@ class Channel:
         else:
             tag = self.next_tag(consumer.queue, entry, consumer)
             consumer.unacknowledged += 1
+            self._sent_to_consumers += 1
         self.send(
             'basic.deliver', consumer.tag, tag, entry.redelivered, message.exchange,
             message.routing_key, content=message.content,
@@ -194,6 +194,7 @@ class Channel:
             by_queue.setdefault(delivery.queue, []).append(delivery.entry)
             if delivery.consumer is not None:
                 delivery.consumer.unacknowledged -= 1
+                self._sent_to_consumers -= 1
         for queue, entries in by_queue.items():
             how(queue, entries)
         self.wake_queues()

@@ -27,7 +27,7 @@ class Consumer:
         exclusive: bool,
         priority: int,
         limit: int,
-        has_room: Callable[[Consumer], bool],
+        has_room: Callable[[], bool],
         send: Callable[[Consumer, Entry], object],
         on_queue_deleted: Callable[[Consumer], object],
     ) -> None:
@@ -45,7 +45,7 @@ class Consumer:
     def can_take(self) -> bool:
         """Return whether it may be given one more message."""
         within = self.no_ack or not self.limit or self.unacknowledged < self.limit
-        return within and self._has_room(self)
+        return within and self._has_room()
 
     def deliver(self, entry: Entry) -> None:
         """Give it a message."""

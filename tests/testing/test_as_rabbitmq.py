@@ -520,6 +520,30 @@ def test_each_consumer_has_a_limit_of_its_own(channel, declare):
     assert ready_count(channel, name) == 15
 
 
+@pytest.mark.parametrize('cancelled', [False, True])
+@pytest.mark.parametrize('no_ack', [False, True])
+def test_the_limit_of_a_channel_is_for_all_that_consumers_were_sent(
+    connection, channel, declare, cancelled, no_ack
+):
+    name = declare()
+    received = []
+    channel.basic_qos(0, 1, True)
+    tag = channel.basic_consume(name, callback=received.append)
+    publish(channel, name, '1')
+    drain(channel, lambda: received)
+    if cancelled:
+        channel.basic_cancel(tag)
+    channel.basic_consume(name, no_ack=no_ack, callback=received.append)
+    publish(channel, name, '2')
+    channel.wait_for_confirms(timeout=20)
+    waiting = ready_count(channel, name)
+    if not waiting and connection.server_properties['product'] == 'RabbitMQ':
+        pytest.skip('since RabbitMQ 4.3 each consumer has the limit for itself')
+    assert waiting == 1
+    received[0].ack()
+    drain(channel, lambda: len(received) == 2)
+
+
 def test_messages_of_high_priority_come_first(channel, declare):
     name = declare(max_priority=5)
     for body, priority in enumerate((0, 3, 9, 5, 1)):
