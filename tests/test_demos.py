@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-import amqplib.client_0_8 as amqp
-from amqplib import client_0_9_1
+from amqplib import client_0_8, client_0_9_1
 from amqplib.testing import Broker
 from tests.helpers.broker import free_port
+from tests.helpers.demos import demos_of
 from tests.helpers.refusing_relay import AMQP_0_8, RefusingRelay
 
 DEMO = Path(__file__).resolve().parents[1] / 'demo'
@@ -129,7 +129,7 @@ def options(protocol, address, exchange):
 @pytest.fixture
 def connection(protocol, address):
     """A connection that speaks the same."""
-    with {'0-8': amqp, '0-9-1': client_0_9_1}[protocol].Connection(address) as conn:
+    with {'0-8': client_0_8, '0-9-1': client_0_9_1}[protocol].Connection(address) as conn:
         yield conn
 
 
@@ -174,7 +174,7 @@ def test_the_receiver_acknowledges(channel, monkeypatch):
 
     name, _, _ = channel.queue_declare(auto_delete=False, exclusive=True)
     channel.basic_consume(name, callback=demo_receive.show)
-    channel.basic_publish(amqp.Message('quit'), routing_key=name)
+    channel.basic_publish(client_0_8.Message('quit'), routing_key=name)
     while channel.callbacks:
         channel.wait(timeout=SECONDS)
     channel.basic_recover_sync(requeue=True)
@@ -357,7 +357,7 @@ def await_exchange(connection, name):
             with connection.channel() as ch:
                 ch.exchange_declare(name, 'topic', passive=True)
             return
-        except amqp.NotFound:
+        except client_0_8.NotFound:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -401,7 +401,7 @@ def test_demo_run_needs_nothing_but_python_and_leaves_nothing(tmp_path):
     assert files_in(tmp_path) == before
     address = re.search('^The broker is at (.*)$', ended.stdout, re.MULTILINE).group(1)
     with pytest.raises(OSError, match='refused'):
-        amqp.Connection(address, connect_timeout=SECONDS)
+        client_0_8.Connection(address, connect_timeout=SECONDS)
 
 
 def files_in(folder):
@@ -415,7 +415,13 @@ def test_demo_run_takes_the_broker_that_is_named():
     assert 'amqplib broker' not in ended.stdout
 
 
-# Draining a queue: a program of its own kind, with a URL, which needs 0-9-1.
+# Draining a queue: a program of its own kind, with a URL, of one client.
+
+
+@pytest.fixture
+def drain(amqp, tmp_path):
+    """The path of the program, which uses the client under test."""
+    return demos_of(amqp, tmp_path) / 'drain.py'
 
 
 @pytest.fixture
@@ -437,8 +443,7 @@ def numbers_in(lines):
     return [int(json.loads(line)['body']) for line in lines]
 
 
-@pytest.mark.any_version
-def test_draining_writes_each_message_as_a_line(start, address):
+def test_draining_writes_each_message_as_a_line(start, drain, address):
     name = f'amqplib-test-{uuid.uuid4()}'
     bodies = ['text', 'gr\u00fc\u00dfe', b'\xff\x00', '']
     with client_0_9_1.Connection(address) as conn, conn.channel() as ch:
@@ -449,7 +454,7 @@ def test_draining_writes_each_message_as_a_line(start, address):
                     body, message_id='m', application_headers={'when': datetime(2026, 1, 2), 'x': 7}
                 )
                 ch.basic_publish(msg, routing_key=name)
-            program = start('drain.py', '--url', f'amqp://{address}', '--idle', '1', name)
+            program = start(drain, '--url', f'amqp://{address}', '--idle', '1', name)
             assert program.wait() == (0, '')
             assert ch.basic_get(name) is None
         finally:
@@ -462,13 +467,13 @@ def test_draining_writes_each_message_as_a_line(start, address):
         assert line['application_headers'] == {'when': '2026-01-02 00:00:00', 'x': 7}
 
 
-def test_what_drains_may_be_killed(start, drained):
-    killed = start('drain.py', '--url', drained.url, 'full')
+def test_what_drains_may_be_killed(start, drain, drained):
+    killed = start(drain, '--url', drained.url, 'full')
     first = killed.read_until('"body": "123"')
     killed.process.kill()
     killed.wait()
     first += killed.rest()
-    second = start('drain.py', '--url', drained.url, '--idle', '0.5', 'full')
+    second = start(drain, '--url', drained.url, '--idle', '0.5', 'full')
     assert second.wait() == (0, '')
     written, rest = numbers_in(first), numbers_in(second.rest())
     assert written == list(range(len(written)))
@@ -477,8 +482,8 @@ def test_what_drains_may_be_killed(start, drained):
     assert drained.messages('full') == []
 
 
-def test_what_drains_stops_on_a_signal(start, drained):
-    program = start('drain.py', '--url', drained.url, 'full')
+def test_what_drains_stops_on_a_signal(start, drain, drained):
+    program = start(drain, '--url', drained.url, 'full')
     lines = program.read_until('"body": "123"')
     program.process.send_signal(signal.SIGTERM)
     assert program.wait() == (0, '')
@@ -487,15 +492,15 @@ def test_what_drains_stops_on_a_signal(start, drained):
     assert numbers_in(lines) + left == list(range(500))
 
 
-def test_what_drains_stops_on_a_signal_also_if_nothing_comes(start, drained):
-    program = start('drain.py', '--url', drained.url, '--idle', '60', 'full')
+def test_what_drains_stops_on_a_signal_also_if_nothing_comes(start, drain, drained):
+    program = start(drain, '--url', drained.url, '--idle', '60', 'full')
     program.read_until('"body": "499"')
     program.process.send_signal(signal.SIGTERM)
     assert program.wait() == (0, '')
 
 
-def test_what_drains_connects_again(start, drained):
-    program = start('drain.py', '--url', drained.url, '--idle', '2', 'full')
+def test_what_drains_connects_again(start, drain, drained):
+    program = start(drain, '--url', drained.url, '--idle', '2', 'full')
     lines = program.read_until('"body": "123"')
     drained.drop_connections()
     status, errors = program.wait()
@@ -506,16 +511,16 @@ def test_what_drains_connects_again(start, drained):
     assert drained.messages('full') == []
 
 
-def test_a_queue_that_is_not_there_cannot_be_drained(start, drained):
-    status, errors = start('drain.py', '--url', drained.url, 'missing').wait()
+def test_a_queue_that_is_not_there_cannot_be_drained(start, drain, drained):
+    status, errors = start(drain, '--url', drained.url, 'missing').wait()
     assert status == 1
     assert re.fullmatch(r"drain\.py: 404 .*'missing'.*\n", errors)
 
 
-def test_what_drains_ends_with_what_reads_it(drained):
+def test_what_drains_ends_with_what_reads_it(drain, drained):
     fill(drained.url, 2000)  # more than fits into the pipe
-    drain = [sys.executable, str(DEMO / 'drain.py'), '--url', drained.url, 'full']
-    with subprocess.Popen(drain, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command = [sys.executable, str(drain), '--url', drained.url, 'full']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert numbers_in([process.stdout.readline()]) == [0]
         process.stdout.close()
         assert process.stderr.read() == b''

@@ -4,27 +4,26 @@ import http.client
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
-import amqplib.client_0_9_1 as amqp
 from amqplib.testing import Broker
+from tests.helpers.demos import demos_of
 from tests.helpers.nodes import write_down
+from tests.helpers.packages import mostly_0_9_1
 from tests.helpers.threads import begin
 
-DEMO = Path(__file__).resolve().parents[1] / 'demo'
 PATIENCE = 60
 
 
 @pytest.fixture
-def start(monkeypatch):
+def start(amqp, tmp_path, monkeypatch):
     """A function (demo, *arguments) that starts a program; all are ended after the test."""
-    processes = []
+    demos, processes = demos_of(amqp, tmp_path), []
     monkeypatch.setenv('PORT', '0')
 
     def start(demo, *arguments):
-        command = [sys.executable, str(DEMO / demo), *arguments]
+        command = [sys.executable, str(demos / demo), *arguments]
         pipes = {
             **dict.fromkeys(('stdin', 'stdout'), subprocess.PIPE),
             'stderr': subprocess.DEVNULL,
@@ -40,7 +39,7 @@ def start(monkeypatch):
         process.stdout.close()
 
 
-def bodies(address):
+def bodies(amqp, address):
     with amqp.Connection(address) as conn, conn.channel() as ch:
         ch.auto_decode = False
         messages = iter(lambda: ch.basic_get('tasks', no_ack=True), None)
@@ -62,8 +61,8 @@ def post(port, body):
         client.close()
 
 
-@pytest.mark.any_version
-def test_nothing_is_lost_when_the_broker_is_killed(start, new_node):
+@mostly_0_9_1
+def test_nothing_is_lost_when_the_broker_is_killed(amqp, start, new_node):
     node = new_node()
     url = f'amqp://{node.address}'
     lines = start('publish_lines.py', url)
@@ -98,13 +97,13 @@ def test_nothing_is_lost_when_the_broker_is_killed(start, new_node):
     lines.stdin.close()
     assert lines.wait(PATIENCE) == 0
     assert lines.stdout.read() == ''
-    arrived = bodies(node.address)
+    arrived = bodies(amqp, node.address)
     published = dict.fromkeys(body for body in arrived if body.startswith('line '))
     assert list(published) == [f'line {number}' for number in range(5000)]
     assert set(taken) <= set(arrived)
 
 
-def test_what_cannot_be_published_is_said(start):
+def test_what_cannot_be_published_is_said(amqp, start):
     with Broker() as broker:
         # The programs declare the queue in another way, which the broker refuses.
         with amqp.Connection(broker.host) as conn, conn.channel() as ch:

@@ -1,27 +1,34 @@
-"""The demos that go on after a loss: the worker, and the server and client of remote calls."""
+"""The demos that go on after a loss: the worker, and the server and client of remote calls.
+
+They run with either client.
+"""
 
 import importlib
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-import amqplib.client_0_9_1 as amqp
 from amqplib.testing import Broker
 from tests.helpers.broker import free_port
-
-DEMO = Path(__file__).resolve().parents[1] / 'demo'
+from tests.helpers.demos import demos_of
+from tests.helpers.packages import mostly_0_9_1
 
 
 @pytest.fixture
-def start():
+def demos(amqp, tmp_path):
+    """The folder of the demos, which use the client under test."""
+    return demos_of(amqp, tmp_path)
+
+
+@pytest.fixture
+def start(demos):
     """A function (demo, *arguments) that starts a program; all are ended after the test."""
     processes = []
 
     def start(demo, *arguments):
-        command = [sys.executable, str(DEMO / demo), *arguments]
+        command = [sys.executable, str(demos / demo), *arguments]
         output = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'encoding': 'utf-8'}
         processes.append(subprocess.Popen(command, **output))
         return processes[-1]
@@ -48,30 +55,29 @@ def stop(process):
     return process.wait()
 
 
-def publish(url, body):
+def publish(amqp, url, body):
     """Publish a message that is safe when this returns; return how many were there before."""
     with amqp.Connection.from_url(url) as conn, conn.channel() as ch:
         _, ready, _ = ch.queue_declare('tasks', durable=True, auto_delete=False)
-        ch.confirm_select()
-        ch.basic_publish(amqp.Message(body, delivery_mode=2), routing_key='tasks')
-        ch.wait_for_confirms()
+        with ch.transaction():
+            ch.basic_publish(amqp.Message(body, delivery_mode=2), routing_key='tasks')
     return ready
 
 
-@pytest.mark.any_version
-def test_the_worker_goes_on_when_its_broker_was_killed_and_started_again(start, new_node):
+@mostly_0_9_1
+def test_the_worker_goes_on_when_its_broker_was_killed_and_started_again(amqp, start, new_node):
     node = new_node()
     url = f'amqp://{node.address}'
     worker = start('worker.py', url)
-    publish(url, 'before')
+    publish(amqp, url, 'before')
     read_until(worker, 'done: before')
     node.kill()
     read_until(worker, 'trying again in')
     node.start()
-    publish(url, 'after')
+    publish(amqp, url, 'after')
     read_until(worker, 'done: after')
     assert stop(worker) == 0
-    assert publish(url, 'for the next one') == 0
+    assert publish(amqp, url, 'for the next one') == 0
 
 
 def test_the_worker_stops_at_once_while_there_is_no_broker(start):
@@ -82,7 +88,7 @@ def test_the_worker_stops_at_once_while_there_is_no_broker(start):
 
 
 @pytest.fixture
-def in_process():
+def in_process(amqp):
     """A broker in this process that has the queue for requests."""
     with Broker() as broker:
         with amqp.Connection.from_url(broker.url) as conn, conn.channel() as ch:
@@ -90,22 +96,32 @@ def in_process():
         yield broker
 
 
-def ask(broker, text):
-    command = [sys.executable, str(DEMO / 'rpc_client.py'), text, broker.url]
-    return subprocess.run(command, capture_output=True, encoding='utf-8', check=True).stdout
+@pytest.fixture
+def ask(demos, in_process):
+    """A function (text) that returns what the client prints."""
+
+    def ask(text):
+        command = [sys.executable, str(demos / 'rpc_client.py'), text, in_process.url]
+        return subprocess.run(command, capture_output=True, encoding='utf-8', check=True).stdout
+
+    return ask
 
 
-def test_requests_are_answered_also_after_a_lost_connection(start, in_process):
+def test_requests_are_answered_also_after_a_lost_connection(start, ask, in_process):
     server = start('rpc_server.py', in_process.url)
-    assert ask(in_process, 'hello') == 'HELLO\n'
+    assert ask('hello') == 'HELLO\n'
     in_process.drop_connections()
-    assert ask(in_process, 'grüße') == 'GRÜSSE\n'
+    assert ask('grüße') == 'GRÜSSE\n'
     assert stop(server) == 0
 
 
-def test_a_late_reply_is_not_taken_for_that_of_the_next_request(start, in_process, monkeypatch):
-    monkeypatch.syspath_prepend(str(DEMO))
+def test_a_late_reply_is_not_taken_for_that_of_the_next_request(
+    amqp, demos, start, in_process, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(demos))
+    monkeypatch.delitem(sys.modules, 'rpc_client', raising=False)
     client = importlib.import_module('rpc_client')
+    assert client.amqp is amqp
     with amqp.Connection.from_url(in_process.url) as conn, conn.channel() as ch:
         with pytest.raises(amqp.AMQPTimeout):
             client.ask(ch, 'too early', timeout=0)
