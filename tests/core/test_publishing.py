@@ -78,15 +78,15 @@ def publish(lanes, items):
     return list(publish_all(lanes, items, True, None))
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def clock(monkeypatch):
-    """A clock that goes on only when it is told to."""
+    """A clock that goes on only when it is told to: how much is gathered depends on the time."""
     time = SimpleNamespace(now=0.0)
     monkeypatch.setattr(module, 'monotonic', lambda: time.now)
     return time
 
 
-def test_many_messages_are_sent_by_one_write(clock):
+def test_many_messages_are_sent_by_one_write():
     lanes = new_lanes()
     assert publish(lanes, to('q', *[b'x' * 128] * 600)) == []
     first, *_ = writes = lanes.link.channel.writes
@@ -94,7 +94,7 @@ def test_many_messages_are_sent_by_one_write(clock):
     assert 65536 / 300 < first < 65536 / 200
 
 
-def test_no_more_are_in_flight_than_the_window_holds(clock):
+def test_no_more_are_in_flight_than_the_window_holds():
     lanes = new_lanes(window=10)
     most = []
 

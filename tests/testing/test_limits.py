@@ -92,7 +92,7 @@ def test_replies_that_nobody_reads_take_memory(sock, small_broker):
 def test_a_message_in_a_chain_of_full_queues_goes_to_the_last(small_broker):
     """None of the others takes it, and each has the next one for its dead letters."""
     with amqp.Connection(small_broker.host) as connection, connection.channel() as channel:
-        for number in range(700):
+        for number in range(300):
             arguments = {
                 'x-max-length': 0,
                 'x-overflow': 'reject-publish-dlx',
@@ -100,9 +100,9 @@ def test_a_message_in_a_chain_of_full_queues_goes_to_the_last(small_broker):
                 'x-dead-letter-routing-key': str(number + 1),
             }
             channel.queue_declare(str(number), auto_delete=False, arguments=arguments)
-        channel.queue_declare('700', auto_delete=False)
+        channel.queue_declare('300', auto_delete=False)
         channel.basic_publish(amqp.Message('x'), '', '0')
-        assert channel.queue_declare('700', passive=True)[1] == 1
+        assert channel.queue_declare('300', passive=True)[1] == 1
 
 
 def test_a_long_chain_of_exchanges_ends_with_its_queue(small_broker):
