@@ -8,9 +8,10 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from amqplib.command_line.status import USAGE, Failure
+from amqplib.core.serialization import with_context
 
 DEFAULT_URL = 'amqp://localhost'
 PROTOCOLS = {'0-8': 'amqplib.client_0_8', '0-9-1': 'amqplib.client_0_9_1'}
@@ -21,9 +22,18 @@ TIMEOUT = 30.0
 def urls_of(options: Namespace) -> list[str]:
     """Return the URLs of --url, of --url-file, of $AMQP_URL, or that of this machine."""
     if options.url_file is not None:
-        return Path(options.url_file).read_text(encoding='utf-8').split()
-    text: str = options.url or os.environ.get('AMQP_URL') or DEFAULT_URL
+        return _read(Path(options.url_file)).split()
+    text: Optional[str] = options.url
+    if text is None:
+        text = os.environ.get('AMQP_URL') or DEFAULT_URL
     return text.split()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding='utf-8')
+    except ValueError as error:
+        raise with_context(error, str(path)) from None
 
 
 def client_of(options: Namespace) -> Any:

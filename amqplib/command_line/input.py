@@ -31,10 +31,17 @@ def read_chunks(descriptor: int, before_waiting: Callable[[], object]) -> Iterat
     while True:
         if not _is_ready(descriptor):
             before_waiting()
-        chunk = os.read(descriptor, _READ_SIZE)
+        chunk = _read(descriptor)
         if not chunk:
             return
         yield chunk
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, _READ_SIZE)
+    except OSError as error:
+        raise OSError(f'cannot read the input: {error.strerror}') from error
 
 
 def _is_ready(descriptor: int) -> bool:

@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C) and SIGTERM: both end the command, at once or when it is ready."""
+"""SIGINT (Ctrl-C), SIGTERM and SIGHUP: all end the command, at once or when it is ready."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Windows has no SIGHUP.
+_SIGNALS = [
+    getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)
+]
 
 
 class Interrupts:
@@ -23,7 +26,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:  # noqa: PYI034  (Self is of Python 3.11)
         for signum in _SIGNALS:
-            # What is ignored stays ignored: in the background of a shell, Ctrl-C is.
+            # What is ignored stays ignored: Ctrl-C in the background of a shell, SIGHUP by nohup.
             if signal.getsignal(signum) is not signal.SIG_IGN:
                 self._previous[signum] = signal.signal(signum, self._handle)
         return self

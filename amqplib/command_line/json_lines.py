@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
+from collections import Counter
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
@@ -41,8 +42,8 @@ FIELDS = frozenset((
 
 _PROPERTIES = frozenset(name for name, _ in Message.PROPERTIES if name != HEADERS)
 
-_readable = json.JSONEncoder(ensure_ascii=False, separators=(',', ':')).encode
-_ascii = json.JSONEncoder(separators=(',', ':')).encode
+_readable = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(',', ':')).encode
+_ascii = json.JSONEncoder(allow_nan=False, separators=(',', ':')).encode
 
 
 class Entry(NamedTuple):
@@ -63,6 +64,14 @@ def to_line(entry: Entry, redelivered: bool = False) -> bytes:
     fields.update(exchange=exchange, routing_key=routing_key)
     if redelivered:
         fields['redelivered'] = True
+    try:
+        return _encode(fields)
+    except ValueError:  # NaN or an infinity in the headers, which properties_base64 has too
+        del fields['headers']
+        return _encode(fields)
+
+
+def _encode(fields: dict[str, Any]) -> bytes:
     try:
         return _readable(fields).encode() + b'\n'
     except UnicodeEncodeError:  # a name or a property that is not UTF-8
@@ -127,10 +136,22 @@ def _to_json(value: Any) -> Any:
 # --- Reading --------------------------------------------------------------------------------------
 
 
+def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; json would keep the last of several fields of one name."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f'{name!r} is there twice')
+    return fields
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_to_object).decode
+
+
 def from_line(line: bytes, message_class: type[Message] = Message) -> Entry:
     """Return the message of a line; raise ValueError or TypeError that names the field."""
     try:
-        fields = json.loads(line.decode('utf-8'))
+        fields = _decode(line.decode('utf-8-sig'))
     except (ValueError, RecursionError) as error:
         raise ValueError(f'not JSON: {error}') from None
     if not isinstance(fields, dict):
@@ -151,6 +172,9 @@ def _message(fields: dict[str, Any], message_class: type[Message]) -> Message:
     if unknown:
         names = ', '.join(sorted(_PROPERTIES))
         raise ValueError(f'properties: {min(unknown)!r} is not one of: {names}')
+    for name, value in properties.items():
+        if isinstance(value, bool):  # which is a number in Python
+            raise TypeError(f'{name}: {_ascii(value)} is not a number or text')
     if 'headers' in fields:
         properties[HEADERS] = _headers(_object(fields, 'headers'))
     return message_class(body, **properties)
@@ -206,6 +230,8 @@ def _items(table: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
 
 
 def _decimal(text: Any) -> Decimal:
+    if not isinstance(text, str):
+        raise TypeError(f'{_ascii(text)} is not text')
     try:
         return Decimal(text)
     except ArithmeticError:
@@ -213,6 +239,8 @@ def _decimal(text: Any) -> Decimal:
 
 
 def _time(seconds: Any) -> datetime:
+    if type(seconds) is not int:
+        raise TypeError(f'{_ascii(seconds)} is not a whole number')
     try:
         return datetime.fromtimestamp(seconds, timezone.utc)
     except (ArithmeticError, OSError):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Optional
 
 from amqplib.command_line.interrupts import Interrupts
-from amqplib.command_line.parser import make_parser
-from amqplib.command_line.status import DONE, INTERRUPTED, Failure, report, status_of
+from amqplib.command_line.parser import parse
+from amqplib.command_line.status import DONE, INTERRUPTED, Failure, report, status_of, text_of
 from amqplib.exceptions import AMQPException
 
 
@@ -15,7 +15,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command that the arguments ask for (None: those of the process)."""
     with Interrupts() as interrupts:
         try:
-            options = make_parser().parse_args(arguments)
+            options = parse(arguments)
             options.interrupts = interrupts
             options.run(options)
         except KeyboardInterrupt as interrupt:
@@ -25,6 +25,6 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             report(failure)
             return failure.status
         except (AMQPException, OSError, ValueError) as error:
-            report(error)
+            report(text_of(error))
             return status_of(error)
         return DONE

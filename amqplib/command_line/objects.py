@@ -17,7 +17,9 @@ def declare(options: Namespace) -> None:
     flags = {'durable': not options.transient, 'auto_delete': options.auto_delete}
     with open_channel(options) as ch:
         if options.exchange is None:
-            ch.queue_declare(options.name, arguments=arguments, **flags)
+            name = ch.queue_declare(options.name, arguments=arguments, **flags)[0]
+            if not options.name:  # the broker has chosen one
+                _show(Output(), name)
         else:
             ch.exchange_declare(options.name, options.exchange, arguments=arguments, **flags)
 
@@ -36,33 +38,50 @@ def delete(options: Namespace) -> None:
     """Delete a queue or an exchange."""
     if options.exchange and options.if_empty:
         raise Failure('an exchange is always empty: --if-empty is for queues', USAGE)
+    output = Output()
     with open_channel(options) as ch:
+        _check_exists(ch, options.name, options.exchange)  # brokers delete nothing without an error
         if options.exchange:
             ch.exchange_delete(options.name, if_unused=options.if_unused)
         else:
             number = ch.queue_delete(options.name, options.if_unused, options.if_empty)
-            _show(f'{count(number)} deleted')
+            _show(output, f'{count(number)} deleted')
 
 
 def purge(options: Namespace) -> None:
     """Remove the messages of a queue that are not delivered."""
+    output = Output()
     with open_channel(options) as ch:
-        _show(f'{count(ch.queue_purge(options.queue))} deleted')
+        _show(output, f'{count(ch.queue_purge(options.queue))} deleted')
 
 
 def info(options: Namespace) -> None:
-    """Show what is known of a queue or of the broker."""
-    facts = _queue_facts(options) if options.queue else _broker_facts(options)
-    if options.json:
-        _show(json.dumps(facts))
+    """Show what is known of a queue, an exchange or the broker."""
+    if options.name is not None:
+        facts = _facts(options)
+    elif options.exchange:
+        raise Failure('which exchange? Name one', USAGE)
     else:
-        _show('\n'.join(f'{name}: {value}' for name, value in facts.items()))
+        facts = _broker_facts(options)
+    if options.json:
+        _show(Output(), json.dumps(facts))
+    else:
+        _show(Output(), '\n'.join(f'{name}: {value}' for name, value in facts.items()))
 
 
-def _queue_facts(options: Namespace) -> dict[str, Any]:
+def _facts(options: Namespace) -> dict[str, Any]:
     with open_channel(options) as ch:
-        declared = ch.queue_declare(options.queue, passive=True)
+        declared = _check_exists(ch, options.name, options.exchange)
+    if options.exchange:  # AMQP tells no more of it
+        return {'exchange': options.name}
     return dict(zip(('queue', 'messages', 'consumers'), declared))
+
+
+def _check_exists(channel: Any, name: str, exchange: bool) -> Any:
+    """Return what the broker says of a queue or an exchange; raise NotFound if there is none."""
+    if exchange:  # its type is not looked at
+        return channel.exchange_declare(name, 'direct', passive=True)
+    return channel.queue_declare(name, passive=True)
 
 
 def _broker_facts(options: Namespace) -> dict[str, Any]:
@@ -74,7 +93,6 @@ def _broker_facts(options: Namespace) -> dict[str, Any]:
         return {**properties, 'protocol': options.protocol, **limits}
 
 
-def _show(text: str) -> None:
-    output = Output()
+def _show(output: Output, text: str) -> None:
     output.write(text.encode('utf-8', 'backslashreplace') + b'\n')
     output.flush()

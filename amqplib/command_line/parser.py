@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
+from collections.abc import Sequence
 from typing import Any, Callable, NoReturn, Optional
 
 import amqplib
@@ -19,6 +21,7 @@ Publish, consume and look after messages in an AMQP broker.
 The broker is that of --url, else of the environment variable AMQP_URL, else
 amqp://localhost. Exit status: 0 done, 1 failed, 2 wrong usage, 3 nothing there,
 4 a message was returned or refused, 130 interrupted by Ctrl-C (143 by SIGTERM).
+After --, no argument is an option: amqplib get -- --odd-name
 """
 
 PREFETCH = 500
@@ -28,11 +31,15 @@ NUMBERS = {'delivery_mode', 'priority', 'timestamp'}
 PROPERTIES = [name for name, _ in BASIC_PROPERTIES if name != HEADERS]
 
 
+#: Begins the arguments after '--' that look like options; no argument of a process can have it.
+_ESCAPE = '\0'
+
+
 class Parser(argparse.ArgumentParser):
     """Complains in one line, in which a password is not shown."""
 
     def error(self, message: str) -> NoReturn:
-        report(f'{message} (see {self.prog} --help)')
+        report(f'{message.replace(_ESCAPE, "")} (see {self.prog} --help)')
         raise SystemExit(USAGE)
 
 
@@ -45,7 +52,37 @@ class CommandParser(Parser):
         if self._intermixed:
             return super().parse_known_args(*args)
         self._intermixed = True  # as the other method calls this one
-        return self.parse_known_intermixed_args(*args)
+        options, unknown = self.parse_known_intermixed_args(*args)
+        if unknown:
+            self.error(f'unrecognized arguments: {" ".join(unknown)}')
+        return options, unknown
+
+
+def parse(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """Return the options for the arguments (None: those of the process), with the function `run`.
+
+    Raises SystemExit after the help, or if the arguments are wrong.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = make_parser().parse_args(_escape(given))
+    for name, value in vars(options).items():
+        setattr(options, name, _unescape(value))
+    return options
+
+
+def _escape(arguments: list[str]) -> list[str]:
+    """Return the arguments without '--', which argparse loses on its way to the command."""
+    if '--' not in arguments:
+        return arguments
+    end = arguments.index('--')
+    others = (f'{_ESCAPE}{one}' if one.startswith('-') else one for one in arguments[end + 1 :])
+    return [*arguments[:end], *others]
+
+
+def _unescape(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unescape(one) for one in value]
+    return value.lstrip(_ESCAPE) if isinstance(value, str) else value
 
 
 def make_parser() -> Parser:
@@ -257,7 +294,11 @@ def _purge(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('queue', nargs='?', metavar='QUEUE', help='without it: of the broker')
+    parser.add_argument('name', nargs='?', metavar='NAME', help='without it: of the broker')
+    parser.add_argument(
+        '--exchange', action='store_true',
+        help='an exchange rather than a queue: only whether it is there',
+    )  # fmt: skip
     parser.add_argument('--json', action='store_true', help='as an object in JSON')
 
 
@@ -297,7 +338,8 @@ COMMANDS: list[Row] = [
   amqplib purge tasks"""),
     (_info, objects.info, 'show how many messages a queue has, or what the broker is', """\
   amqplib info
-  amqplib info tasks"""),
+  amqplib info tasks
+  amqplib info news --exchange"""),
     (_broker, serving.broker, 'be a broker for trying things out, not for production', """\
   amqplib broker
   amqplib broker --port 5673"""),

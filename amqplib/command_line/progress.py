@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from time import monotonic
 from typing import Optional, TextIO
@@ -41,8 +42,9 @@ class Progress:
         seconds = monotonic() - self._began
         text = f'{count(self.count)} in {seconds:.0f} s, {self.count / seconds:,.0f} a second'
         assert self._stream is not None
-        self._stream.write(f'{start}{text:<60}{end}')
-        self._stream.flush()
+        with contextlib.suppress(OSError):  # the terminal may be gone, and the work goes on
+            self._stream.write(f'{start}{text:<60}{end}')
+            self._stream.flush()
 
     def __enter__(self) -> Progress:  # noqa: PYI034  (Self is of Python 3.11)
         return self

@@ -7,7 +7,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from typing import Callable, Optional
+from typing import Callable
 
 from amqplib.command_line.connecting import client_of, open_channel
 from amqplib.command_line.input import open_input, read_chunks, read_lines
@@ -28,7 +28,7 @@ def publish(options: Namespace) -> None:
     source = contextlib.nullcontext(-1) if options.body else open_input(options.file)
     with source as descriptor, open_channel(options) as ch:
         sender = SENDERS[options.protocol](ch, refused.add, options.mandatory)
-        with errors_say(lambda: f'{count(sender.settled)} confirmed'):
+        with errors_say(lambda: f'{count(sender.settled)} confirmed{refused.note()}'):
             _publish_all(_entries(options, descriptor, sender.settle), sender)
     refused.raise_if_any()
 
@@ -90,7 +90,10 @@ def _bodies(
     elif options.lines:
         yield from read_lines(descriptor, before_waiting)
     else:
-        yield b''.join(read_chunks(descriptor, before_waiting))
+        body = b''.join(read_chunks(descriptor, before_waiting))
+        if not body and options.file is None:  # most likely nobody meant to send that
+            raise Failure("standard input is empty; '' is an empty message")
+        yield body
 
 
 class _Refused:
@@ -100,18 +103,20 @@ class _Refused:
     """
 
     def __init__(self, show: bool) -> None:
-        self._show = show
+        self._output = Output() if show else None
         self._count = 0
         self._first_reason = ''
-        self._output: Optional[Output] = None
 
     def add(self, entry: Entry, why: str) -> None:
         self._first_reason = self._first_reason or why
         self._count += 1
-        if self._show:
-            self._output = self._output or Output()
+        if self._output is not None:
             self._output.write(to_line(entry))
             self._output.flush()
+
+    def note(self) -> str:
+        """Return what to add to the number of messages that are confirmed."""
+        return f', {self._count:,} of them returned or refused' if self._count else ''
 
     def raise_if_any(self) -> None:
         if self._count:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from argparse import Namespace
 from typing import NoReturn
 
 from amqplib.command_line.output import Output
+from amqplib.command_line.status import Failure
 
 
 def broker(options: Namespace) -> NoReturn:
@@ -14,7 +16,12 @@ def broker(options: Namespace) -> NoReturn:
     # Imported here, as it is large and most commands do not need it.
     from amqplib.testing import Broker  # noqa: PLC0415
 
-    with Broker(options.port) as served:
+    try:
+        ours = Broker(options.port)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)  # the error's own text differs between versions
+        raise Failure(f'port {options.port}: {why} (choose another one by --port)') from error
+    with ours as served:
         output = Output()
         output.write(f'amqp://{served.host}\n'.encode())
         output.flush()

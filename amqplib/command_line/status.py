@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Callable
 
+from amqplib.core.log import escaped
 from amqplib.exceptions import AMQPException, NotFound
 
 #: Exit statuses. A command that a signal ended has 128 + its number: 130 after Ctrl-C.
@@ -28,7 +29,7 @@ class Failure(Exception):
 
 def report(text: object) -> None:
     """Write a line to standard error, if that is possible, without any password."""
-    line = _PASSWORD.sub(r'\1:***@', ' '.join(str(text).split()))
+    line = escaped(_PASSWORD.sub(r'\1:***@', ' '.join(str(text).split())))
     if sys.stderr is not None:  # else it was closed when the program started
         with contextlib.suppress(OSError, ValueError):
             print(f'amqplib: {line}', file=sys.stderr, flush=True)
@@ -43,6 +44,12 @@ def errors_say(what_was_done: Callable[[], str]) -> Iterator[None]:
         raise KeyboardInterrupt(f'interrupted; {what_was_done()}') from None
     except (AMQPException, OSError, TypeError, ValueError) as error:
         raise Failure(f'{error}; {what_was_done()}', status_of(error)) from error
+
+
+def text_of(error: Exception) -> str:
+    """Return what to report of an error; of a file, its name and what is wrong with it."""
+    filename = getattr(error, 'filename', None)
+    return str(error) if filename is None else f'{filename}: {error.strerror}'  # type: ignore[attr-defined]
 
 
 def status_of(error: Exception) -> int:

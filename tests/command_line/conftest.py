@@ -59,7 +59,8 @@ def run(environment, protocol, tmp_path, monkeypatch):
             for name in ('stdout', 'stderr'):
                 file = stack.enter_context(open(tmp_path / name, 'w', encoding='utf-8'))
                 patch.setattr(sys, name, file)
-            status = status_of(*arguments, '--protocol', protocol)
+            at = arguments.index('--') if '--' in arguments else len(arguments)
+            status = status_of(*arguments[:at], '--protocol', protocol, *arguments[at:])
         out, err = ((tmp_path / name).read_bytes() for name in ('stdout', 'stderr'))
         return Result(status, out, err.decode())
 

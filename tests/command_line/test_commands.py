@@ -9,6 +9,7 @@ import pytest
 
 from amqplib.command_line import receiving, sending
 from amqplib.command_line.json_lines import from_line
+from tests.command_line.conftest import status_of
 from tests.helpers.queues import await_ready, get_bodies, ready_count
 
 
@@ -52,6 +53,23 @@ def test_publish_sends_persistent_messages_with_properties_and_headers(run, chan
 def test_publish_sends_standard_input_as_one_message(run, channel, queue):
     done(run('publish', queue, given=b'one\ntwo\n\0\xff'))
     assert get_bodies(channel, queue, 1) == [b'one\ntwo\n\0\xff']
+
+
+def test_publish_does_not_take_empty_input_for_a_message(run, channel, queue, tmp_path):
+    failed(run('publish', queue, given=b''), 1, "standard input is empty; '' is an empty message")
+    assert done(run('publish', queue, '--lines', given=b'')) == b''
+    (tmp_path / 'file').touch()
+    done(run('publish', queue, '--file', str(tmp_path / 'file')))
+    assert get_bodies(channel, queue, 1) == ['']
+
+
+def test_input_that_cannot_be_read_is_an_error(run, channel, queue, tmp_path):
+    with open(tmp_path / 'file', 'wb') as only_for_writing:
+        failed(
+            run('publish', queue, given=only_for_writing), 1, 'cannot read the input: Bad file desc'
+        )
+    failed(run('publish', queue, '--file', str(tmp_path / 'none')), 1, 'none: No such file')
+    assert ready_count(channel, queue) == 0
 
 
 def test_publish_sends_a_file(run, channel, queue, tmp_path):
@@ -105,6 +123,16 @@ def test_publish_writes_what_is_returned_as_lines(run, queue):
         from_line(lines[0]),
         from_line(lines[2]),
     ]
+
+
+def test_publish_says_if_what_is_confirmed_was_returned(run):
+    """Also if it ends by something else: the message is confirmed, but nowhere."""
+    given = b'{"body": "x", "routing_key": "no-such-queue"}\n{"body": 1}\n'
+    failed(
+        run('publish', '--json', given=given),
+        1,
+        '1 message confirmed, 1 of them returned or refused',
+    )
 
 
 def test_publish_ends_with_4_if_a_message_is_refused(run, new_queue, protocol):
@@ -280,6 +308,52 @@ def test_queues_and_exchanges_come_and_go(run, channel, protocol):
         failed(run(*command), 3, '404 NOT_FOUND')
 
 
+def test_info_tells_whether_there_is_an_exchange(run):
+    assert done(run('info', 'amq.topic', '--exchange')) == b'exchange: amq.topic\n'
+    failed(run('info', 'no-such-exchange', '--exchange'), 3, "no exchange 'no-such-exchange'")
+
+
+def test_what_is_not_there_cannot_be_deleted(run):
+    failed(run('delete', 'no-such-queue'), 3, "no queue 'no-such-queue'")
+    failed(run('delete', 'no-such-exchange', '--exchange'), 3, "no exchange 'no-such-exchange'")
+
+
+@pytest.mark.parametrize('command', ['purge', 'delete'])
+def test_nothing_is_deleted_if_the_number_cannot_be_shown(
+    environment, protocol, channel, queue, message_class, monkeypatch, command
+):
+    fill(channel, message_class, queue, b'x')
+    with monkeypatch.context() as patch:
+        patch.setattr('sys.stdout', None)
+        assert status_of(command, queue, '--protocol', protocol) == 1
+    assert ready_count(channel, queue) == 1
+
+
+def test_nothing_is_published_if_what_returns_cannot_be_written(
+    environment, protocol, channel, queue, monkeypatch, tmp_path
+):
+    (tmp_path / 'lines').write_text('{"body": "x"}\n')
+    with monkeypatch.context() as patch:
+        patch.setattr('sys.stdout', None)
+        arguments = 'publish', queue, '--json', '--file', str(tmp_path / 'lines')
+        assert status_of(*arguments, '--protocol', protocol) == 1
+    assert ready_count(channel, queue) == 0
+
+
+def test_an_empty_name_asks_the_broker_for_one_and_shows_it(run, channel):
+    name = done(run('declare', '')).decode().rstrip('\n')
+    assert channel.queue_delete(name) == 0
+    failed(run('info', ''), 3, 'queue')
+
+
+def test_names_may_look_like_options(run, channel):
+    name = f'--amqplib-test-{uuid.uuid4()}'
+    done(run('declare', '--auto-delete', '--', name))
+    done(run('publish', '--', name, '--lines', '-', '--'))
+    assert done(run('get', '--all', '--', name)) == b'--lines\n-\n--\n'
+    assert done(run('delete', '--', name)) == b'0 messages deleted\n'
+
+
 def test_bind_connects_exchanges(run, channel, queue, protocol):
     one = f'amqplib-test-{uuid.uuid4()}'
     done(run('declare', one, '--exchange', 'fanout', '--auto-delete'))
@@ -309,7 +383,10 @@ def test_the_url_comes_from_an_option_or_a_file(run, address, tmp_path, monkeypa
     done(run('info', '--url', f'amqp://guest:guest@{address}'))
     (tmp_path / 'url').write_text(f'amqp://guest:guest@{address}\n')
     done(run('info', '--url-file', str(tmp_path / 'url')))
-    failed(run('info', '--url-file', str(tmp_path / 'none')), 1, 'No such file')
+    failed(run('info', '--url-file', str(tmp_path / 'none')), 1, 'none: No such file')
+    failed(run('info', '--url', ''), 2, 'url: there is none')
+    (tmp_path / 'url').write_bytes(b'\xff')
+    failed(run('info', '--url-file', str(tmp_path / 'url')), 2, f'{tmp_path / "url"}: ')
 
 
 @pytest.mark.parametrize(
@@ -349,6 +426,8 @@ def test_a_broker_that_is_not_there_fails(run):
         (['publish', 'x', '--property', 'color=red'], "'color' is not one of: content_type"),
         (['publish', 'x', '--property', 'priority=high'], "priority: 'high' is not a number"),
         (['delete', 'x', '--exchange', '--if-empty'], '--if-empty is for queues'),
+        (['info', '--exchange'], 'which exchange?'),
+        (['get', 'x', '--', '-y'], 'unrecognized arguments: -y (see amqplib get --help)'),
     ],
 )
 def test_wrong_usage_is_one_line(run, arguments, error):

@@ -100,6 +100,19 @@ def test_what_json_cannot_tell_is_kept_in_wire_format(field):
     assert from_line(line, client_0_9_1.Message).message.encode_properties() == raw
 
 
+@pytest.mark.parametrize('number', ['nan', 'inf', '-inf'])
+def test_a_line_is_json_for_all_readers(number):
+    """NaN and Infinity are not."""
+    raw = b'\x20\0\0\0\0\x0b\1nd' + struct.pack('>d', float(number))
+    line = to_line(Entry(client_0_8.Message.received(raw, b'x')))
+    assert not json.loads(line, parse_constant=pytest.fail).get('headers')
+    assert from_line(line).message.encode_properties() == raw
+
+
+def test_a_byte_order_mark_does_no_harm():
+    assert from_line(b'\xef\xbb\xbf{"body": "x"}').message.body == b'x'
+
+
 def test_a_name_that_is_not_utf_8_is_kept_in_ascii():
     raw = b'\x20\0' + struct.pack('>I', 4) + b'\1\xfft\1'
     line = to_line(Entry(client_0_8.Message.received(raw, b'\xc3\xbc')))
@@ -145,7 +158,13 @@ def test_headers_as_a_person_writes_them():
         ('{"body": "", "exchange": 1}', 'exchange: 1 is not a string'),
         ('{"body": "", "properties": []}', r'properties: \[\] is not an object'),
         ('{"body": "", "properties": {"color": ""}}', "properties: 'color' is not one of: app_id"),
+        ('{"body": "", "properties": {"priority": true}}', 'priority: true is not a number'),
+        ('{"body": "x", "body": "y"}', "'body' is there twice"),
+        ('{"body": "", "headers": {"a": {"b": 1, "b": 1}}}', "'b' is there twice"),
         ('{"body": "", "headers": {"a": {"$bytes": 1}}}', r"headers\['a'\]: "),
+        ('{"body": "", "headers": {"a": {"$decimal": 0.1}}}', r"headers\['a'\]: 0.1 is not text"),
+        ('{"body": "", "headers": {"a": {"$timestamp": 1.7}}}', r"headers\['a'\]: 1.7 is not a wh"),
+        ('{"body": "", "headers": {"a": {"$timestamp": true}}}', r"headers\['a'\]: true is not"),
         ('{"body": "", "headers": {"a": {"$table": 1}}}', r"headers\['a'\]: "),
         ('{"body": "", "headers": {"a": {"b": {"$x": 1}}}}', r"headers\['a'\]\['b'\]: '\$x' is"),
         ('{"body": "", "headers": {"a": {"$decimal": "one"}}}', r"headers\['a'\]: "),

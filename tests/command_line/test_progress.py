@@ -48,6 +48,15 @@ def test_short_work_shows_nothing(clock):
     assert terminal.getvalue() == ''
 
 
+class ClosedTerminal(Terminal):
+    def write(self, text):
+        raise OSError('Input/output error')
+
+
+def test_a_terminal_that_is_gone_does_not_end_the_work(clock):
+    work(ClosedTerminal(), clock, 3)
+
+
 @pytest.mark.parametrize('stream', [io.StringIO(), None])
 def test_a_pipe_gets_nothing(clock, stream):
     work(stream, clock, 3)

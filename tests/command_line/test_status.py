@@ -20,6 +20,11 @@ def test_a_report_has_one_line_and_no_password(capsys, url, shown):
     assert capsys.readouterr() == ('', f'amqplib: wrong: {shown}\n')
 
 
+def test_a_report_sends_no_commands_to_a_terminal(capsys):
+    report("no queue '\x1b[31m\udcff'")
+    assert capsys.readouterr().err == "amqplib: no queue '\\x1b[31m\\udcff'\n"
+
+
 def test_a_report_that_cannot_be_written_does_no_harm(monkeypatch, tmp_path):
     monkeypatch.setattr('sys.stderr', None)
     report('wrong')
