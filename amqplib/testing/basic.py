@@ -67,11 +67,11 @@ def limit_prefetch(
 ) -> Reply:
     if prefetch_size:
         raise not_implemented(f'prefetch_size!=0 ({prefetch_size})')
-    if global_:
-        channel.channel_prefetch = prefetch_count
-        channel.wake_queues()
-    else:
+    if not global_:
         channel.prefetch = prefetch_count
+    # A limit for consumers ends that of the channel.
+    channel.channel_prefetch = prefetch_count if global_ else 0
+    channel.wake_queues()
     return ()
 
 

@@ -31,6 +31,11 @@ class Delivery:
         self.entry = entry
         self.consumer = consumer
 
+    @property
+    def tag(self) -> str:
+        """The tag of the consumer; '' for basic.get."""
+        return '' if self.consumer is None else self.consumer.tag
+
 
 class Transaction:
     """What waits for tx.commit.
@@ -188,16 +193,24 @@ class Channel:
             self.settle_now(taken.values(), how)
 
     def settle_now(self, deliveries: Iterable[Delivery], how: Settlement) -> None:
-        """Settle deliveries."""
-        by_queue: dict[Queue, list[Entry]] = {}
+        """Settle deliveries, those of each consumer together, by the names of both."""
+        groups: dict[tuple[Queue, str], list[Delivery]] = {}
         for delivery in deliveries:
-            by_queue.setdefault(delivery.queue, []).append(delivery.entry)
-            if delivery.consumer is not None:
-                delivery.consumer.unacknowledged -= 1
-                self._sent_to_consumers -= 1
-        for queue, entries in by_queue.items():
-            how(queue, entries)
+            groups.setdefault((delivery.queue, delivery.tag), []).append(delivery)
+        for key in sorted(groups, key=lambda key: (key[0].name, key[1])):
+            self._settle_group(key[0], groups[key], how)
         self.wake_queues()
+
+    def _settle_group(self, queue: Queue, group: list[Delivery], how: Settlement) -> None:
+        """Settle deliveries to a consumer, or of basic.get."""
+        consumer = group[0].consumer
+        if consumer is not None:
+            consumer.unacknowledged -= len(group)
+        how(queue, [delivery.entry for delivery in group])
+        self.vhost.surroundings.serve()
+        # Only now, as in RabbitMQ: what comes back may go to another channel.
+        if consumer is not None:
+            self._sent_to_consumers -= len(group)
 
     def wake_queues(self) -> None:
         """Have the queues deliver, as the consumers may take messages again."""
@@ -213,14 +226,13 @@ class Channel:
 
     def commit(self) -> None:
         """Do what the transaction consists of, one thing after the other."""
-        transaction, serve = self._next_transaction(), self.vhost.surroundings.serve
+        transaction = self._next_transaction()
         all_taken = True
         for message, names, mandatory in transaction.published:
             all_taken &= self._put(message, self.vhost.queues_of(names), mandatory)
-            serve()
+            self.vhost.surroundings.serve()
         for deliveries, how in transaction.settled:
             self.settle_now(deliveries.values(), how)
-            serve()
         if not all_taken:
             raise precondition_failed('partial tx completion')
 
@@ -289,4 +301,13 @@ class Channel:
             self.rollback()
         for tag in list(self.consumers):
             self.cancel(tag)
-        self.requeue_all()
+        self._give_back_all()
+
+    def _give_back_all(self) -> None:
+        """Give back what is not acknowledged: here, all of a queue together."""
+        by_queue: dict[Queue, list[Entry]] = {}
+        for delivery in self.unacknowledged.values():
+            by_queue.setdefault(delivery.queue, []).append(delivery.entry)
+        self.unacknowledged.clear()
+        for queue, entries in by_queue.items():
+            queue.requeue(entries)

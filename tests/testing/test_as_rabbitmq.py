@@ -536,12 +536,44 @@ def test_the_limit_of_a_channel_is_for_all_that_consumers_were_sent(
     channel.basic_consume(name, no_ack=no_ack, callback=received.append)
     publish(channel, name, '2')
     channel.wait_for_confirms(timeout=20)
-    waiting = ready_count(channel, name)
-    if not waiting and connection.server_properties['product'] == 'RabbitMQ':
-        pytest.skip('since RabbitMQ 4.3 each consumer has the limit for itself')
-    assert waiting == 1
+    skip_if_channels_have_no_limit(connection, ready_count(channel, name) == 0)
+    assert ready_count(channel, name) == 1
     received[0].ack()
     drain(channel, lambda: len(received) == 2)
+
+
+def skip_if_channels_have_no_limit(connection, seen):
+    if seen and connection.server_properties['product'] == 'RabbitMQ':
+        pytest.skip('since RabbitMQ 4.3 each consumer has the limit for itself')
+
+
+def test_a_limit_for_consumers_ends_that_of_the_channel(connection, channel, declare):
+    name = declare()
+    received = []
+    channel.basic_qos(0, 1, True)
+    for _ in range(2):
+        channel.basic_consume(name, callback=received.append)
+    publish(channel, name, *'123')
+    channel.wait_for_confirms(timeout=20)
+    skip_if_channels_have_no_limit(connection, ready_count(channel, name) == 1)
+    assert ready_count(channel, name) == 2
+    channel.basic_qos(0, 1, False)
+    drain(channel, lambda: len(received) == 3)
+
+
+def test_what_consumers_give_back_at_once_comes_back_by_their_tags(channel, declare):
+    name = declare()
+    received = []
+    for body, tag in (('1', 'b'), ('2', 'a')):
+        arguments = {'x-priority': int(body)}
+        channel.basic_consume(name, tag, callback=received.append, arguments=arguments)
+        publish(channel, name, body)
+        drain(channel, lambda body=body: len(received) == int(body))
+    channel.basic_nack(received[1].delivery_tag, multiple=True, requeue=True)
+    drain(channel, lambda: len(received) == 4)
+    assert [(message.body, message.consumer_tag) for message in received[2:]] == [
+        ('2', 'a'), ('1', 'a')
+    ]  # fmt: skip
 
 
 def test_messages_of_high_priority_come_first(channel, declare):
