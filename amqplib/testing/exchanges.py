@@ -15,46 +15,36 @@ if TYPE_CHECKING:
 Destination = object
 
 
-class Binding:
-    """A binding of an exchange to a queue or to another exchange."""
-
-    __slots__ = ('arguments', 'destination', 'key')
-
-    def __init__(self, destination: Destination, key: str, arguments: dict[str, Any]) -> None:
-        self.destination = destination
-        self.key = key
-        self.arguments = arguments
+#: Routing key -> destination -> arguments of its bindings with this key.
+Bindings = Mapping[str, Mapping[Destination, list[dict[str, Any]]]]
 
 
-#: Routing key -> bindings with this key.
-Bindings = Mapping[str, list[Binding]]
-
-
-def _direct(bindings: Bindings, message: Published) -> Iterable[Binding]:
+def _direct(bindings: Bindings, message: Published) -> Iterable[Destination]:
     for key in message.routing_keys:
         yield from bindings.get(key, ())
 
 
-def _fanout(bindings: Bindings, message: Published) -> Iterable[Binding]:
+def _fanout(bindings: Bindings, message: Published) -> Iterable[Destination]:
     for bound in bindings.values():
         yield from bound
 
 
-def _topic(bindings: Bindings, message: Published) -> Iterable[Binding]:
+def _topic(bindings: Bindings, message: Published) -> Iterable[Destination]:
     for pattern, bound in bindings.items():
         if any(topic_matches(pattern, key) for key in message.routing_keys):
             yield from bound
 
 
-def _headers(bindings: Bindings, message: Published) -> Iterable[Binding]:
+def _headers(bindings: Bindings, message: Published) -> Iterable[Destination]:
     headers = message.properties.headers
-    for binding in _fanout(bindings, message):
-        if headers_match(binding.arguments, headers):
-            yield binding
+    for bound in bindings.values():
+        for destination, all_arguments in bound.items():
+            if any(headers_match(arguments, headers) for arguments in all_arguments):
+                yield destination
 
 
-#: Type of an exchange -> function that returns the bindings that a message takes.
-TYPES: dict[str, Callable[[Bindings, Published], Iterable[Binding]]] = {
+#: Type of an exchange -> function that returns where a message goes; a place may come again.
+TYPES: dict[str, Callable[[Bindings, Published], Iterable[Destination]]] = {
     'direct': _direct,
     'fanout': _fanout,
     'headers': _headers,
@@ -101,8 +91,7 @@ class Exchange:
     """An exchange.
 
     type: one of TYPES.
-    bindings: routing key -> its bindings.
-    incoming: the exchanges that are bound to this one.
+    bindings: routing key -> destination -> arguments of its bindings with this key.
     """
 
     kind = 'exchange'
@@ -122,7 +111,9 @@ class Exchange:
         self.auto_delete = auto_delete
         self.internal = internal
         self.arguments = dict(arguments)
-        self.bindings: dict[str, list[Binding]] = {}
+        self.bindings: dict[str, dict[Destination, list[dict[str, Any]]]] = {}
+        # The keys of all bindings to a destination.
+        self._keys: dict[Destination, set[str]] = {}
         self._matching = TYPES[type]
 
     @property
@@ -132,39 +123,42 @@ class Exchange:
 
     def destinations(self, message: Published) -> list[Destination]:
         """Return where a message goes; the same place may come more than once."""
-        return [binding.destination for binding in self._matching(self.bindings, message)]
+        return list(self._matching(self.bindings, message))
 
     def bind(self, destination: Destination, key: str, arguments: dict[str, Any]) -> None:
         """Add a binding, unless it is there; refuse one that RabbitMQ refuses."""
         if self.type == 'headers':
             check_binding(arguments)
-        bound = self.bindings.setdefault(key, [])
-        if not any(_is(binding, destination, arguments) for binding in bound):
-            bound.append(Binding(destination, key, arguments))
+        all_arguments = self.bindings.setdefault(key, {}).setdefault(destination, [])
+        if arguments not in all_arguments:
+            all_arguments.append(arguments)
+        self._keys.setdefault(destination, set()).add(key)
 
     def unbind(self, destination: Destination, key: str, arguments: dict[str, Any]) -> bool:
         """Remove a binding; return whether it was there."""
-        return self._remove([key], lambda binding: _is(binding, destination, arguments))
+        all_arguments = self.bindings.get(key, {}).get(destination, [])
+        if arguments not in all_arguments:
+            return False
+        all_arguments.remove(arguments)
+        if not all_arguments:
+            self._forget(destination, key)
+        return True
 
     def unbind_all(self, destination: Destination) -> bool:
         """Remove all bindings to a destination; return whether there were any."""
-        return self._remove(list(self.bindings), lambda binding: binding.destination is destination)
-
-    def _remove(self, keys: Iterable[str], wanted: Callable[[Binding], bool]) -> bool:
-        removed = False
+        keys = list(self._keys.get(destination, ()))
         for key in keys:
-            bound = self.bindings.get(key, [])
-            kept = [binding for binding in bound if not wanted(binding)]
-            removed = removed or len(kept) < len(bound)
-            if kept:
-                self.bindings[key] = kept
-            else:
-                self.bindings.pop(key, None)
-        return removed
+            self._forget(destination, key)
+        return bool(keys)
 
-
-def _is(binding: Binding, destination: Destination, arguments: dict[str, Any]) -> bool:
-    return binding.destination is destination and binding.arguments == arguments
+    def _forget(self, destination: Destination, key: str) -> None:
+        """Remove what there is of a destination and a key."""
+        del self.bindings[key][destination]
+        if not self.bindings[key]:
+            del self.bindings[key]
+        self._keys[destination].discard(key)
+        if not self._keys[destination]:
+            del self._keys[destination]
 
 
 #: The exchanges that are always there: name -> (type, internal).
