@@ -106,7 +106,7 @@ class Loop:
     def start(self, name: str) -> None:
         """Start the thread, once."""
         if self._thread is not None or self._ended:
-            raise RuntimeError('a broker can be started only once')
+            raise RuntimeError('a broker can be started only once, and not in a child process')
         self._thread = threads.start(name, self._run)
         if self._thread is None:
             raise RuntimeError('no thread can be started')

@@ -161,5 +161,11 @@ class Entry:
         self.expires = expires
         self.redelivered = False
 
+    def has_expired(self, now: float, now_too: bool) -> bool:
+        """Return whether it has expired before a moment, or at it too."""
+        if self.expires is None:
+            return False
+        return self.expires <= now if now_too else self.expires < now
+
     def __lt__(self, other: Entry) -> bool:
         return self.position < other.position

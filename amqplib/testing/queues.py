@@ -146,6 +146,7 @@ class Queue:
                 break
             self._give(consumer)
             self._drop_expired()
+        self._drop_expired(now_too=True)
         self._drop_what_is_too_much()
         self._set_expiry()
 
@@ -194,10 +195,14 @@ class Queue:
         while self.backlog and self._overflow == 'drop-head' and self._is_too_long():
             self._drop(self.backlog.pop(), 'maxlen')
 
-    def _drop_expired(self) -> None:
+    def _drop_expired(self, now_too: bool = False) -> None:
+        """Drop what has expired.
+
+        now_too: also what expires now, once no consumer has taken it.
+        """
         now = self._surroundings.loop.now
         first = self.backlog.first()
-        while first is not None and first.expires is not None and first.expires < now:
+        while first is not None and first.has_expired(now, now_too):
             self._drop(self.backlog.pop(), 'expired')
             first = self.backlog.first()
 

@@ -733,6 +733,12 @@ def test_a_consumer_gets_what_expires_at_once(channel, declare):
     assert found[0].body == 'found'
 
 
+def test_what_expires_at_once_makes_no_queue_full(channel, declare):
+    name = declare(max_length=1, overflow='reject-publish')
+    publish(channel, name, *'x' * 200, expiration='0')
+    channel.wait_for_confirms(timeout=20)
+
+
 def test_what_has_expired_behind_a_message_is_not_counted_when_that_is_got(channel, declare):
     name = declare()
     publish(channel, name, '1')

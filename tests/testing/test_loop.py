@@ -107,6 +107,25 @@ def test_a_child_holds_no_connection_of_a_broker_open():
     run_in_child(fork_beside_a_broker)
 
 
+@posix_only
+def test_a_broker_is_not_started_in_a_child():
+    run_in_child(fork_before_the_start)
+
+
+def fork_before_the_start():
+    broker = Broker()
+
+    def start_in_child():
+        error = error_of(broker.start, RuntimeError)
+        assert 'in a child process' in str(error), error
+        with Broker() as own, amqp.Connection(own.host) as connection:
+            assert connection.channel().is_open
+
+    expect_good_end(forked(start_in_child))
+    with broker, amqp.Connection(broker.host) as connection:
+        assert connection.channel().is_open
+
+
 def fork_beside_a_broker():
     with Broker() as broker:
         connection = amqp.Connection(broker.host, rpc_timeout=5)
