@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from amqplib.client_0_8 import transport as transport_module
 from amqplib.client_0_8.channel import Channel
@@ -25,7 +25,6 @@ from amqplib.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from amqplib.core.abstract_channel import NamedHandlers
     from amqplib.core.reconnecting import Attempt
     from amqplib.core.transport import AbstractTransport
 
@@ -79,8 +78,6 @@ class Connection(connection.Connection):
 
     def _protocol_header(self) -> bytes:
         return transport_module.AMQP_PROTOCOL_HEADER
-
-    _HANDLERS: ClassVar[NamedHandlers] = {'connection.redirect': _redirect}
 
 
 def reconnecting(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
 
 from amqplib.client_0_9_1.spec import DECODERS, ENCODERS, METHODS, PROTOCOL
 from amqplib.core import channel, spec
-from amqplib.core.abstract_channel import empty_reply
 from amqplib.core.arguments import compile_encoder, decode_acknowledgement
 from amqplib.core.channel import begin
 from amqplib.core.confirms import Confirms
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from queue import Queue
 
     from amqplib.client_0_9_1.basic_message import Message
-    from amqplib.core.abstract_channel import NamedHandlers
     from amqplib.core.consumer import Consumer
     from amqplib.core.encoding import Frames
     from amqplib.core.spec import Method, Signature
@@ -66,7 +64,7 @@ class Channel(channel.Channel):
 
     def _request_access(self, *values: Any) -> int:
         _encode_access_request(*values)  # wrong arguments are errors, as in client_0_8
-        self._open()
+        self._require_open()
         self.default_ticket = 0
         return 0
 
@@ -317,14 +315,14 @@ class Channel(channel.Channel):
         while confirms.outstanding or self._has_pending_events():
             try:
                 if confirms.outstanding:
-                    self._open()
+                    self._require_open()
                     if not self._wait_for_outstanding(confirms, 0, deadline):
                         raise self._not_confirmed(confirms, deadline)
             finally:
                 self._call_on_confirm(deadline)
         if confirms.refused:
             self._raise_refused(confirms)
-        self._open()
+        self._require_open()
 
     def _raise_refused(self, confirms: Confirms) -> NoReturn:
         numbers = confirms.take_refused()
@@ -421,14 +419,7 @@ class Channel(channel.Channel):
             raise ProtocolError(spec.COMMAND_INVALID, text)
         self._handled = _ACKNOWLEDGED
 
-    _HANDLERS: ClassVar[NamedHandlers] = {
-        'exchange.bind_ok': empty_reply('exchange.bind_ok'),
-        'exchange.unbind_ok': empty_reply('exchange.unbind_ok'),
-        'confirm.select_ok': empty_reply('confirm.select_ok'),
-        'basic.ack': _basic_ack,
-        'basic.nack': _basic_nack,
-    }
-    _IMMEDIATE: ClassVar[tuple[str, ...]] = ('basic.ack', 'basic.nack')
+    _IMMEDIATE = (*channel.Channel._IMMEDIATE, 'basic.ack', 'basic.nack')
 
 
 _encode_access_request = compile_encoder(spec.ACCESS_REQUEST, {})

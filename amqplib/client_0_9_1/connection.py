@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from amqplib.client_0_9_1.basic_message import Message
 from amqplib.client_0_9_1.channel import Channel
@@ -11,12 +11,11 @@ from amqplib.client_0_9_1.method_framing import MethodReader
 from amqplib.client_0_9_1.spec import DECODERS, ENCODERS, PROTOCOL
 from amqplib.client_0_9_1.transport import create_transport
 from amqplib.core import connection
-from amqplib.core.abstract_channel import empty_reply, printable
+from amqplib.core.abstract_channel import printable
 from amqplib.core.fast_decoding import ConfirmFrames
 from amqplib.core.streams import AMQPReader
 
 if TYPE_CHECKING:
-    from amqplib.core.abstract_channel import NamedHandlers
     from amqplib.core.reconnecting import Attempt
     from amqplib.core.transport import AbstractTransport
 
@@ -77,12 +76,7 @@ class Connection(connection.Connection):
         if self.on_unblocked is not None:
             self.on_unblocked()
 
-    _HANDLERS: ClassVar[NamedHandlers] = {
-        'connection.blocked': _blocked,
-        'connection.unblocked': _unblocked,
-        'connection.update_secret_ok': empty_reply('connection.update_secret_ok'),
-    }
-    _IMMEDIATE: ClassVar[tuple[str, ...]] = ('connection.blocked', 'connection.unblocked')
+    _IMMEDIATE = ('connection.blocked', 'connection.unblocked')
 
 
 def reconnecting(

@@ -43,22 +43,10 @@ CLOSE_TIMEOUT = 10.0
 _NONE: frozenset[Signature] = frozenset()
 
 Handlers = dict['Signature', Callable[..., Any]]
-NamedHandlers = dict[str, Callable[..., Any]]
 Entered = TypeVar('Entered', bound='AbstractChannel')
 
 
-def handlers_by_signature(protocol: Protocol, handlers: NamedHandlers) -> Handlers:
-    """Return handlers by signature, given handlers by the name of the method.
-
-    Methods that the protocol does not have are left out.
-    """
-    methods = protocol.methods
-    return {
-        methods[name].signature: handler for name, handler in handlers.items() if name in methods
-    }
-
-
-def empty_reply(name: str) -> Callable[[Any, AMQPReader], None]:
+def _empty_reply(name: str) -> Callable[[Any, AMQPReader], None]:
     """Return the handler of a reply without fields that matter."""
 
     def take(self: AbstractChannel, args: AMQPReader) -> None:
@@ -113,17 +101,14 @@ class AbstractChannel:
     _protocol: ClassVar[Protocol]
     _encoders: ClassVar[Encoders]
     _decoders: ClassVar[Decoders]
-    #: The handlers, by the name of the method: function(self, args[, content]).
-    _HANDLERS: ClassVar[NamedHandlers] = {}
-    #: Methods that are dispatched when they arrive, whatever the program waits for.
+    #: Names of methods that are dispatched when they arrive, whatever the program waits for.
     _IMMEDIATE: ClassVar[tuple[str, ...]] = ()
-    #: Methods that open or end the channel, and take effect when they arrive: function(self, args)
-    #: that returns whether the method is also the reply to a call.
-    _NAMED_EFFECTS: ClassVar[NamedHandlers] = {}
-    #: The same three by (class id, method id); made for the class of a client, which has a
-    #: _protocol, from what it and its base have.
+    # Made for the class of a client, which has a _protocol; by (class id, method id):
+    #: The handlers, function(self, args[, content]): `_queue_declare_ok` of queue.declare_ok.
     _METHOD_MAP: ClassVar[Handlers] = {}
     _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
+    #: What takes effect when a method arrives: function(self, args), `_on_close` of channel.close.
+    #: It returns whether the method is also the reply to a call.
     _EFFECTS: ClassVar[Handlers] = {}
     #: Whether it belongs to one thread, which makes one call at a time.
     _ONE_CALL: ClassVar[bool] = True
@@ -148,21 +133,30 @@ class AbstractChannel:
         super().__init_subclass__(**kwargs)
         own = vars(cls)
         if '_protocol' in own:
-            handlers: NamedHandlers = {}
-            immediate: set[str] = set()
-            for base in map(vars, reversed(cls.__mro__)):
-                handlers.update(base.get('_HANDLERS', {}))
-                immediate.update(base.get('_IMMEDIATE', ()))
-            rows = cls._protocol.methods.values()
-            cls._METHOD_MAP = handlers_by_signature(cls._protocol, handlers)
-            cls._IMMEDIATE_METHODS = frozenset(
-                row.signature for row in rows if row.name in immediate
-            )
-            cls._EFFECTS = handlers_by_signature(cls._protocol, cls._NAMED_EFFECTS)
+            cls._make_maps()
         elif '_METHOD_MAP' in own:
             # The map of a program's subclass may lack methods that are newer than it.
             inherited: Handlers = super(cls, cls)._METHOD_MAP  # type: ignore[misc]
             cls._METHOD_MAP = {**inherited, **cls._METHOD_MAP}
+
+    @classmethod
+    def _make_maps(cls) -> None:
+        """Find the functions for the methods of the protocol by their names."""
+        cls._METHOD_MAP, cls._EFFECTS = {}, {}
+        for row in cls._protocol.methods.values():
+            owner, _, name = row.python_name.partition('.')
+            if owner != cls.__name__:
+                continue
+            if row.signature in cls._protocol.replies and not hasattr(cls, f'_{name}'):
+                setattr(cls, f'_{name}', _empty_reply(row.name))
+            for prefix, functions in ('_', cls._METHOD_MAP), ('_on_', cls._EFFECTS):
+                if hasattr(cls, prefix + name):
+                    functions[row.signature] = getattr(cls, prefix + name)
+        cls._IMMEDIATE_METHODS = frozenset(
+            cls._protocol.methods[name].signature
+            for name in cls._IMMEDIATE
+            if name in cls._protocol.methods
+        )
 
     def __init__(self, connection: Any, session: Session, closed: Closed) -> None:
         # Typed as Any, because the module of Connection imports this one.
@@ -225,7 +219,7 @@ class AbstractChannel:
             except IndexError:  # a finalizer has taken the last one just now
                 method = None
         if method is None:
-            connection, channel_id = self._open()
+            connection, channel_id = self._require_open()
             # Without a timeout, an override with the signature of amqplib 1.0.2 works.
             limit = () if timeout is None else (timeout,)
             method = connection._wait_method(channel_id, allowed_methods, *limit)
@@ -386,13 +380,13 @@ class AbstractChannel:
             self._unclaimed.update(method.replies)
         if isinstance(args, AMQPWriter):
             args = args.getvalue()
-        connection, channel_id = self._open()
+        connection, channel_id = self._require_open()
         payload = _SIGNATURE.pack(*method_sig) + args
         self._session.send(connection.encoder.frames(channel_id, payload, content), self._closed)
 
     def _transmit(self, payload: bytes, on_turn: Optional[Callable[[], object]] = None) -> None:
         """Send an encoded method; on_turn is called when it is the next to be sent."""
-        connection, channel_id = self._open()
+        connection, channel_id = self._require_open()
         frame = connection.encoder.method_frame(channel_id, payload)
         self._session.send(frame, self._closed, on_turn=on_turn)
 
@@ -519,7 +513,7 @@ class AbstractChannel:
                 raise
             # Else a handler has come in between, and has sent it.
 
-    def _open(self) -> tuple[Any, int]:
+    def _require_open(self) -> tuple[Any, int]:
         """Return the connection and the channel's number; raise the cause if it is closed."""
         connection, channel_id = self.connection, self.channel_id
         if self._closed.shut or connection is None or channel_id is None:

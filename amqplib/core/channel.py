@@ -2,8 +2,8 @@
 
 To add a protocol method, add its row to ``spec.py`` of its version, or of the core if all versions
 have it. Then add a function here, in ``declarations.py``, or in ``channel.py`` of the client: a
-function that sends the method (`_call` if there is a reply, else `_cast`), or a handler in
-`_HANDLERS` if the broker sends it.
+function that sends the method (`_call` if there is a reply, else `_cast`), or a handler if the
+broker sends it: `_basic_deliver` for basic.deliver. A reply without one has no fields that matter.
 """
 
 from __future__ import annotations
@@ -16,12 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 
 from amqplib.core import log, spec
-from amqplib.core.abstract_channel import (
-    CLOSE_TIMEOUT,
-    Late,
-    empty_reply,
-    printable,
-)
+from amqplib.core.abstract_channel import CLOSE_TIMEOUT, Late, printable
 from amqplib.core.arguments import decode_get_ok, encode_get, encode_publish
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
@@ -45,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from queue import Queue
 
-    from amqplib.core.abstract_channel import NamedHandlers
     from amqplib.core.confirms import Confirms
     from amqplib.core.consumer import Consumer
     from amqplib.core.decoding import ArrivedMethod
@@ -229,7 +223,7 @@ class Channel(Declarations):
         payload = self._encode(self._CLOSE, reply_code, reply_text, *method_sig)
         if closed.asked:
             return  # within a close(), which goes on
-        frame = method_frame(self._open()[1], payload)
+        frame = method_frame(self._require_open()[1], payload)
         if self._calls or not self._session.may_wait():
             self._give_up(
                 AMQPChannelException(0, 'the channel was closed by this program'),
@@ -394,7 +388,7 @@ class Channel(Declarations):
         check_callable('on_cancel', on_cancel)
         if nowait and not consumer_tag:
             # Without a reply, the tag that the broker makes up would be unknown.
-            consumer_tag = self._open()[0].new_consumer_tag()
+            consumer_tag = self._require_open()[0].new_consumer_tag()
         tag = self._call(
             'basic.consume', self._ticket(ticket), queue, consumer_tag, *flags, nowait,
             *arguments, nowait=nowait,
@@ -452,7 +446,7 @@ class Channel(Declarations):
         check_callable('stop', stop)
         check_callable('on_cancel', on_cancel)
         # Made here, so that the first message finds its consumer.
-        tag = options[1] or self._open()[0].new_consumer_tag()
+        tag = options[1] or self._require_open()[0].new_consumer_tag()
         options = (options[0], tag, *options[2:])
         consumer: Consumer[Any] = Consumer(self, tag, options[3], timeout, stop, on_cancel)
         # Wrong values are found before anything is sent.
@@ -473,7 +467,7 @@ class Channel(Declarations):
 
     def wait_for_messages(self, ready: Callable[[], object], deadline: Deadline) -> bool:
         """Wait until ready() is true (for a Consumer); return False at the deadline."""
-        self._open()
+        self._require_open()
         return self._wait_until(ready, deadline)
 
     def requeue(self, delivery_tags: Sequence[int], on_turn: Callable[[], object]) -> None:
@@ -481,7 +475,7 @@ class Channel(Declarations):
 
         on_turn: called when they are the next to be sent.
         """
-        _, number = self._open()
+        _, number = self._require_open()
         frames = [
             method_frame(number, self._encode('basic.reject', tag, True)) for tag in delivery_tags
         ]
@@ -505,7 +499,7 @@ class Channel(Declarations):
 
     def _time_to_leave(self) -> Deadline:
         """Return the deadline of a call at the end of a block."""
-        limits = CLOSE_TIMEOUT, self._open()[0].rpc_timeout
+        limits = CLOSE_TIMEOUT, self._require_open()[0].rpc_timeout
         return Deadline(min(filter(None, limits)))
 
     def _cancel(self, consumer_tag: str, nowait: bool, deadline: Optional[Deadline] = None) -> None:
@@ -658,7 +652,7 @@ class Channel(Declarations):
 
     def connection_if_open(self) -> Any:
         """Return the connection (for Publisher); raise the cause if the channel is closed."""
-        return self._open()[0]
+        return self._require_open()[0]
 
     def publish_gathered(self, frames: Frames, count: int, deadline: Deadline) -> Optional[int]:
         """Send the frames of several publishes as one write (for Publisher).
@@ -668,7 +662,7 @@ class Channel(Declarations):
         Returns the sequence number of the first one, if the broker is to confirm them. Raises what
         basic_publish raises; ReentrancyError where the caller could not wait for the confirms.
         """
-        connection, session = self._open()[0], self._session
+        connection, session = self._require_open()[0], self._session
         if not session.may_wait():
             raise ReentrancyError.of_call(*self._named('basic.publish'))
         if monotonic() >= session.poll_due:
@@ -700,7 +694,7 @@ class Channel(Declarations):
         if not self._wait_until(ready, deadline):
             text = f'{what} for more than {deadline}'
             raise AMQPTimeout(0, text + self._why_blocked(), *self._named('basic.publish'))
-        self._open()  # raises why, if it was closed with that
+        self._require_open()  # raises why, if it was closed with that
         return deadline
 
     def _why_blocked(self) -> str:
@@ -763,7 +757,7 @@ class Channel(Declarations):
         Raises AMQPException if the channel is in a transaction already, or has confirms; and what
         tx_commit raises.
         """
-        self._open()
+        self._require_open()
         if self._in_transaction:
             raise AMQPException(0, 'this channel is already in a transaction')
         if self._confirms is not None:
@@ -828,42 +822,9 @@ class Channel(Declarations):
         self.settled_up_to = self._settled_before
         self._begin_transaction()
 
-    # The names of amqplib 1.0.2, which subclasses may call.
-    _basic_cancel_ok = empty_reply('basic.cancel_ok')
-    _basic_get_empty = empty_reply('basic.get_empty')
-    _basic_qos_ok = empty_reply('basic.qos_ok')
-    _tx_select_ok = empty_reply('tx.select_ok')
-    _tx_commit_ok = empty_reply('tx.commit_ok')
-    _tx_rollback_ok = empty_reply('tx.rollback_ok')
-
-    _HANDLERS: ClassVar[NamedHandlers] = {
-        'channel.open_ok': _open_ok,
-        'channel.flow': _flow,
-        'channel.flow_ok': _flow_ok,
-        'channel.alert': _alert,
-        'channel.close': _close,
-        'channel.close_ok': _close_ok,
-        'basic.qos_ok': _basic_qos_ok,
-        'basic.consume_ok': _basic_consume_ok,
-        'basic.cancel': _basic_cancel,
-        'basic.cancel_ok': _basic_cancel_ok,
-        'basic.return': _basic_return,
-        'basic.deliver': _basic_deliver,
-        'basic.get_ok': _basic_get_ok,
-        'basic.get_empty': _basic_get_empty,
-        'basic.recover_ok': empty_reply('basic.recover_ok'),
-        'tx.select_ok': _tx_select_ok,
-        'tx.commit_ok': _tx_commit_ok,
-        'tx.rollback_ok': _tx_rollback_ok,
-    }
     _IMMEDIATE: ClassVar[tuple[str, ...]] = ('channel.flow', 'channel.alert', 'basic.return')
     _CLOSE = 'channel.close'
     _WANTED_TO_THE_END = (spec.RETURN.signature,)
-    _NAMED_EFFECTS: ClassVar[NamedHandlers] = {
-        'channel.open_ok': _on_open_ok,
-        'channel.close': _on_close,
-        'channel.close_ok': _on_close_ok,
-    }
 
 
 _GAVE_UP = (spec.REPLY_SUCCESS, 'gave up', *NO_METHOD)

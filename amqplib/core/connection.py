@@ -42,7 +42,6 @@ from amqplib.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from amqplib.core.abstract_channel import NamedHandlers
     from amqplib.core.channel import Channel
     from amqplib.core.decoding import ArrivedMethod
     from amqplib.core.fast_decoding import Inbox
@@ -462,7 +461,7 @@ class Connection(AbstractChannel):
 
         Raises ValueError or TypeError; AMQPException if channel_max channels are open.
         """
-        self._open()
+        self._require_open()
         if channel_id is None:
             return self._channel_class(self)
         channel: Any = (self.channels or {}).get(channel_id)
@@ -486,7 +485,7 @@ class Connection(AbstractChannel):
 
     def open_session(self) -> Session:
         """Return the session (for a channel); raise the cause if the connection is closed."""
-        self._open()
+        self._require_open()
         return self._session
 
     def register(self, channel: Channel, wanted: Optional[int]) -> None:
@@ -544,7 +543,7 @@ class Connection(AbstractChannel):
         channel = (self.channels or {}).get(channel_id)
         if channel is None:
             # Another thread has just closed it.
-            self._open()
+            self._require_open()
             raise AMQPConnectionException(0, f'channel {channel_id} is closed')
         method: Optional[ArrivedMethod] = channel.wait_for_method(allowed_methods, timeout)
         return method
@@ -675,19 +674,6 @@ class Connection(AbstractChannel):
             self._session.end_as_asked()
         self.connection = self.channels = None
         self.numbers.clear()
-
-    _HANDLERS: ClassVar[NamedHandlers] = {
-        'connection.start': _start,
-        'connection.secure': _secure,
-        'connection.tune': _tune,
-        'connection.open_ok': _open_ok,
-        'connection.close': _close,
-        'connection.close_ok': _close_ok,
-    }
-    _NAMED_EFFECTS: ClassVar[NamedHandlers] = {
-        'connection.close': _on_close,
-        'connection.close_ok': _on_close_ok,
-    }
 
 
 class _Opening:

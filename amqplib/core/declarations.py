@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
-from amqplib.core.abstract_channel import AbstractChannel, empty_reply
+from amqplib.core.abstract_channel import AbstractChannel
 
 if TYPE_CHECKING:
-    from amqplib.core.abstract_channel import NamedHandlers
     from amqplib.core.streams import AMQPReader
 
 Table = dict[str, Any]
@@ -206,20 +205,3 @@ class Declarations(AbstractChannel):
 
     def _queue_delete_ok(self, args: AMQPReader) -> Any:
         return self._decode('queue.delete_ok', args)[0]
-
-    # The names of amqplib 1.0.2, which subclasses may call.
-    _exchange_declare_ok = empty_reply('exchange.declare_ok')
-    _exchange_delete_ok = empty_reply('exchange.delete_ok')
-    _queue_bind_ok = empty_reply('queue.bind_ok')
-    _queue_unbind_ok = empty_reply('queue.unbind_ok')
-
-    _HANDLERS: ClassVar[NamedHandlers] = {
-        'access.request_ok': _access_request_ok,
-        'exchange.declare_ok': _exchange_declare_ok,
-        'exchange.delete_ok': _exchange_delete_ok,
-        'queue.declare_ok': _queue_declare_ok,
-        'queue.bind_ok': _queue_bind_ok,
-        'queue.purge_ok': _queue_purge_ok,
-        'queue.delete_ok': _queue_delete_ok,
-        'queue.unbind_ok': _queue_unbind_ok,
-    }
