@@ -254,15 +254,8 @@ class ConsumerCancelled(AMQPChannelException):
 
     _recoverable = True
 
-    def __init__(
-        self,
-        reply_code: int,
-        reply_text: str,
-        method_sig: Signature = NO_METHOD,
-        method_name: Optional[str] = None,
-        consumer_tag: str = '',
-    ) -> None:
-        super().__init__(reply_code, reply_text, method_sig, method_name)
+    def __init__(self, *args: Any, consumer_tag: str = '', **named: Any) -> None:
+        super().__init__(*args, **named)
         self.consumer_tag = consumer_tag
 
 
@@ -273,15 +266,8 @@ class MessageNacked(AMQPException):
         open.
     """
 
-    def __init__(
-        self,
-        reply_code: int,
-        reply_text: str,
-        method_sig: Signature = NO_METHOD,
-        method_name: Optional[str] = None,
-        sequence_numbers: tuple[int, ...] = (),
-    ) -> None:
-        super().__init__(reply_code, reply_text, method_sig, method_name)
+    def __init__(self, *args: Any, sequence_numbers: tuple[int, ...] = (), **named: Any) -> None:
+        super().__init__(*args, **named)
         self.sequence_numbers = sequence_numbers
 
 
@@ -294,15 +280,13 @@ class MessageReturned(AMQPException):
 
     def __init__(
         self,
-        reply_code: int,
-        reply_text: str,
-        method_sig: Signature = NO_METHOD,
-        method_name: Optional[str] = None,
+        *args: Any,
         exchange: str = '',
         routing_key: str = '',
         message: Any = None,
+        **named: Any,
     ) -> None:
-        super().__init__(reply_code, reply_text, method_sig, method_name)
+        super().__init__(*args, **named)
         self.exchange = exchange
         self.routing_key = routing_key
         self.message = message
@@ -335,12 +319,10 @@ class WriteTimeout(ConnectionLost, AMQPTimeout):
     """
 
 
-_CONNECTION_EXCEPTIONS: dict[int, type[AMQPConnectionException]] = {
+_BY_CODE: dict[int, type[AMQPException]] = {
     spec.CONNECTION_FORCED: ConnectionForced,
     spec.NOT_ALLOWED: NotAllowed,
     spec.NOT_IMPLEMENTED: NotSupported,
-}
-_CHANNEL_EXCEPTIONS: dict[int, type[AMQPChannelException]] = {
     spec.ACCESS_REFUSED: AccessRefused,
     spec.NOT_FOUND: NotFound,
     spec.RESOURCE_LOCKED: ResourceLocked,
@@ -348,17 +330,10 @@ _CHANNEL_EXCEPTIONS: dict[int, type[AMQPChannelException]] = {
 }
 
 
-def connection_exception(
-    reply_code: int, reply_text: str, method_sig: Signature, method_name: str
-) -> AMQPConnectionException:
-    """Return the error for a connection.close of the broker, by its reply code."""
-    cls = _CONNECTION_EXCEPTIONS.get(reply_code, AMQPConnectionException)
-    return cls(reply_code, reply_text, method_sig, method_name)
+def error_of_code(base: type[AMQPException], reply_code: int, *args: Any) -> AMQPException:
+    """Return the error for a close of the broker: of the base class, or its class by reply code.
 
-
-def channel_exception(
-    reply_code: int, reply_text: str, method_sig: Signature, method_name: str
-) -> AMQPChannelException:
-    """Return the error for a channel.close of the broker, by its reply code."""
-    cls = _CHANNEL_EXCEPTIONS.get(reply_code, AMQPChannelException)
-    return cls(reply_code, reply_text, method_sig, method_name)
+    args: the other arguments of an AMQPException.
+    """
+    cls = _BY_CODE.get(reply_code, base)
+    return (cls if issubclass(cls, base) else base)(reply_code, *args)

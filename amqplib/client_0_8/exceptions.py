@@ -6,7 +6,6 @@ from amqplib import exceptions
 from amqplib.client_0_8.spec import ROWS
 from amqplib.core.spec import Signature
 from amqplib.exceptions import *  # noqa: F403
-from amqplib.exceptions import NO_METHOD, channel_exception, connection_exception  # noqa: F401
 
 __all__ = exceptions.__all__
 

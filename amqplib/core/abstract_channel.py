@@ -23,6 +23,7 @@ from amqplib.exceptions import (
     AMQPTimeout,
     ProtocolError,
     ReentrancyError,
+    error_of_code,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from amqplib.core.consumer import Sorter
     from amqplib.core.decoding import ArrivedMethod
     from amqplib.core.fast_decoding import Target
+    from amqplib.core.outbox import OnTurn
     from amqplib.core.session import Session
     from amqplib.core.spec import Method, Protocol, Signature
 
@@ -116,8 +118,9 @@ class AbstractChannel:
     _IS_QUEUE: ClassVar[bool] = True
     #: Methods that are not dropped while it is being closed.
     _WANTED_TO_THE_END: ClassVar[Collection[Signature]] = ()
-    #: The name of the method that closes it.
+    #: The name of the method that closes it, and the class of the error that says why it is closed.
     _CLOSE: ClassVar[str]
+    _ERROR: ClassVar[type[AMQPException]]
 
     #: For the decoder: whether contents for this channel are kept.
     keeps_content = True
@@ -384,7 +387,7 @@ class AbstractChannel:
         payload = _SIGNATURE.pack(*method_sig) + args
         self._session.send(connection.encoder.frames(channel_id, payload, content), self._closed)
 
-    def _transmit(self, payload: bytes, on_turn: Optional[Callable[[], object]] = None) -> None:
+    def _transmit(self, payload: bytes, on_turn: OnTurn = None) -> None:
         """Send an encoded method; on_turn is called when it is the next to be sent."""
         connection, channel_id = self._require_open()
         frame = connection.encoder.method_frame(channel_id, payload)
@@ -404,7 +407,7 @@ class AbstractChannel:
         *values: Any,
         nowait: bool = False,
         deadline: Optional[Deadline] = None,
-        on_turn: Optional[Callable[[], object]] = None,
+        on_turn: OnTurn = None,
     ) -> Any:
         """Send a method and wait for its reply; return what the reply's handler returns.
 
@@ -423,7 +426,7 @@ class AbstractChannel:
         method: Method,
         payload: bytes,
         deadline: Optional[Deadline] = None,
-        on_turn: Optional[Callable[[], object]] = None,
+        on_turn: OnTurn = None,
     ) -> Any:
         """Send an encoded method; otherwise like _call."""
         connection, channel_id, session = self.connection, self.channel_id, self._session
@@ -450,7 +453,8 @@ class AbstractChannel:
                 self._give_up(no_reply, reported=True)
             elif self._may_have_sent(sent, error):
                 # The reply may come when no call waits for it any more.
-                self._give_up(self._interrupted('waiting for the reply', method))
+                text = 'interrupted while waiting for the reply'
+                self._give_up(self._ERROR(0, text, method.signature, method.python_name))
             # Not before, as a reply that nothing waits for ends the connection.
             self._calls.pop(id(replies), None)
             raise
@@ -494,6 +498,13 @@ class AbstractChannel:
 
     # Being closed
 
+    def _why_closed(self, args: AMQPReader) -> AMQPException:
+        """Return the error for a close of the broker, given its arguments."""
+        code, text, *signature = self._decode(self._CLOSE, args)
+        method_sig = signature[0], signature[1]
+        name = self._name_of(method_sig)
+        return error_of_code(self._ERROR, code, printable(text), method_sig, name)
+
     def _ask_to_close(self, frame: bytes, deadline: Deadline) -> None:
         """Send a close frame, and wait for the end; raise AMQPTimeout."""
         closed = self._closed
@@ -530,9 +541,6 @@ class AbstractChannel:
 
     def _give_up(self, cause: AMQPException, reported: bool = False) -> None:
         """Close this channel after a call whose reply may still come."""
-        raise NotImplementedError
-
-    def _interrupted(self, what: str, method: Method) -> AMQPException:
         raise NotImplementedError
 
 

@@ -33,7 +33,6 @@ from amqplib.exceptions import (
     ConsumerCancelled,
     ProtocolError,
     ReentrancyError,
-    channel_exception,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from amqplib.core.consumer import Consumer
     from amqplib.core.decoding import ArrivedMethod
     from amqplib.core.encoding import Frames
-    from amqplib.core.spec import Method, Signature
+    from amqplib.core.spec import Signature
 
 __all__ = ['Channel']
 
@@ -262,9 +261,7 @@ class Channel(Declarations):
 
     def _on_close(self, args: AMQPReader) -> None:
         """The broker closes the channel."""
-        code, text, class_id, method_id = self._decode('channel.close', args)
-        signature = (class_id, method_id)
-        cause = channel_exception(code, printable(text), signature, self._name_of(signature))
+        cause = self._why_closed(args)
         log.debug('channel %s closed by the broker: %s', self.channel_id, cause)
         number = self.channel_id
         if number is None:
@@ -334,10 +331,6 @@ class Channel(Declarations):
         number = self.channel_id
         if number is not None:
             self._numbers.free(number, self)
-
-    def _interrupted(self, what: str, method: Method) -> AMQPException:
-        text = f'interrupted while {what}'
-        return AMQPChannelException(0, text, method.signature, method.python_name)
 
     # Answers to the broker
 
@@ -683,11 +676,7 @@ class Channel(Declarations):
         return self._wait_to_publish(connection, lambda: self.active, deadline, what)
 
     def _wait_to_publish(
-        self,
-        connection: Any,
-        ready: Callable[[], object],
-        deadline: Deadline,
-        what: str,
+        self, connection: Any, ready: Callable[[], object], deadline: Deadline, what: str
     ) -> Deadline:
         """Wait within the connection's write_timeout, which starts at the first wait of a call."""
         deadline = begin(deadline, connection.write_timeout)
@@ -824,6 +813,7 @@ class Channel(Declarations):
 
     _IMMEDIATE: ClassVar[tuple[str, ...]] = ('channel.flow', 'channel.alert', 'basic.return')
     _CLOSE = 'channel.close'
+    _ERROR = AMQPChannelException
     _WANTED_TO_THE_END = (spec.RETURN.signature,)
 
 

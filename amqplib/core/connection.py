@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Optional, TypeVar, Union
 from amqplib import __version__
 from amqplib.core import heartbeat as heartbeats
 from amqplib.core import log, spec
-from amqplib.core.abstract_channel import (
-    CLOSE_TIMEOUT,
-    AbstractChannel,
-    Computed,
-    Late,
-    printable,
-)
+from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, Computed, Late
 from amqplib.core.addresses import join_address, with_port
 from amqplib.core.channel_numbers import ChannelNumbers, NumberTaken
 from amqplib.core.closed import Closed
@@ -38,14 +32,13 @@ from amqplib.exceptions import (
     ConnectionLost,
     LoginRefused,
     ProtocolError,
-    connection_exception,
 )
 
 if TYPE_CHECKING:
     from amqplib.core.channel import Channel
     from amqplib.core.decoding import ArrivedMethod
     from amqplib.core.fast_decoding import Inbox
-    from amqplib.core.spec import Method, Protocol, Signature
+    from amqplib.core.spec import Protocol, Signature
     from amqplib.core.transport import AbstractTransport
 
 __all__ = ['Connection']
@@ -126,6 +119,7 @@ class Connection(AbstractChannel):
     """
 
     _CLOSE = 'connection.close'
+    _ERROR = AMQPConnectionException
     _IS_QUEUE = False
     _ONE_CALL = False  # it belongs to no single thread
     _channel_class: ClassVar[type[Channel]]
@@ -437,10 +431,7 @@ class Connection(AbstractChannel):
         self.heartbeat = heartbeat
 
     def _x_open(
-        self,
-        virtual_host: str,
-        capabilities: str = '',
-        insist: bool = False,
+        self, virtual_host: str, capabilities: str = '', insist: bool = False
     ) -> Optional[str]:
         deadline = self._opening.deadline
         redirected: Optional[str] = self._call(
@@ -634,9 +625,7 @@ class Connection(AbstractChannel):
 
     def _on_close(self, args: AMQPReader) -> None:
         """The broker closes the connection."""
-        code, text, class_id, method_id = self._decode('connection.close', args)
-        signature = (class_id, method_id)
-        cause = connection_exception(code, printable(text), signature, self._name_of(signature))
+        cause = self._why_closed(args)
         log.debug('connection closed by the broker: %s', cause)
         try:
             self._x_close_ok()
@@ -655,10 +644,6 @@ class Connection(AbstractChannel):
 
     def _give_up(self, cause: AMQPException, reported: bool = False) -> None:
         self._session.end(cause, reported)
-
-    def _interrupted(self, what: str, method: Method) -> AMQPException:
-        text = f'interrupted while {what}'
-        return AMQPConnectionException(0, text, method.signature, method.python_name)
 
     def _complaint(self, error: AMQPException) -> bytes:
         """Return the frame that closes the connection because of what the broker sent."""

@@ -191,10 +191,7 @@ class Decoder:
     """
 
     def __init__(
-        self,
-        protocol: Protocol,
-        message_class: type[Message],
-        inboxes: Mapping[int, Inbox],
+        self, protocol: Protocol, message_class: type[Message], inboxes: Mapping[int, Inbox]
     ) -> None:
         self.queue: deque[QueuedMethod] = deque()
         self.body_limit = FRAME_MIN_SIZE

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Frames, the state of their channel (None: they are sent in any case), and whether they close it.
 Urgent = tuple[Union[bytes, memoryview], Optional['Closed'], bool]
+#: Called when frames are the next to be sent.
+OnTurn = Optional[Callable[[], object]]
 
 CLEAN, WRITING, SPOILED = 'clean', 'writing', 'spoiled'
 
@@ -67,7 +69,7 @@ class Outbox:
         frames: Frames,
         closed: Closed,
         deadline: Deadline = NO_DEADLINE,
-        on_turn: Optional[Callable[[], object]] = None,
+        on_turn: OnTurn = None,
     ) -> bool:
         """Send the frames of one method as one uninterrupted write.
 
@@ -97,12 +99,7 @@ class Outbox:
             self.flush()
         return sent
 
-    def send_soon(
-        self,
-        frames: Frames,
-        closed: Closed,
-        on_turn: Optional[Callable[[], object]] = None,
-    ) -> bool:
+    def send_soon(self, frames: Frames, closed: Closed, on_turn: OnTurn = None) -> bool:
         """Send frames without waiting for anything; otherwise like send().
 
         The next thread that writes or reads sends what the socket does not take at once.
@@ -135,9 +132,7 @@ class Outbox:
         """Return whether nobody writes."""
         return self._mutex.try_run(_do_nothing)
 
-    def _enqueue_behind(
-        self, frames: Frames, closed: Closed, on_turn: Optional[Callable[[], object]]
-    ) -> bool:
+    def _enqueue_behind(self, frames: Frames, closed: Closed, on_turn: OnTurn) -> bool:
         if closed.shut or self._connection_closed.shut:
             return False
         if on_turn is not None:
@@ -153,11 +148,7 @@ class Outbox:
         return True
 
     def _send_in_time(
-        self,
-        frames: Frames,
-        closed: Closed,
-        deadline: Deadline,
-        on_turn: Optional[Callable[[], object]],
+        self, frames: Frames, closed: Closed, deadline: Deadline, on_turn: OnTurn
     ) -> bool:
         if self.write_timeout is not None:
             deadline = deadline.earlier(Deadline(self.write_timeout))
@@ -170,13 +161,7 @@ class Outbox:
             raise AMQPTimeout(0, f'other threads were sending for {deadline}')
         return results[0]
 
-    def _send(
-        self,
-        frames: Frames,
-        closed: Closed,
-        deadline: Deadline,
-        on_turn: Optional[Callable[[], object]],
-    ) -> bool:
+    def _send(self, frames: Frames, closed: Closed, deadline: Deadline, on_turn: OnTurn) -> bool:
         """Send frames while holding the lock."""
         self._sending_for = closed
         # A channel.open, for instance, must not overtake the close-ok that freed its number.

@@ -18,7 +18,7 @@ from amqplib.core import heartbeat, log
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
 from amqplib.core.encoding import HEARTBEAT_FRAME
-from amqplib.core.outbox import SPOILED, Outbox
+from amqplib.core.outbox import SPOILED, OnTurn, Outbox
 from amqplib.core.reader_role import ReaderRole
 from amqplib.exceptions import (
     AMQPConnectionException,
@@ -306,7 +306,7 @@ class Session:
         frames: Frames,
         closed: Closed,
         deadline: Deadline = NO_DEADLINE,
-        on_turn: Optional[Callable[[], object]] = None,
+        on_turn: OnTurn = None,
     ) -> None:
         """Send the frames of a method for a channel; raise the cause if the channel is closed.
 

@@ -4,8 +4,11 @@ import pytest
 
 from amqplib.client_0_8.channel import Channel
 from amqplib.client_0_8.spec import PROTOCOL
-from amqplib.core.abstract_channel import handlers_by_signature, printable
+from amqplib.client_0_9_1.channel import Channel as NewChannel
+from amqplib.client_0_9_1.spec import METHODS
+from amqplib.core.abstract_channel import printable
 from amqplib.core.message import Message
+from amqplib.core.spec import CANCEL, CHANNEL_CLOSE
 from amqplib.core.streams import AMQPReader, AMQPWriter
 from amqplib.exceptions import (
     AMQPChannelException,
@@ -20,6 +23,7 @@ from tests.helpers.frames import method
 from tests.helpers.session_like import arrived, open_channel
 
 SELECT, SELECT_OK, DELIVER = (90, 10), (90, 11), (60, 60)
+NACK = METHODS['basic.nack']
 
 
 @pytest.fixture
@@ -35,9 +39,22 @@ def delivery(tag='t', body=b'body', properties=b'\0\0'):
 # --- Handlers ---
 
 
-def test_handlers_are_found_by_signature_where_the_version_has_the_method():
-    handlers = handlers_by_signature(PROTOCOL, {'tx.select_ok': len, 'confirm.select_ok': max})
-    assert handlers == {SELECT_OK: len}
+def test_handlers_are_found_by_their_names_where_the_version_has_the_method():
+    assert Channel._METHOD_MAP[CANCEL.signature] is Channel._basic_cancel
+    assert Channel._EFFECTS[CHANNEL_CLOSE.signature] is Channel._on_close
+    assert NACK.signature not in Channel._METHOD_MAP
+    assert NewChannel._METHOD_MAP[NACK.signature] is NewChannel._basic_nack
+
+
+def test_methods_that_only_clients_send_have_no_handlers():
+    assert Channel._METHOD_MAP.keys().isdisjoint(
+        PROTOCOL.methods[name].signature for name in ('channel.open', 'tx.select', 'basic.consume')
+    )
+
+
+def test_a_reply_without_a_function_gets_a_handler():
+    assert Channel._METHOD_MAP[SELECT_OK] is Channel._tx_select_ok
+    assert Channel._tx_select_ok(open_channel()[1], AMQPReader(b'')) is None
 
 
 def test_map_of_a_subclass_is_laid_over_that_of_its_base():

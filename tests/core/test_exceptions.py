@@ -38,8 +38,7 @@ from amqplib.exceptions import (
     ReentrancyError,
     ResourceLocked,
     WriteTimeout,
-    channel_exception,
-    connection_exception,
+    error_of_code,
 )
 
 OF_THE_CONNECTION = [
@@ -170,8 +169,9 @@ def test_each_class_and_each_reply_code_is_decided():
 
 @pytest.mark.parametrize('code', sorted(CODES))
 def test_whether_a_reply_code_is_recoverable(code):
-    for make in (connection_exception, channel_exception):
-        assert make(code, 'text', (0, 0), '').recoverable is DECISIONS[str(code)]
+    for base in (AMQPConnectionException, AMQPChannelException):
+        error = error_of_code(base, code, 'text', (0, 0), '')
+        assert error.recoverable is DECISIONS[str(code)]
 
 
 @pytest.mark.parametrize('cls', ALL)
@@ -388,7 +388,7 @@ def test_reply_code_is_no_errno():
     ],
 )
 def test_error_for_the_reply_code_of_a_closed_channel(code, cls):
-    error = channel_exception(code, 'text', (60, 70), 'Channel.basic_get')
+    error = error_of_code(AMQPChannelException, code, 'text', (60, 70), 'Channel.basic_get')
     assert type(error) is cls
     assert error.args == (code, 'text', (60, 70), 'Channel.basic_get')
 
@@ -404,6 +404,6 @@ def test_error_for_the_reply_code_of_a_closed_channel(code, cls):
     ],
 )
 def test_error_for_the_reply_code_of_a_closed_connection(code, cls):
-    error = connection_exception(code, 'text', (10, 40), 'Connection.open')
+    error = error_of_code(AMQPConnectionException, code, 'text', (10, 40), 'Connection.open')
     assert type(error) is cls
     assert error.args == (code, 'text', (10, 40), 'Connection.open')
