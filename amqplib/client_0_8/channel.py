@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from amqplib.client_0_8.spec import DECODERS, ENCODERS, PROTOCOL
+from amqplib.client_0_8.spec import PROTOCOL
 from amqplib.core import channel, log
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ class Channel(channel.Channel):
     __doc__ = channel.Channel.__doc__
 
     _protocol = PROTOCOL
-    _encoders = ENCODERS
-    _decoders = DECODERS
 
     def basic_consume(
         self,

@@ -11,7 +11,7 @@ from amqplib.client_0_8.method_framing import (
     MethodReader,
     MethodWriter,  # noqa: F401
 )
-from amqplib.client_0_8.spec import DECODERS, ENCODERS, PROTOCOL
+from amqplib.client_0_8.spec import PROTOCOL
 from amqplib.client_0_8.transport import create_transport
 from amqplib.core import connection, log, spec
 from amqplib.core.abstract_channel import printable
@@ -38,8 +38,6 @@ class Connection(connection.Connection):
     __doc__ = connection.Connection.__doc__
 
     _protocol = PROTOCOL
-    _encoders = ENCODERS
-    _decoders = DECODERS
     _channel_class = Channel
     _reader_class = MethodReader
 
@@ -88,28 +86,10 @@ def reconnecting(
     stop: Optional[Callable[[], object]] = None,
     **arguments: Any,
 ) -> Iterator[Attempt[Connection]]:
-    """Yield attempts to do some work, each with a fresh connection, until one succeeds.
+    return connection.reconnecting_to(Connection, url, (first, most), retry, stop, arguments)
 
-    ::
 
-        for attempt in amqp.reconnecting(URL):
-            with attempt as conn, conn.channel() as ch:
-                ...
-
-    A block that ends without an error ends the loop. After an error that is recoverable, of
-    connecting or of the block, there is another attempt. Every other error comes through. The
-    connection is closed in any case.
-
-    url, arguments: as for Connection.from_url(); several URLs take turns.
-    first, most: seconds; an attempt is made after a pause that doubles from `first` to `most`, less
-        up to a half by chance. After a minute of work, the next pause is `first` again.
-    retry: classes of further errors after which to try again.
-    stop: function that says whether to end the loop; asked before each attempt, and ten times a
-        second in a pause.
-    """
-    from amqplib.core.reconnecting import Loop  # noqa: PLC0415
-
-    return Loop(Connection, url, (first, most), retry, stop, arguments).attempts()
+reconnecting.__doc__ = connection.reconnecting_to.__doc__
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,6 @@ RabbitMQ's additions (``queue.unbind`` and the synchronous ``basic.recover``).
 
 from __future__ import annotations
 
-from amqplib.core.arguments import Decoders, Encoders
 from amqplib.core.serialization import FIELD_TYPES
 from amqplib.core.spec import CAPABILITIES, CLOSE_FIELDS, Method, Protocol, methods_of
 
@@ -38,7 +37,3 @@ PROTOCOL = Protocol(
         'import amqplib.client_0_9_1 instead of amqplib.client_0_8'
     ),
 )
-
-#: Compiled on first use.
-ENCODERS = Encoders(METHODS, FIELD_TYPES)
-DECODERS = Decoders(METHODS)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
 
-from amqplib.client_0_9_1.spec import DECODERS, ENCODERS, METHODS, PROTOCOL
+from amqplib.client_0_9_1.spec import METHODS, PROTOCOL
 from amqplib.core import channel, spec
 from amqplib.core.arguments import compile_encoder, decode_acknowledgement
 from amqplib.core.channel import begin
+from amqplib.core.checks import check_int
 from amqplib.core.confirms import Confirms
-from amqplib.core.deadline import NO_DEADLINE, Deadline
+from amqplib.core.deadline import NO_DEADLINE, Deadline, deadline_of
 from amqplib.core.declarations import Table
 from amqplib.exceptions import (
     AMQPChannelException,
@@ -42,8 +43,6 @@ class Channel(channel.Channel):
     __doc__ = channel.Channel.__doc__
 
     _protocol = PROTOCOL
-    _encoders = ENCODERS
-    _decoders = DECODERS
 
     if TYPE_CHECKING:
         # Typed with the messages of this version.
@@ -175,10 +174,7 @@ class Channel(channel.Channel):
         Raises PreconditionFailed on a channel with transactions.
         """
         if outstanding_limit is not None:
-            if isinstance(outstanding_limit, bool) or not isinstance(outstanding_limit, int):
-                raise TypeError(f'outstanding_limit: {outstanding_limit!r} is not an int')
-            if outstanding_limit < 1:
-                raise ValueError(f'outstanding_limit: {outstanding_limit} is not 1 or more')
+            check_int('outstanding_limit', outstanding_limit, 1)
         before = self._confirms
         confirms = before or Confirms()
 
@@ -257,7 +253,7 @@ class Channel(channel.Channel):
         for _ in range(2):
             if self._has_pending_events():
                 deadline = begin(deadline, connection.write_timeout)
-                self._call_on_confirm_until(deadline)
+                self._call_on_confirm(deadline, or_late=False)
             self._drop_refused(confirms)
             if not confirms.full:
                 break
@@ -274,13 +270,9 @@ class Channel(channel.Channel):
             raise ReentrancyError.of_call(*self._named('basic.publish'))
         assert confirms.limit is not None
         # Until there is room for several messages: a wait for each would cost more.
-        in_time = self._wait_for_outstanding(confirms, confirms.limit // 2, deadline)
+        in_time = self.wait_for_room(confirms.limit // 2, deadline)
         if not in_time and confirms.full:
             raise self._not_confirmed(confirms, deadline)
-
-    def _wait_for_outstanding(self, confirms: Confirms, most: int, deadline: Deadline) -> bool:
-        """Wait until at most this many messages are outstanding; return False at the deadline."""
-        return self._wait_until(lambda: confirms.outstanding <= most, deadline)
 
     def confirm_state(self) -> Confirms:
         """Return which messages are confirmed (for Publisher); raise if none are to be."""
@@ -289,11 +281,12 @@ class Channel(channel.Channel):
         return self._confirms
 
     def wait_for_room(self, most: int, deadline: Deadline) -> bool:
-        """Wait until at most so many messages are outstanding (for Publisher).
+        """Wait until at most so many messages are outstanding (for Publisher too).
 
         Returns False at the deadline; raises the error that has closed the channel before.
         """
-        return self._wait_for_outstanding(self.confirm_state(), most, deadline)
+        confirms = self.confirm_state()
+        return self._wait_until(lambda: confirms.outstanding <= most, deadline)
 
     def _not_confirmed(self, confirms: Confirms, deadline: Deadline) -> AMQPTimeout:
         text = f'{_messages(confirms.outstanding)} not confirmed within {deadline}'
@@ -316,7 +309,7 @@ class Channel(channel.Channel):
             try:
                 if confirms.outstanding:
                     self._require_open()
-                    if not self._wait_for_outstanding(confirms, 0, deadline):
+                    if not self.wait_for_room(0, deadline):
                         raise self._not_confirmed(confirms, deadline)
             finally:
                 self._call_on_confirm(deadline)
@@ -341,22 +334,17 @@ class Channel(channel.Channel):
         confirms = self._confirms
         return confirms is not None and bool(confirms.pending_events) and self._reporting is None
 
-    def _call_on_confirm(self, deadline: Deadline) -> None:
+    def _call_on_confirm(self, deadline: Deadline, or_late: bool = True) -> None:
         """Call on_confirm for the events that have arrived by now, unless it is running already.
 
         deadline: the deadline of this call, which also limits what on_confirm publishes.
+        or_late: whether to go on after it; else the rest is left to the next call.
         """
-        if self._confirms is not None and self._reporting is None:
-            for _ in range(len(self._confirms.pending_events)):
-                self._report(self._confirms, deadline)
-
-    def _call_on_confirm_until(self, deadline: Deadline) -> None:
-        """Do the same until the deadline; leave the rest to the next call."""
         confirms = self._confirms
         if confirms is not None and self._reporting is None:
             for _ in range(len(confirms.pending_events)):
                 self._report(confirms, deadline)
-                if deadline.expired():
+                if not or_late and deadline.expired():
                     return
 
     def _report(self, confirms: Confirms, deadline: Deadline) -> None:
@@ -379,7 +367,7 @@ class Channel(channel.Channel):
         confirms = self._confirms
         if confirms is None:
             return super().wait(allowed_methods, timeout)
-        deadline = NO_DEADLINE if timeout is None else Deadline(timeout)
+        deadline = deadline_of(timeout)
         if self._has_pending_events():
             # The wait of another channel may have read them.
             self._call_on_confirm(deadline)

@@ -6,7 +6,6 @@ exchanges, blocked connections, ``basic.nack``, ``connection.update_secret``) ar
 
 from __future__ import annotations
 
-from amqplib.core.arguments import Decoders, Encoders
 from amqplib.core.serialization import FIELD_TYPES as BASE_FIELD_TYPES
 from amqplib.core.serialization import encode_void
 from amqplib.core.spec import CAPABILITIES, CLOSE_FIELDS, FieldTypes, Method, Protocol, methods_of
@@ -64,7 +63,3 @@ PROTOCOL = Protocol(
         'publisher_confirms': True,
     },
 )
-
-#: Compiled on first use.
-ENCODERS = Encoders(METHODS, FIELD_TYPES)
-DECODERS = Decoders(METHODS)

@@ -13,6 +13,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, TypeVar, Union
 
 from amqplib.core import log, spec
+from amqplib.core.arguments import Decoders, Encoders
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.message import CONTENT_ENCODING_FLAG, Message
@@ -27,7 +28,6 @@ from amqplib.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from amqplib.core.arguments import Decoders, Encoders
     from amqplib.core.consumer import Sorter
     from amqplib.core.decoding import ArrivedMethod
     from amqplib.core.fast_decoding import Target
@@ -101,17 +101,18 @@ class AbstractChannel:
 
     #: The version of the protocol.
     _protocol: ClassVar[Protocol]
-    _encoders: ClassVar[Encoders]
-    _decoders: ClassVar[Decoders]
     #: Names of methods that are dispatched when they arrive, whatever the program waits for.
     _IMMEDIATE: ClassVar[tuple[str, ...]] = ()
-    # Made for the class of a client, which has a _protocol; by (class id, method id):
+    # Made for the class of a client, which has a _protocol. By (class id, method id):
     #: The handlers, function(self, args[, content]): `_queue_declare_ok` of queue.declare_ok.
     _METHOD_MAP: ClassVar[Handlers] = {}
     _IMMEDIATE_METHODS: ClassVar[Collection[Signature]] = ()
     #: What takes effect when a method arrives: function(self, args), `_on_close` of channel.close.
     #: It returns whether the method is also the reply to a call.
     _EFFECTS: ClassVar[Handlers] = {}
+    # By name:
+    _encoders: ClassVar[Encoders]
+    _decoders: ClassVar[Decoders]
     #: Whether it belongs to one thread, which makes one call at a time.
     _ONE_CALL: ClassVar[bool] = True
     #: Whether methods that no call waits for are queued.
@@ -144,21 +145,22 @@ class AbstractChannel:
 
     @classmethod
     def _make_maps(cls) -> None:
-        """Find the functions for the methods of the protocol by their names."""
+        """Make what follows from the protocol; functions for its methods are found by name."""
+        protocol = cls._protocol
+        cls._encoders = Encoders(protocol.methods, protocol.field_types)
+        cls._decoders = Decoders(protocol.methods)
         cls._METHOD_MAP, cls._EFFECTS = {}, {}
-        for row in cls._protocol.methods.values():
+        for row in protocol.methods.values():
             owner, _, name = row.python_name.partition('.')
             if owner != cls.__name__:
                 continue
-            if row.signature in cls._protocol.replies and not hasattr(cls, f'_{name}'):
+            if row.signature in protocol.replies and not hasattr(cls, f'_{name}'):
                 setattr(cls, f'_{name}', _empty_reply(row.name))
             for prefix, functions in ('_', cls._METHOD_MAP), ('_on_', cls._EFFECTS):
                 if hasattr(cls, prefix + name):
                     functions[row.signature] = getattr(cls, prefix + name)
         cls._IMMEDIATE_METHODS = frozenset(
-            cls._protocol.methods[name].signature
-            for name in cls._IMMEDIATE
-            if name in cls._protocol.methods
+            row.signature for row in protocol.methods.values() if row.name in cls._IMMEDIATE
         )
 
     def __init__(self, connection: Any, session: Session, closed: Closed) -> None:

@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 from amqplib.core import threads
+from amqplib.core.checks import check_int
 from amqplib.core.deadline import Deadline
 from amqplib.exceptions import AMQPTimeout, ConnectionLost
 
@@ -60,10 +61,7 @@ def join_address(host: str, port: int) -> str:
 
 def with_port(host: str, port: int) -> str:
     """Return ``host:port``; raise ValueError if `host` has a different port."""
-    if isinstance(port, bool) or not isinstance(port, int):
-        raise TypeError(f'port: {port!r} is not an int')
-    if not 0 < port < 65536:
-        raise ValueError(f'port: {port} is not from 1 to 65535')
+    check_int('port', port, 1, 65535)
     name, own_port = parse_address(host, port)
     if own_port != port:
         raise ValueError(f'port: {port} is not the port of the host {host!r}')

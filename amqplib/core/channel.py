@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 from amqplib.core import log, spec
 from amqplib.core.abstract_channel import CLOSE_TIMEOUT, Late, printable
 from amqplib.core.arguments import decode_get_ok, encode_get, encode_publish
+from amqplib.core.checks import check_callable
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.declarations import Declarations, Table
@@ -823,9 +824,3 @@ _GAVE_UP = (spec.REPLY_SUCCESS, 'gave up', *NO_METHOD)
 def begin(deadline: Deadline, seconds: Optional[float]) -> Deadline:
     """Return the deadline of a call that has to wait: without a deadline, one starts now."""
     return Deadline(seconds) if deadline is NO_DEADLINE and seconds is not None else deadline
-
-
-def check_callable(name: str, value: Any) -> None:
-    """Raise TypeError if the value is neither callable nor None."""
-    if value is not None and not callable(value):
-        raise TypeError(f'{name}: {value!r} cannot be called')

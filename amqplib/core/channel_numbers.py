@@ -11,7 +11,6 @@ from amqplib.core.spec import (
     CHANNEL_CLOSE,
     CHANNEL_CLOSE_OK,
     CHANNEL_OPEN_OK,
-    DEFAULT_CHANNEL_MAX,
     NOT_ALLOWED,
     REPLY_SUCCESS,
 )
@@ -63,13 +62,6 @@ class ChannelNumbers:
         """Raise AMQPException if the maximum number of channels is open."""
         if len(self._channels) + len(self.lingering) > maximum:  # channel 0 is among them
             raise AMQPException(NOT_ALLOWED, f'all of the {maximum} channels are open')
-
-    def check(self, wanted: int) -> None:
-        """Raise ValueError or TypeError if it cannot be a channel number."""
-        if isinstance(wanted, bool) or not isinstance(wanted, int):
-            raise TypeError(f'channel_id: {wanted!r} is not an int')
-        if not 0 < wanted <= DEFAULT_CHANNEL_MAX:
-            raise ValueError(f'channel_id: {wanted} is not 1 to {DEFAULT_CHANNEL_MAX}')
 
     def choose(self, maximum: int) -> int:
         """Return the lowest free number up to the maximum."""

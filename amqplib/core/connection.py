@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, NamedTuple, Optional, TypeVar, Union
 
 from amqplib import __version__
 from amqplib.core import heartbeat as heartbeats
@@ -13,8 +13,9 @@ from amqplib.core import log, spec
 from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, Computed, Late
 from amqplib.core.addresses import join_address, with_port
 from amqplib.core.channel_numbers import ChannelNumbers, NumberTaken
+from amqplib.core.checks import check_int
 from amqplib.core.closed import Closed
-from amqplib.core.deadline import NO_DEADLINE, Deadline
+from amqplib.core.deadline import Deadline, deadline_of
 from amqplib.core.decoding import Decoder
 from amqplib.core.encoding import Encoder, method_frame
 from amqplib.core.legacy import MethodReader, MethodWriter
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from amqplib.core.channel import Channel
     from amqplib.core.decoding import ArrivedMethod
     from amqplib.core.fast_decoding import Inbox
+    from amqplib.core.reconnecting import Attempt
     from amqplib.core.spec import Protocol, Signature
     from amqplib.core.transport import AbstractTransport
 
@@ -168,7 +170,10 @@ class Connection(AbstractChannel):
         self._opening = _Opening(
             Login(userid, password, login_method, login_response),
             _client_properties(self._protocol, client_properties, connection_name),
-            (virtual_host, locale, insist, heartbeat),
+            virtual_host,
+            locale,
+            insist,
+            heartbeat,
             Limits(channel_max, frame_max, max_message_size, tcp_user_timeout),
             Deadline(connect_timeout, 'connect_timeout'),
         )
@@ -465,14 +470,11 @@ class Connection(AbstractChannel):
 
     def _when_open(self, channel: Any) -> Channel:
         """Return a channel once it is open: another thread may be opening it."""
-        deadline = self._rpc_deadline()
+        deadline = deadline_of(self.rpc_timeout)
         if not self._wait_until(lambda: channel is self or channel.is_usable(), deadline):
             raise AMQPTimeout(0, f'another thread did not open it within {deadline}')
         opened: Channel = channel
         return opened
-
-    def _rpc_deadline(self) -> Deadline:
-        return NO_DEADLINE if self.rpc_timeout is None else Deadline(self.rpc_timeout)
 
     def open_session(self) -> Session:
         """Return the session (for a channel); raise the cause if the connection is closed."""
@@ -487,7 +489,7 @@ class Connection(AbstractChannel):
         numbers = self.numbers
         numbers.check_room(self.channel_max)
         if wanted is not None:
-            numbers.check(wanted)
+            check_int('channel_id', wanted, 1, spec.DEFAULT_CHANNEL_MAX)
         before = None
         while True:
             number = self._get_free_channel_id() if wanted is None else wanted
@@ -661,25 +663,50 @@ class Connection(AbstractChannel):
         self.numbers.clear()
 
 
-class _Opening:
-    """The data that is needed until the connection is open.
+class _Opening(NamedTuple):
+    """The data that is needed until the connection is open."""
 
-    options: virtual_host, locale, insist, heartbeat.
+    login: Login
+    properties: dict[str, Any]
+    virtual_host: str
+    locale: str
+    insist: bool
+    heartbeat: Optional[int]
+    limits: Limits
+    deadline: Deadline
+
+
+# Its docstring is that of reconnecting in the clients.
+def reconnecting_to(
+    connection_class: type[Opened],
+    url: Union[str, Iterable[str]],
+    pauses: tuple[float, float],
+    retry: Union[type[Exception], Iterable[type[Exception]]],
+    stop: Optional[Callable[[], object]],
+    arguments: dict[str, Any],
+) -> Iterator[Attempt[Opened]]:
+    """Yield attempts to do some work, each with a fresh connection, until one succeeds.
+
+    ::
+
+        for attempt in amqp.reconnecting(URL):
+            with attempt as conn, conn.channel() as ch:
+                ...
+
+    A block that ends without an error ends the loop. After an error that is recoverable, of
+    connecting or of the block, there is another attempt. Every other error comes through. The
+    connection is closed in any case.
+
+    url, arguments: as for Connection.from_url(); several URLs take turns.
+    first, most: seconds; an attempt is made after a pause that doubles from `first` to `most`, less
+        up to a half by chance. After a minute of work, the next pause is `first` again.
+    retry: classes of further errors after which to try again.
+    stop: function that says whether to end the loop; asked before each attempt, and ten times a
+        second in a pause.
     """
+    from amqplib.core.reconnecting import Loop  # noqa: PLC0415
 
-    def __init__(
-        self,
-        login: Login,
-        properties: dict[str, Any],
-        options: tuple[str, str, bool, Optional[int]],
-        limits: Limits,
-        deadline: Deadline,
-    ) -> None:
-        self.login = login
-        self.properties = properties
-        self.virtual_host, self.locale, self.insist, self.heartbeat = options
-        self.limits = limits
-        self.deadline = deadline
+    return Loop(connection_class, url, pauses, retry, stop, arguments).attempts()
 
 
 def _client_properties(

@@ -64,3 +64,8 @@ class Deadline:
 NO_DEADLINE = Deadline(None)
 #: Do only what is possible without waiting.
 NO_WAIT = Deadline(0)
+
+
+def deadline_of(seconds: Optional[float]) -> Deadline:
+    """Return a deadline that begins now; NO_DEADLINE for None."""
+    return NO_DEADLINE if seconds is None else Deadline(seconds)

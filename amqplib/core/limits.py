@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any, Optional
 
+from amqplib.core.checks import check_int
 from amqplib.core.decoding import NO_LIMIT
 from amqplib.core.spec import DEFAULT_CHANNEL_MAX, FRAME_MIN_SIZE
 
@@ -50,14 +51,6 @@ class Limits:
 def lower(proposed: int, wanted: int) -> int:
     """Return the lower one of two limits; 0 means none."""
     return min(proposed, wanted) or proposed or wanted
-
-
-def check_int(name: str, value: Any, least: int, most: int) -> None:
-    """Raise ValueError or TypeError unless an argument is an int within limits."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f'{name}: {value!r} is not an int')
-    if not least <= value <= most:
-        raise ValueError(f'{name}: {value} is not {least} to {most}')
 
 
 def _check_user_timeout(seconds: Any) -> None:

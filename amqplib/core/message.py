@@ -179,16 +179,14 @@ class Message(GenericContent):
             self.raw_delivery_info['channel'] = self.raw_channel
         self.raw_delivery = None
 
-    def _from_delivery_info(self, name: str) -> Any:
-        if self.raw_delivery_info is None or name not in self.raw_delivery_info:
-            raise AttributeError(name)
-        return self.raw_delivery_info[name]
-
     def __getattr__(self, name: str) -> Any:
         # Called if there is no such attribute and no such property.
         if self.raw_delivery is not None:
             self._make_delivery_info(self.raw_delivery)
-        return self._from_delivery_info(name)
+        info = self.raw_delivery_info
+        if info is None or name not in info:
+            raise AttributeError(name)
+        return info[name]
 
     def ack(self, multiple: bool = False) -> None:
         """Acknowledge this message; with `multiple`, also all that its channel received before it.

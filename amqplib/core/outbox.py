@@ -16,6 +16,7 @@ spoiled: a write ended in the middle. The broker would take anything that follow
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Callable, Optional, Union
 
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
@@ -190,14 +191,10 @@ class Outbox:
             self.state = SPOILED if transport.unfinished else CLEAN
             raise
         if self.urgent:
-            self._send_what_came_meanwhile(deadline)
+            # The frames of this call are sent. Urgent ones that come too late stay queued.
+            with suppress(AMQPTimeout):
+                self._send_urgent(deadline)
         return True
-
-    def _send_what_came_meanwhile(self, deadline: Deadline) -> None:
-        try:
-            self._send_urgent(deadline)
-        except AMQPTimeout:
-            return  # the frames of this call are sent, and the urgent ones stay queued
 
     def _send_urgent(self, deadline: Deadline, blocked: Optional[list[bool]] = None) -> None:
         """Send the urgent frames (while holding the lock); raise AMQPTimeout at the deadline.

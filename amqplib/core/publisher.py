@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, Union
 
 from amqplib.core import log, urls
 from amqplib.core.abstract_channel import CLOSE_TIMEOUT
-from amqplib.core.channel import check_callable
-from amqplib.core.deadline import Deadline
+from amqplib.core.checks import check_callable, check_int
+from amqplib.core.deadline import Deadline, deadline_of
 from amqplib.core.lanes import Lanes
 from amqplib.core.link import Link
 from amqplib.core.outgoing import encode
-from amqplib.core.publishing import Item, Publishing, deadline_of, publish_all
+from amqplib.core.publishing import Item, Publishing, publish_all
 from amqplib.exceptions import AMQPException
 
 if TYPE_CHECKING:
@@ -57,10 +57,7 @@ class Publisher:
         timeout: Optional[float] = None,
         **arguments: Any,
     ) -> None:
-        if isinstance(window, bool) or not isinstance(window, int):
-            raise TypeError(f'window: {window!r} is not an int')
-        if window < 1:
-            raise ValueError(f'window: {window} is not 1 or more')
+        check_int('window', window, 1)
         check_callable('setup', setup)
         Deadline(timeout)
         self.window = window

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
-from amqplib.core.deadline import NO_DEADLINE, Deadline
+from amqplib.core.deadline import deadline_of
 from amqplib.core.encoding import END
 from amqplib.core.lane import MAX_GATHERED
 from amqplib.core.message import Message
@@ -24,11 +24,6 @@ Item = tuple[Message, str, str]
 
 #: If an iterable takes more than these seconds for an item, what is gathered is sent at once.
 _SLOW = 0.001
-
-
-def deadline_of(seconds: Optional[float]) -> Deadline:
-    """Return a deadline that begins now."""
-    return NO_DEADLINE if seconds is None else Deadline(seconds)
 
 
 class Publishing(Iterator['Refused']):

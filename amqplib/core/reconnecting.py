@@ -13,7 +13,7 @@ from random import uniform
 from typing import Any, Callable, Generic, Optional, TypeVar, Union
 
 from amqplib.core import log, urls
-from amqplib.core.channel import check_callable
+from amqplib.core.checks import check_callable
 from amqplib.core.deadline import Deadline
 from amqplib.exceptions import AMQPException
 

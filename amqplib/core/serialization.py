@@ -61,9 +61,6 @@ def _encode_unsigned(struct: Struct, value: int) -> bytes:
     return struct.pack(number)
 
 
-encode_octet = partial(_encode_unsigned, OCTET)
-encode_short = partial(_encode_unsigned, SHORT)
-encode_long = partial(_encode_unsigned, LONG)
 encode_longlong = partial(_encode_unsigned, LONGLONG)
 
 
@@ -109,9 +106,9 @@ def encode_timestamp(value: Union[datetime, int]) -> bytes:
 
 #: Wire type -> its encoder; a table needs the types of its protocol besides.
 ENCODERS: dict[str, Callable[[Any], bytes]] = {
-    'octet': encode_octet,
-    'short': encode_short,
-    'long': encode_long,
+    'octet': partial(_encode_unsigned, OCTET),
+    'short': partial(_encode_unsigned, SHORT),
+    'long': partial(_encode_unsigned, LONG),
     'longlong': encode_longlong,
     'shortstr': encode_shortstr,
     'longstr': encode_longstr,
@@ -154,16 +151,11 @@ def _encode_decimal(value: Decimal, types: FieldTypes, depth: int) -> bytes:
     return b'D' + _DECIMAL.pack(max(-exponent, 0), unscaled)
 
 
-def _encode_datetime(value: datetime, types: FieldTypes, depth: int) -> bytes:
-    return b'T' + encode_timestamp(value)
+def _tagged(tag: bytes, encode: Callable[[Any], bytes]) -> Callable[[Any, FieldTypes, int], bytes]:
+    return lambda value, types, depth: tag + encode(value)
 
 
-def _encode_str(value: str, types: FieldTypes, depth: int) -> bytes:
-    return b'S' + encode_longstr(value)
-
-
-def _encode_bytes(value: bytes, types: FieldTypes, depth: int) -> bytes:
-    return b'x' + encode_longstr(value)
+_encode_datetime = _tagged(b'T', encode_timestamp)
 
 
 def encode_void(value: None, types: FieldTypes, depth: int) -> bytes:
@@ -184,12 +176,12 @@ def _encode_list(value: Union[list[Any], tuple[Any, ...]], types: FieldTypes, de
 #: Python type -> its encoder; a subclass uses the first type that matches.
 #: Rare types are not included: see _encoder_of.
 FIELD_TYPES: FieldTypes = {
-    str: _encode_str,
+    str: _tagged(b'S', encode_longstr),
     bool: _encode_bool,
     int: _encode_int,
     float: _encode_float,
-    bytes: _encode_bytes,
-    bytearray: _encode_bytes,
+    bytes: _tagged(b'x', encode_longstr),
+    bytearray: _tagged(b'x', encode_longstr),
     dict: _encode_dict,
     list: _encode_list,
     tuple: _encode_list,
@@ -264,8 +256,6 @@ def _decode_fixed(struct: Struct, data: bytes, offset: int, end: int) -> Decoded
     return struct.unpack_from(data, offset)[0], following
 
 
-decode_octet = partial(_decode_fixed, OCTET)
-decode_short = partial(_decode_fixed, SHORT)
 decode_long = partial(_decode_fixed, LONG)
 decode_longlong = partial(_decode_fixed, LONGLONG)
 
@@ -398,8 +388,8 @@ def decode_table(data: bytes, offset: int, end: int, depth: int = 0) -> Decoded:
 
 #: Wire type -> its decoder.
 DECODERS: dict[str, Callable[[bytes, int, int], Decoded]] = {
-    'octet': decode_octet,
-    'short': decode_short,
+    'octet': partial(_decode_fixed, OCTET),
+    'short': partial(_decode_fixed, SHORT),
     'long': decode_long,
     'longlong': decode_longlong,
     'shortstr': decode_shortstr,

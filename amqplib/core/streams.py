@@ -8,30 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Callable, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from amqplib.core.serialization import (
+    DECODERS,
+    ENCODERS,
     FIELD_TYPES,
     LONG,
     OCTET,
-    Decoded,
     check_end,
-    decode_long,
-    decode_longlong,
-    decode_longstr,
-    decode_octet,
-    decode_short,
-    decode_shortstr,
-    decode_table,
-    decode_timestamp,
-    encode_long,
-    encode_longlong,
-    encode_longstr,
-    encode_octet,
-    encode_short,
-    encode_shortstr,
     encode_table,
-    encode_timestamp,
 )
 from amqplib.core.spec import FieldTypes
 
@@ -84,9 +70,11 @@ class AMQPReader:
         self.offset = start + n
         return self.data[start : start + n]
 
-    def _take(self, decode: Callable[[bytes, int, int], Decoded]) -> Any:
+    def _take(self, wire_type: str, size: int) -> Any:
+        """Read a value, of which `size` bytes must be there before it can be decoded."""
+        self._need(size)
         self.bitcount = 0
-        value, self.offset = decode(self.data, self.offset, len(self.data))
+        value, self.offset = DECODERS[wire_type](self.data, self.offset, len(self.data))
         return value
 
     def read_bit(self) -> bool:
@@ -101,48 +89,40 @@ class AMQPReader:
 
     def read_octet(self) -> int:
         """Read an unsigned 8-bit number."""
-        self._need(1)
-        return self._take(decode_octet)  # type: ignore[no-any-return]
+        return self._take('octet', 1)  # type: ignore[no-any-return]
 
     def read_short(self) -> int:
         """Read an unsigned 16-bit number."""
-        self._need(2)
-        return self._take(decode_short)  # type: ignore[no-any-return]
+        return self._take('short', 2)  # type: ignore[no-any-return]
 
     def read_long(self) -> int:
         """Read an unsigned 32-bit number."""
-        self._need(4)
-        return self._take(decode_long)  # type: ignore[no-any-return]
+        return self._take('long', 4)  # type: ignore[no-any-return]
 
     def read_longlong(self) -> int:
         """Read an unsigned 64-bit number."""
-        self._need(8)
-        return self._take(decode_longlong)  # type: ignore[no-any-return]
+        return self._take('longlong', 8)  # type: ignore[no-any-return]
 
     def read_timestamp(self) -> Union[datetime, int]:
         """Read a time: a naive datetime in local time, or an int if there is no such datetime."""
-        self._need(8)
-        return self._take(decode_timestamp)  # type: ignore[no-any-return]
+        return self._take('timestamp', 8)  # type: ignore[no-any-return]
 
     def read_shortstr(self) -> str:
         """Read a string of up to 255 bytes."""
         self._need(1)
-        self._need(1 + self.data[self.offset])
-        return self._take(decode_shortstr)  # type: ignore[no-any-return]
+        return self._take('shortstr', 1 + self.data[self.offset])  # type: ignore[no-any-return]
 
-    def _need_long(self) -> None:
+    def _take_long(self, wire_type: str) -> Any:
         self._need(4)
-        self._need(4 + LONG.unpack_from(self.data, self.offset)[0])
+        return self._take(wire_type, 4 + LONG.unpack_from(self.data, self.offset)[0])
 
     def read_longstr(self) -> Union[str, bytes]:
         """Read a long string: str, or bytes if it is not UTF-8."""
-        self._need_long()
-        return self._take(decode_longstr)  # type: ignore[no-any-return]
+        return self._take_long('longstr')  # type: ignore[no-any-return]
 
     def read_table(self) -> dict[str, Any]:
         """Read a field table."""
-        self._need_long()
-        return self._take(decode_table)  # type: ignore[no-any-return]
+        return self._take_long('table')  # type: ignore[no-any-return]
 
 
 class AMQPWriter:
@@ -196,27 +176,27 @@ class AMQPWriter:
 
     def write_octet(self, value: int) -> None:
         """Write an unsigned 8-bit number."""
-        self.write(encode_octet(value))
+        self.write(ENCODERS['octet'](value))
 
     def write_short(self, value: int) -> None:
         """Write an unsigned 16-bit number."""
-        self.write(encode_short(value))
+        self.write(ENCODERS['short'](value))
 
     def write_long(self, value: int) -> None:
         """Write an unsigned 32-bit number."""
-        self.write(encode_long(value))
+        self.write(ENCODERS['long'](value))
 
     def write_longlong(self, value: int) -> None:
         """Write an unsigned 64-bit number."""
-        self.write(encode_longlong(value))
+        self.write(ENCODERS['longlong'](value))
 
     def write_shortstr(self, value: Union[str, bytes]) -> None:
         """Write a string of up to 255 bytes; text as UTF-8."""
-        self.write(encode_shortstr(value))
+        self.write(ENCODERS['shortstr'](value))
 
     def write_longstr(self, value: Union[str, bytes]) -> None:
         """Write a string; text as UTF-8."""
-        self.write(encode_longstr(value))
+        self.write(ENCODERS['longstr'](value))
 
     def write_table(self, value: Mapping[str, Any]) -> None:
         """Write a field table."""
@@ -224,4 +204,4 @@ class AMQPWriter:
 
     def write_timestamp(self, value: Union[datetime, int]) -> None:
         """Write a time; a naive datetime is local time."""
-        self.write(encode_timestamp(value))
+        self.write(ENCODERS['timestamp'](value))

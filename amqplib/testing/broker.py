@@ -10,7 +10,7 @@ from typing import Optional
 from urllib.parse import quote
 from weakref import WeakSet
 
-from amqplib.core.limits import check_int
+from amqplib.core.checks import check_int
 from amqplib.core.memoize import lru_cache
 from amqplib.core.message import Message
 from amqplib.core.spec import CONNECTION_FORCED

@@ -46,14 +46,13 @@ class Version:
     def __init__(
         self,
         protocol: Protocol,
-        encoders: Encoders,
-        decoders: Decoders,
         numbers: tuple[int, int],
         capabilities: tuple[str, ...],
         handlers: Mapping[str, Callable[..., Any]],
     ) -> None:
         self.protocol = protocol
-        self.encoders = encoders
+        self.encoders = Encoders(protocol.methods, protocol.field_types)
+        decoders = Decoders(protocol.methods)
         self.handlings: dict[Signature, Handling] = {}
         self._numbers = numbers
         self._capabilities = capabilities
@@ -98,15 +97,8 @@ def _without_content(handler: Callable[..., Any], row: Method) -> Handle:
 
 def versions(handlers: Mapping[str, Callable[..., Any]]) -> dict[bytes, Version]:
     """Return protocol header -> version."""
-    of_0_8 = Version(spec_0_8.PROTOCOL, spec_0_8.ENCODERS, spec_0_8.DECODERS, (8, 0), (), handlers)
-    of_0_9_1 = Version(
-        spec_0_9_1.PROTOCOL,
-        spec_0_9_1.ENCODERS,
-        spec_0_9_1.DECODERS,
-        (0, 9),
-        CAPABILITIES,
-        handlers,
-    )
+    of_0_8 = Version(spec_0_8.PROTOCOL, (8, 0), (), handlers)
+    of_0_9_1 = Version(spec_0_9_1.PROTOCOL, (0, 9), CAPABILITIES, handlers)
     return {
         spec_0_8.PROTOCOL.header: of_0_8,
         b'AMQP\x01\x01\x09\x01': of_0_8,

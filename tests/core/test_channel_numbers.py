@@ -60,20 +60,6 @@ def test_the_lowest_free_one_is_chosen():
     assert Numbers(1, 2, 4).all.choose(MOST) == 3
 
 
-def test_a_wanted_one_is_allowed():
-    for number in (1, 4, 65535):
-        Numbers().all.check(number)
-
-
-@pytest.mark.parametrize(
-    ('wanted', 'error'),
-    [(0, ValueError), (-1, ValueError), (65536, ValueError), ('1', TypeError), (True, TypeError)],
-)
-def test_what_can_be_no_number(wanted, error):
-    with pytest.raises(error, match='channel_id'):
-        Numbers().all.check(wanted)
-
-
 def test_no_more_than_there_may_be():
     numbers = Numbers(1, 2, 3, 4)
     numbers.all.check_room(MOST)

@@ -11,6 +11,7 @@ import pytest
 import amqplib.client_0_9_1 as amqp
 from amqplib.client_0_8 import spec as spec_0_8
 from amqplib.client_0_9_1 import spec as spec_0_9_1
+from amqplib.core.arguments import Encoders
 from amqplib.testing import Broker, basic, modes, topology
 from amqplib.testing.channel import Channel
 
@@ -62,6 +63,10 @@ def frame(kind, channel, payload, end=END):
     return struct.pack('>BHI', kind, channel, len(payload)) + payload + end
 
 
+def encoders(spec):
+    return Encoders(spec.METHODS, spec.FIELD_TYPES)
+
+
 def opening(spec):
     """Return what opens a connection, and channel 1."""
     methods = [
@@ -71,7 +76,7 @@ def opening(spec):
         (1, 'channel.open', ''),
     ]
     return spec.PROTOCOL.header + b''.join(
-        frame(1, channel, spec.ENCODERS[name](*values)) for channel, name, *values in methods
+        frame(1, channel, encoders(spec)[name](*values)) for channel, name, *values in methods
     )
 
 
@@ -112,7 +117,7 @@ def a_method(chance, spec, names):
     row = spec.METHODS[chance.choice(names)]
     values = [VALUES[wire_type](chance) for _, wire_type in row.fields]
     channel = chance.choice([1] * 20 + [0, 2])
-    frames = frame(1, channel, spec.ENCODERS[row.name](*values))
+    frames = frame(1, channel, encoders(spec)[row.name](*values))
     return frames + a_content(chance, channel) if row.content else frames
 
 
@@ -153,7 +158,7 @@ def test_any_bytes_at_any_stage(target, is_unharmed, spec):
 
 @pytest.mark.parametrize('spec', SPECS)
 def test_frames_that_are_cut_anywhere(target, is_unharmed, spec):
-    publish = frame(1, 1, spec.ENCODERS['basic.publish'](0, '', 'a', False, False))
+    publish = frame(1, 1, encoders(spec)['basic.publish'](0, '', 'a', False, False))
     header = frame(2, 1, struct.pack('>HHQ', 60, 0, 5) + b'\x80\0\4text')
     whole = opening(spec) + publish + header + frame(3, 1, b'hello')
     for cut in range(len(whole)):
@@ -167,8 +172,8 @@ def test_a_client_that_takes_nothing_gets_little(target, is_unharmed, good_chann
     queue = f'amqplib-test-{spec.PROTOCOL.name}'
     good_channel.queue_declare(queue, auto_delete=False)
     good_channel.basic_publish(amqp.Message(bytes(100_000)), '', queue)
-    asking = frame(1, 1, spec.ENCODERS['basic.get'](0, queue, False))
-    giving_back = frame(1, 1, spec.ENCODERS['basic.recover'](True))
+    asking = frame(1, 1, encoders(spec)['basic.get'](0, queue, False))
+    giving_back = frame(1, 1, encoders(spec)['basic.recover'](True))
     with connect(target) as sock:
         sock.settimeout(0.5)
         sock.sendall(opening(spec))
@@ -182,7 +187,7 @@ def test_a_client_that_takes_nothing_gets_little(target, is_unharmed, good_chann
 def test_contents_that_never_end_are_limited(target, is_unharmed):
     """Each on a channel of its own, none of them complete."""
     spec = spec_0_9_1
-    publish = spec.ENCODERS['basic.publish'](0, '', 'a', False, False)
+    publish = encoders(spec)['basic.publish'](0, '', 'a', False, False)
     with connect(target) as sock:
         sock.sendall(opening(spec))
         received = b''
@@ -190,7 +195,7 @@ def test_contents_that_never_end_are_limited(target, is_unharmed):
             received += sock.recv(65536)
         for number in range(2, 30):
             sock.sendall(
-                frame(1, number, spec.ENCODERS['channel.open'](''))
+                frame(1, number, encoders(spec)['channel.open'](''))
                 + frame(1, number, publish)
                 + frame(2, number, struct.pack('>HHQ', 60, 0, 200_000) + b'\0\0')
                 + frame(3, number, bytes(100_000))

@@ -7,8 +7,11 @@ import pytest
 
 import amqplib.client_0_9_1 as amqp
 from amqplib.client_0_9_1 import spec
+from amqplib.core.arguments import Encoders
 from amqplib.testing import Broker
 from tests.testing.test_hostile import frame, opening
+
+ENCODERS = Encoders(spec.METHODS, spec.FIELD_TYPES)
 
 
 @pytest.fixture(params=['process', 'rabbitmq'])
@@ -39,7 +42,7 @@ def receive(sock, name):
 
 
 def method(channel, name, *values):
-    return frame(1, channel, spec.ENCODERS[name](*values))
+    return frame(1, channel, ENCODERS[name](*values))
 
 
 PUBLISH = method(1, 'basic.publish', 0, '', 'nowhere', False, False)
@@ -49,12 +52,12 @@ HEADER = struct.pack('>HHQ', 60, 0, 5) + b'\0\0'
 @pytest.mark.parametrize(
     ('octets', 'code'),
     [
-        (frame(1, 1, spec.ENCODERS['tx.select'](), b'x'), 501),
+        (frame(1, 1, ENCODERS['tx.select'](), b'x'), 501),
         (frame(9, 1, b''), 501),
         (frame(8, 0, b'x'), 501),
         (frame(8, 1, b''), 505),
         (frame(1, 1, spec.METHODS['queue.purge'].prefix + b'\0\0'), 501),
-        (frame(1, 1, spec.ENCODERS['tx.select']() + b'x'), 501),
+        (frame(1, 1, ENCODERS['tx.select']() + b'x'), 501),
         (frame(3, 1, bytes(140_000)), 501),
         (method(1, 'queue.purge', 0, 'x', False).replace(b'\1x', b'\1\xff'), 501),
         (frame(2, 1, HEADER), 505),
