@@ -9,15 +9,15 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import takewhile
-from struct import Struct
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, TypeVar, Union
 
 from amqplib.core import log, spec
 from amqplib.core.arguments import Decoders, Encoders
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
+from amqplib.core.fast_decoding import Inbox
 from amqplib.core.message import CONTENT_ENCODING_FLAG, Message
-from amqplib.core.streams import AMQPReader, AMQPWriter
+from amqplib.core.streams import AMQPReader, AMQPWriter, payload_of
 from amqplib.exceptions import (
     AMQPConnectionException,
     AMQPException,
@@ -30,14 +30,11 @@ from amqplib.exceptions import (
 if TYPE_CHECKING:
     from amqplib.core.consumer import Sorter
     from amqplib.core.decoding import ArrivedMethod
-    from amqplib.core.fast_decoding import Target
     from amqplib.core.outbox import OnTurn
     from amqplib.core.session import Session
     from amqplib.core.spec import Method, Protocol, Signature
 
 __all__ = ['AbstractChannel']
-
-_SIGNATURE = Struct('>HH')
 
 #: Seconds that close() waits for the broker by default.
 CLOSE_TIMEOUT = 10.0
@@ -90,7 +87,7 @@ else:
     Computed = _Computed
 
 
-class AbstractChannel:
+class AbstractChannel(Inbox):
     """One of the numbered streams of methods that share a connection.
 
     channel_id: its number; None once it is closed.
@@ -122,13 +119,6 @@ class AbstractChannel:
     #: The name of the method that closes it, and the class of the error that says why it is closed.
     _CLOSE: ClassVar[str]
     _ERROR: ClassVar[type[AMQPException]]
-
-    #: For the decoder: whether contents for this channel are kept.
-    keeps_content = True
-    #: For the decoder: the target of deliveries on the fast path; None to use arrive().
-    delivery_queue: Optional[Target] = None
-    #: For the decoder: function(sequence number, multiple) for confirms; None likewise.
-    take_confirm: Optional[Callable[[int, bool], Any]] = None
 
     #: In place of method_queue for what arrives, if it does not all go there.
     _sorter: Optional[Sorter] = None
@@ -357,12 +347,8 @@ class AbstractChannel:
         else:
             raise self._why_refused(method_sig)
 
-    def session_ended(self) -> None:
-        """Handle the end of the connection (called by the session)."""
-        raise NotImplementedError
-
     def _why_refused(self, method_sig: Signature) -> ProtocolError:
-        name = self._name_of(method_sig)
+        name = self._protocol.name_of(method_sig)
         if method_sig in self._protocol.replies:
             text = f'a reply that nothing was waiting for: {name}'
             code = spec.COMMAND_INVALID
@@ -383,10 +369,8 @@ class AbstractChannel:
         method = self._protocol.by_signature.get(method_sig)
         if method is not None:
             self._unclaimed.update(method.replies)
-        if isinstance(args, AMQPWriter):
-            args = args.getvalue()
+        payload = payload_of(method_sig, args)
         connection, channel_id = self._require_open()
-        payload = _SIGNATURE.pack(*method_sig) + args
         self._session.send(connection.encoder.frames(channel_id, payload, content), self._closed)
 
     def _transmit(self, payload: bytes, on_turn: OnTurn = None) -> None:
@@ -488,11 +472,6 @@ class AbstractChannel:
         self._session.end(error, reported=True)
         raise error
 
-    def _name_of(self, method_sig: Signature) -> str:
-        """Return the name of the Python method for a signature; '' if there is none."""
-        method = self._protocol.by_signature.get(method_sig)
-        return '' if method is None else method.python_name
-
     def _named(self, name: str) -> tuple[Signature, str]:
         """Return the signature and the name of a method, as arguments for an error."""
         method = self._protocol.methods[name]
@@ -504,7 +483,7 @@ class AbstractChannel:
         """Return the error for a close of the broker, given its arguments."""
         code, text, *signature = self._decode(self._CLOSE, args)
         method_sig = signature[0], signature[1]
-        name = self._name_of(method_sig)
+        name = self._protocol.name_of(method_sig)
         return error_of_code(self._ERROR, code, printable(text), method_sig, name)
 
     def _ask_to_close(self, frame: bytes, deadline: Deadline) -> None:

@@ -23,6 +23,7 @@ from amqplib.core.serialization import (
     LONGLONG,
     SHORT_SIZES,
     Decoded,
+    check_all_taken,
     check_end,
     decode_longstr,
     decode_shortstr,
@@ -345,6 +346,5 @@ def _decode_source(data: bytes) -> tuple[bool, str, str]:
     check_end(0, 1, end)
     exchange, offset = decode_shortstr(data, 1, end)
     routing_key, offset = decode_shortstr(data, offset, end)
-    if offset != end:
-        raise ValueError(f'{end - offset} bytes too many')
+    check_all_taken(offset, end)
     return data[0] & 1 == 1, exchange, routing_key

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any
 
 from amqplib.core.arguments import compile_encoder
 from amqplib.core.encoding import method_frame
-from amqplib.core.fast_decoding import ArrivedMethod, Inbox, Target, not_open
+from amqplib.core.fast_decoding import ArrivedMethod, Inbox, not_open
 from amqplib.core.spec import (
     CHANNEL_CLOSE,
     CHANNEL_CLOSE_OK,
@@ -139,7 +139,7 @@ class ChannelNumbers:
             raise not_open(number, signature, self._protocol.name_of(signature))
 
 
-class Lingering:
+class Lingering(Inbox):
     """The inbox of a channel that was given up: methods for it are dropped.
 
     open_pending: whether the broker has not confirmed the opening yet. If it does, the channel is
@@ -147,8 +147,6 @@ class Lingering:
     """
 
     keeps_content = False
-    delivery_queue: Optional[Target] = None
-    take_confirm: Optional[Callable[[int, bool], Any]] = None
 
     def __init__(
         self, session: Session, numbers: ChannelNumbers, number: int, open_pending: bool

@@ -542,7 +542,7 @@ class Connection(AbstractChannel):
         return method
 
     def _why_refused(self, method_sig: Signature) -> ProtocolError:
-        name = self._name_of(method_sig)
+        name = self._protocol.name_of(method_sig)
         if method_sig[0] != spec.CONNECTION_CLASS_ID:
             text = f'a method {method_sig} on channel 0'
             return ProtocolError(spec.CHANNEL_ERROR, text, method_sig, name)

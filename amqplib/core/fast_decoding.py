@@ -69,7 +69,7 @@ class Target(Protocol):
         """Take a method that has arrived."""
 
 
-class Inbox(Protocol):
+class Inbox:
     """What the session and the decoder know of a channel.
 
     keeps_content: whether contents for it are kept.
@@ -77,15 +77,17 @@ class Inbox(Protocol):
     take_confirm: function(sequence number, multiple) for confirms; None to use arrive().
     """
 
-    keeps_content: bool
-    delivery_queue: Optional[Target]
-    take_confirm: Optional[Callable[[int, bool], Any]]
+    keeps_content = True
+    delivery_queue: Optional[Target] = None
+    take_confirm: Optional[Callable[[int, bool], Any]] = None
 
     def arrive(self, method: ArrivedMethod) -> None:
         """Take a method; raise ProtocolError if the broker must not send it."""
+        raise NotImplementedError
 
     def session_ended(self) -> None:
         """Handle the end of the session."""
+        raise NotImplementedError
 
 
 class FastPath(Protocol):

@@ -13,9 +13,10 @@ from amqplib.core import transport
 from amqplib.core.deadline import NO_DEADLINE
 from amqplib.core.decoding import Decoder
 from amqplib.core.encoding import Encoder
+from amqplib.core.fast_decoding import Inbox
 from amqplib.core.message import Message
 from amqplib.core.spec import FRAME_BODY, FRAME_END, FRAME_ERROR, FRAME_HEADER, SHARED_ROWS
-from amqplib.core.streams import AMQPReader, AMQPWriter
+from amqplib.core.streams import AMQPReader, AMQPWriter, payload_of
 from amqplib.exceptions import AMQPTimeout, ProtocolError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from amqplib.core.spec import Protocol, Signature
 
 _FRAME_HEADER = Struct('>BHI')
-_SIGNATURE = Struct('>HH')
 
 #: The signatures of the methods with content that brokers send.
 CONTENT_METHODS = [
@@ -78,11 +78,8 @@ def receive(source: transport.AbstractTransport, arrived: list[Any]) -> None:
         raise AMQPTimeout(0, f'nothing arrived within {limit}')
 
 
-class AnyInbox:
+class AnyInbox(Inbox):
     """The inbox of all channels, for reading methods without a connection."""
-
-    keeps_content = True
-    delivery_queue = take_confirm = None
 
     def get(self, channel: int) -> AnyInbox:
         """Return the inbox of a channel."""
@@ -162,10 +159,7 @@ class MethodWriter:
         content: Optional[Message] = None,
     ) -> None:
         """Send a method whose arguments are already encoded."""
-        if isinstance(args, AMQPWriter):
-            args = args.getvalue()
-        payload = _SIGNATURE.pack(*method_sig) + args
-        frames = Encoder(self.frame_max).frames(channel, payload, content)
+        frames = Encoder(self.frame_max).frames(channel, payload_of(method_sig, args), content)
         if self._session is not None:
             self._session.send(frames, self._session.closed)
         elif isinstance(frames, bytes):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import BytesIO
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Union
 
 from amqplib.core.serialization import (
@@ -19,10 +20,12 @@ from amqplib.core.serialization import (
     check_end,
     encode_table,
 )
-from amqplib.core.spec import FieldTypes
+from amqplib.core.spec import FieldTypes, Signature
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+_SIGNATURE = Struct('>HH')
 
 
 class AMQPReader:
@@ -205,3 +208,10 @@ class AMQPWriter:
     def write_timestamp(self, value: Union[datetime, int]) -> None:
         """Write a time; a naive datetime is local time."""
         self.write(ENCODERS['timestamp'](value))
+
+
+def payload_of(method_sig: Signature, args: Union[bytes, AMQPWriter]) -> bytes:
+    """Return the payload of a method frame whose arguments a program has encoded."""
+    if isinstance(args, AMQPWriter):
+        args = args.getvalue()
+    return _SIGNATURE.pack(*method_sig) + args

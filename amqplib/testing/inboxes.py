@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from amqplib.core.fast_decoding import ArrivedMethod, Target
+from amqplib.core.fast_decoding import Inbox
 
 
 class Keeper(Protocol):
@@ -15,26 +14,9 @@ class Keeper(Protocol):
     keeps_content: bool
 
 
-class Inbox:
-    """The inbox of a channel, from which the decoder puts everything into its own queue.
-
-    keeps_content: whether contents are kept.
-    """
-
-    delivery_queue: Optional[Target] = None
-    take_confirm: Optional[Callable[[int, bool], Any]] = None
-
-    def __init__(self, keeps_content: bool) -> None:
-        self.keeps_content = keeps_content
-
-    def arrive(self, method: ArrivedMethod) -> None:
-        raise NotImplementedError
-
-    def session_ended(self) -> None:
-        raise NotImplementedError
-
-
-_OPEN, _CLOSED = Inbox(True), Inbox(False)
+# The decoder puts everything into its own queue.
+_OPEN, _CLOSED = Inbox(), Inbox()
+_CLOSED.keeps_content = False
 
 
 class Inboxes(Mapping[int, Inbox]):
