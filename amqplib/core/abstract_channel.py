@@ -374,7 +374,7 @@ class AbstractChannel(Inbox):
         self._session.send(connection.encoder.frames(channel_id, payload, content), self._closed)
 
     def _transmit(self, payload: bytes, on_turn: OnTurn = None) -> None:
-        """Send an encoded method; on_turn is called when it is the next to be sent."""
+        """Send an encoded method."""
         connection, channel_id = self._require_open()
         frame = connection.encoder.method_frame(channel_id, payload)
         self._session.send(frame, self._closed, on_turn=on_turn)
@@ -400,7 +400,6 @@ class AbstractChannel(Inbox):
         values: the field values, in the order of the row.
         nowait: return None without waiting; the values must tell the broker not to reply.
         deadline: the connection's rpc_timeout by default.
-        on_turn: called when the method is the next to be sent.
         """
         payload = self._encode(name, *values)
         if nowait:
@@ -503,7 +502,7 @@ class AbstractChannel(Inbox):
                 closed.take_back()
             if not isinstance(error, AMQPException) or not closed.asked:
                 raise
-            # Else a handler has come in between, and has sent it.
+            # Otherwise, a signal handler has closed it meanwhile, and the frame is sent.
 
     def _require_open(self) -> tuple[Any, int]:
         """Return the connection and the channel's number; raise the cause if it is closed."""

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 from amqplib.core import log, spec
 from amqplib.core.abstract_channel import CLOSE_TIMEOUT, Late, printable
 from amqplib.core.arguments import decode_get_ok, encode_get, encode_publish
+from amqplib.core.channel_numbers import CLOSE_ABANDONED
 from amqplib.core.checks import check_callable
-from amqplib.core.closed import Closed
+from amqplib.core.closed import Closed, channel_closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.declarations import Declarations, Table
 from amqplib.core.encoding import ACKNOWLEDGEMENT_SIZE, method_frame, pack_acknowledgement
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from amqplib.core.consumer import Consumer
     from amqplib.core.decoding import ArrivedMethod
     from amqplib.core.encoding import Frames
+    from amqplib.core.outbox import OnTurn
     from amqplib.core.spec import Signature
 
 __all__ = ['Channel']
@@ -225,11 +227,7 @@ class Channel(Declarations):
             return  # within a close(), which goes on
         frame = method_frame(self._require_open()[1], payload)
         if self._calls or not self._session.may_wait():
-            self._give_up(
-                AMQPChannelException(0, 'the channel was closed by this program'),
-                reported=True,
-                frame=frame,
-            )
+            self._give_up(channel_closed(), reported=True, frame=frame)
             return
         try:
             self.delivery_queue = None
@@ -303,7 +301,7 @@ class Channel(Declarations):
         self._numbers.linger(number, self, open_pending)
         if not (self._closed.said or open_pending):
             if frame is None:
-                frame = method_frame(number, self._encode(self._CLOSE, *_GAVE_UP))
+                frame = method_frame(number, CLOSE_ABANDONED)
             self._session.send_urgent(frame)
         if reported:
             self._do_close()
@@ -411,7 +409,7 @@ class Channel(Declarations):
             return NO_ACK
         return COVERED if delivery_tag <= self.settled_up_to else None
 
-    # Likewise, that of consume.
+    # Its docstring is that of consume in the clients.
     def _iterate(
         self,
         options: tuple[str, str, bool, bool, bool, bool],
@@ -464,11 +462,8 @@ class Channel(Declarations):
         self._require_open()
         return self._wait_until(ready, deadline)
 
-    def requeue(self, delivery_tags: Sequence[int], on_turn: Callable[[], object]) -> None:
-        """Reject messages in one write, so that they go back to their queue in this order.
-
-        on_turn: called when they are the next to be sent.
-        """
+    def requeue(self, delivery_tags: Sequence[int], on_turn: OnTurn) -> None:
+        """Reject messages in one write, so that they go back to their queue in this order."""
         _, number = self._require_open()
         frames = [
             method_frame(number, self._encode('basic.reject', tag, True)) for tag in delivery_tags
@@ -794,7 +789,7 @@ class Channel(Declarations):
         self._begin_transaction()
 
     def commit_by(self, deadline: Deadline) -> None:
-        """Do the same within a deadline rather than within rpc_timeout (for Publisher)."""
+        """Commit within a deadline rather than within rpc_timeout (for Publisher)."""
         self._call('tx.commit', deadline=deadline)
 
     def tx_rollback(self) -> None:
@@ -816,9 +811,6 @@ class Channel(Declarations):
     _CLOSE = 'channel.close'
     _ERROR = AMQPChannelException
     _WANTED_TO_THE_END = (spec.RETURN.signature,)
-
-
-_GAVE_UP = (spec.REPLY_SUCCESS, 'gave up', *NO_METHOD)
 
 
 def begin(deadline: Deadline, seconds: Optional[float]) -> Deadline:

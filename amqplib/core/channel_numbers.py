@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from amqplib.core.session import Session
     from amqplib.core.spec import Protocol
 
-_encode_close = compile_encoder(CHANNEL_CLOSE, {})
+#: The payload of the channel.close for a channel that is given up.
+CLOSE_ABANDONED = compile_encoder(CHANNEL_CLOSE, {})(REPLY_SUCCESS, 'gave up', *NO_METHOD)
 
 
 class NumberTaken(ValueError):
@@ -167,7 +168,7 @@ class Lingering(Inbox):
                 self._free()
         elif signature == CHANNEL_OPEN_OK and self._open_pending:
             self._open_pending = False
-            self._send(_encode_close(REPLY_SUCCESS, 'gave up', *NO_METHOD))
+            self._send(CLOSE_ABANDONED)
 
     def session_ended(self) -> None:
         """There is nothing to release."""

@@ -74,7 +74,7 @@ class Closed:
 
     def end_as_asked(self) -> None:
         """Record the end that the program has asked for."""
-        error = _connection_closed() if self._whole is None else _channel_closed()
+        error = _connection_closed() if self._whole is None else channel_closed()
         self._end(error, True, by_program=True)
 
     def end_with_connection(self) -> None:
@@ -117,12 +117,13 @@ class Closed:
         whole = self._whole
         if whole is None or (whole.shut and not self.shut):
             return _connection_closed()
-        return _channel_closed()
+        return channel_closed()
 
 
 def _connection_closed() -> AMQPException:
     return AMQPConnectionException(0, 'the connection was closed by this program')
 
 
-def _channel_closed() -> AMQPException:
+def channel_closed() -> AMQPException:
+    """Return the cause of the end of a channel that the program closed."""
     return AMQPChannelException(0, 'the channel was closed by this program')

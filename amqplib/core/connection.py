@@ -368,23 +368,12 @@ class Connection(AbstractChannel):
         return self.dispatch_method(*replies.pop())
 
     def _start(self, args: AMQPReader) -> None:
-        (
-            self.version_major,
-            self.version_minor,
-            self.server_properties,
-            mechanisms,
-            locales,
-        ) = self._decode('connection.start', args)
+        *values, mechanisms, locales = self._decode('connection.start', args)
+        self.version_major, self.version_minor, self.server_properties = values
         self.mechanisms: list[str] = _words(mechanisms)
         self.locales: list[str] = _words(locales)
-        log.debug(
-            'start from the broker: version %s.%s, properties %s, mechanisms %s, locales %s',
-            self.version_major,
-            self.version_minor,
-            self.server_properties,
-            self.mechanisms,
-            self.locales,
-        )
+        text = 'start from the broker: version %s.%s, properties %s, mechanisms %s, locales %s'
+        log.debug(text, *values, self.mechanisms, self.locales)
 
     def _x_start_ok(
         self,
@@ -406,12 +395,9 @@ class Connection(AbstractChannel):
     def _tune(self, args: AMQPReader) -> None:
         channel_max, frame_max, heartbeat = self._decode('connection.tune', args)
         if 0 < frame_max < spec.FRAME_MIN_SIZE:
-            text = 'the broker wants frames of at most {} bytes; the minimum is {}'
-            raise ProtocolError(
-                spec.NOT_ALLOWED,
-                text.format(frame_max, spec.FRAME_MIN_SIZE),
-                *self._named('connection.tune'),
-            )
+            text = f'the broker wants frames of at most {frame_max} bytes'
+            text += f'; the minimum is {spec.FRAME_MIN_SIZE}'
+            raise ProtocolError(spec.NOT_ALLOWED, text, *self._named('connection.tune'))
         limits = self._opening.limits
         self.channel_max = lower(channel_max, limits.channel_max) or self.channel_max
         self.frame_max = lower(frame_max, limits.frame_max) or self.frame_max

@@ -150,7 +150,7 @@ def _small_frames(
 def frames_with_gap(
     channel: int, payload: bytes, before: bytes, gap: int, after: bytes
 ) -> tuple[Callable[..., bytes], bytes, bytes, bytes]:
-    """Return the same for properties with a gap, which each message fills in another way.
+    """Return the parts of such frames for properties with a gap, which differs in each message.
 
     before, after: the properties around the gap.
     gap: its size.

@@ -75,7 +75,6 @@ class Outbox:
         """Send the frames of one method as one uninterrupted write.
 
         closed: the state of the channel; once it is shut, nothing is sent.
-        on_turn: called when these frames are the next to be sent.
 
         A finalizer may call this in the middle of a write of the same thread. The frames are then
         queued after that write; but with on_turn and for the same channel, ReentrancyError is

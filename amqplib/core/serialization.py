@@ -308,21 +308,13 @@ def decode_timestamp(data: bytes, offset: int, end: int) -> Decoded:
 
 _DOUBLE = Struct('>d')
 
+#: The types of a fixed size: their tags, and under each its code in a Struct.
 _FIXED_FIELDS: dict[int, Struct] = {
     ord(tag): Struct('>' + code)
-    for tag, code in {
-        't': '?',
-        'b': 'b',
-        'B': 'B',
-        's': 'h',
-        'u': 'H',
-        'I': 'i',
-        'i': 'I',
-        'l': 'q',
-        'L': 'q',
-        'f': 'f',
-        'd': 'd',
-    }.items()
+    for tag, code in zip(
+        'tbBsuIilLfd',
+        '?bBhHiIqqfd',
+    )
 }
 
 

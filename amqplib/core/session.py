@@ -310,8 +310,6 @@ class Session:
     ) -> None:
         """Send the frames of a method for a channel; raise the cause if the channel is closed.
 
-        on_turn: called when these frames are the next to be sent.
-
         Raises AMQPTimeout if nothing was sent in time, ReentrancyError as outbox.send(), or
         WriteTimeout; the latter, and ConnectionLost, end the session.
         """

@@ -40,10 +40,8 @@ Options = Union[bool, ssl.SSLContext, Mapping[str, Any]]
 def make_context(options: Options, host: str) -> tuple[ssl.SSLContext, str]:
     """Return the context, and the server name to send and to verify.
 
-    options: True for the CAs of the system, an SSLContext to use unchanged, or a dict of ca_certs,
-        certfile, keyfile, password, ciphers, server_hostname, check_hostname (bool) and cert_reqs.
-        The certificate's chain and host name are verified unless check_hostname=False or
-        cert_reqs=ssl.CERT_NONE say otherwise. Missing options and None mean the default.
+    options: the `ssl` argument of a Connection, which describes it; None for an option is as if it
+        were missing.
     host: the server name, unless the options name another.
 
     Raises TypeError or ValueError for an unknown or wrong option, OSError or ssl.SSLError for an

@@ -21,13 +21,13 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 from math import ceil
-from struct import Struct
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from amqplib.core.addresses import AddressInfo, join_address, look_up, parse_address
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.locks import Mutex
 from amqplib.core.serialization import BytesLike
+from amqplib.core.spec import FRAME_OVERHEAD
 from amqplib.exceptions import AMQPTimeout, ConnectionLost
 
 if TYPE_CHECKING:
@@ -65,8 +65,6 @@ _RECEIVE_SIZES = (RECEIVE_SIZE,)
 _NO_ANCILLARY_DATA = (0,)
 _BLOCKING, _NOT_BLOCKING = (0,), (_DONTWAIT,)
 
-_FRAME_HEADER = Struct('>BHI')
-
 
 class AbstractTransport:
     """A connected socket.
@@ -94,7 +92,7 @@ class AbstractTransport:
         # Whether the last receive may have left data in the socket.
         self._more = False
         # For what follows the room of receive_into(): the bytes between two payloads.
-        self._overflow = bytearray(1 + _FRAME_HEADER.size)
+        self._overflow = bytearray(FRAME_OVERHEAD)
         self._room_size = 0
         #: Bytes received and writes done so far, for the heartbeat thread.
         self.received = 0
