@@ -29,12 +29,10 @@ from amqplib.exceptions import (
 
 if TYPE_CHECKING:
     from amqplib.core.consumer import Sorter
-    from amqplib.core.decoding import ArrivedMethod
+    from amqplib.core.fast_decoding import ArrivedMethod
     from amqplib.core.outbox import OnTurn
     from amqplib.core.session import Session
     from amqplib.core.spec import Method, Protocol, Signature
-
-__all__ = ['AbstractChannel']
 
 #: Seconds that close() waits for the broker by default.
 CLOSE_TIMEOUT = 10.0

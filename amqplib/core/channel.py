@@ -43,12 +43,10 @@ if TYPE_CHECKING:
 
     from amqplib.core.confirms import Confirms
     from amqplib.core.consumer import Consumer
-    from amqplib.core.decoding import ArrivedMethod
     from amqplib.core.encoding import Frames
+    from amqplib.core.fast_decoding import ArrivedMethod
     from amqplib.core.outbox import OnTurn
     from amqplib.core.spec import Signature
-
-__all__ = ['Channel']
 
 ReturnedMessage = tuple[int, str, str, str, Message]
 Alert = tuple[int, str, Table]

@@ -37,13 +37,10 @@ from amqplib.exceptions import (
 
 if TYPE_CHECKING:
     from amqplib.core.channel import Channel
-    from amqplib.core.decoding import ArrivedMethod
-    from amqplib.core.fast_decoding import Inbox
+    from amqplib.core.fast_decoding import ArrivedMethod, Inbox
     from amqplib.core.reconnecting import Attempt
     from amqplib.core.spec import Protocol, Signature
     from amqplib.core.transport import AbstractTransport
-
-__all__ = ['Connection']
 
 LIBRARY_PROPERTIES: dict[str, Any] = {
     'library': 'Python amqplib',

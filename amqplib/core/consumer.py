@@ -25,8 +25,6 @@ from amqplib.exceptions import AMQPException, AMQPTimeout, ConsumerCancelled, Re
 if TYPE_CHECKING:
     from amqplib.core.fast_decoding import ArrivedMethod
 
-__all__ = ['Consumer', 'Sorter']
-
 #: Seconds after which a waiting consumer asks again whether it should stop.
 _STEP = 0.25
 

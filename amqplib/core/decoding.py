@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NoReturn, Optional, Union
 
 from amqplib.core.fast_decoding import (
     MAX_HEADER,
-    ArrivedMethod,
     Deliveries,
     FastPath,
     Inbox,
@@ -41,8 +40,6 @@ from amqplib.exceptions import MessageTooLarge, ProtocolError, ProtocolVersionRe
 
 if TYPE_CHECKING:
     from amqplib.core.spec import Protocol, Signature
-
-__all__ = ['ArrivedMethod', 'Decoder']
 
 #: The room for a body has at least this many bytes, or as many as have arrived already.
 ROOM_SIZE = 131072

@@ -14,8 +14,6 @@ from amqplib.core.text_encodings import is_text_encoding
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ['Message']
-
 Body = Union[str, bytes, bytearray, memoryview]
 
 #: The encoding of text if the message names none.

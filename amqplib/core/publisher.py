@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from amqplib.core.lane import Lane, Refused
     from amqplib.core.message import Message
 
-__all__ = ['Publisher']
-
 
 class Publisher:
     """Publishes messages, and returns when the broker has them.

@@ -13,8 +13,6 @@ from encodings.aliases import aliases
 
 from amqplib.core.memoize import lru_cache
 
-__all__ = ['is_text_encoding']
-
 # How Python normalises any other name depends on its version.
 _NAME = re.compile(r'[A-Za-z0-9 ._:-]+')
 

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Optional
 
-from amqplib.core.decoding import ArrivedMethod, Decoder
+from amqplib.core.decoding import Decoder
+from amqplib.core.fast_decoding import ArrivedMethod
 from amqplib.core.message import Message
 from amqplib.core.spec import FRAME_MIN_SIZE, RESOURCE_ERROR
 from amqplib.exceptions import AMQPConnectionException
