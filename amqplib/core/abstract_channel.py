@@ -43,11 +43,12 @@ Handlers = dict['Signature', Callable[..., Any]]
 Entered = TypeVar('Entered', bound='AbstractChannel')
 
 
-def _empty_reply(name: str) -> Callable[[Any, AMQPReader], None]:
-    """Return the handler of a reply without fields that matter."""
+def _reply_handler(name: str) -> Callable[[Any, AMQPReader], Any]:
+    """Return a handler that returns the fields of a reply: None, the only one, or a tuple."""
 
-    def take(self: AbstractChannel, args: AMQPReader) -> None:
-        self._decode(name, args)
+    def take(self: AbstractChannel, args: AMQPReader) -> Any:
+        values = self._decode(name, args)
+        return values if len(values) > 1 else next(iter(values), None)
 
     return take
 
@@ -143,7 +144,7 @@ class AbstractChannel(Inbox):
             if owner != cls.__name__:
                 continue
             if row.signature in protocol.replies and not hasattr(cls, f'_{name}'):
-                setattr(cls, f'_{name}', _empty_reply(row.name))
+                setattr(cls, f'_{name}', _reply_handler(row.name))
             for prefix, functions in ('_', cls._METHOD_MAP), ('_on_', cls._EFFECTS):
                 if hasattr(cls, prefix + name):
                     functions[row.signature] = getattr(cls, prefix + name)

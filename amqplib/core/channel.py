@@ -3,7 +3,8 @@
 To add a protocol method, add its row to ``spec.py`` of its version, or of the core if all versions
 have it. Then add a function here, in ``declarations.py``, or in ``channel.py`` of the client: a
 function that sends the method (`_call` if there is a reply, else `_cast`), or a handler if the
-broker sends it: `_basic_deliver` for basic.deliver. A reply without one has no fields that matter.
+broker sends it: `_basic_deliver` for basic.deliver. A reply needs none if `_call` is to return its
+fields.
 """
 
 from __future__ import annotations
@@ -182,9 +183,6 @@ class Channel(Declarations):
         """
         now_active: bool = self._call('channel.flow', active)
         return now_active
-
-    def _flow_ok(self, args: AMQPReader) -> Any:
-        return self._decode('channel.flow_ok', args)[0]
 
     def _flow(self, args: AMQPReader) -> None:
         (self.active,) = self._decode('channel.flow', args)
@@ -468,9 +466,6 @@ class Channel(Declarations):
         ]
         self._session.send(b''.join(frames), self._closed, on_turn=on_turn)
 
-    def _basic_consume_ok(self, args: AMQPReader) -> Any:
-        return self._decode('basic.consume_ok', args)[0]
-
     def basic_cancel(self, consumer_tag: str, nowait: bool = False) -> None:
         """Cancel a consumer by its consumer_tag.
 
@@ -483,6 +478,9 @@ class Channel(Declarations):
     def end_consumer(self, consumer_tag: str) -> None:
         """Cancel a consumer (for a Consumer), within the time that close() has by default."""
         self._cancel(consumer_tag, False, self._time_to_leave())
+
+    def _basic_cancel_ok(self, args: AMQPReader) -> None:
+        self._decode('basic.cancel_ok', args)
 
     def _time_to_leave(self) -> Deadline:
         """Return the deadline of a call at the end of a block."""
@@ -597,6 +595,9 @@ class Channel(Declarations):
         msg.raw_delivery_info = dict(zip(_GET_FIELDS, values))
         msg.raw_channel = self
         return msg
+
+    def _basic_get_empty(self, args: AMQPReader) -> None:
+        self._decode('basic.get_empty', args)
 
     def basic_publish(
         self,

@@ -128,9 +128,6 @@ class Declarations(AbstractChannel):
         )  # fmt: skip
         return declared
 
-    def _queue_declare_ok(self, args: AMQPReader) -> tuple[Any, ...]:
-        return self._decode('queue.declare_ok', args)
-
     def queue_bind(
         self,
         queue: str,
@@ -180,9 +177,6 @@ class Declarations(AbstractChannel):
         )
         return message_count
 
-    def _queue_purge_ok(self, args: AMQPReader) -> Any:
-        return self._decode('queue.purge_ok', args)[0]
-
     def queue_delete(
         self,
         queue: str = '',
@@ -202,6 +196,3 @@ class Declarations(AbstractChannel):
             nowait=nowait,
         )  # fmt: skip
         return message_count
-
-    def _queue_delete_ok(self, args: AMQPReader) -> Any:
-        return self._decode('queue.delete_ok', args)[0]

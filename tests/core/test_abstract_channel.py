@@ -54,7 +54,10 @@ def test_methods_that_only_clients_send_have_no_handlers():
 
 def test_a_reply_without_a_function_gets_a_handler():
     assert Channel._METHOD_MAP[SELECT_OK] is Channel._tx_select_ok
-    assert Channel._tx_select_ok(open_channel()[1], AMQPReader(b'')) is None
+    _, channel = open_channel()
+    assert channel._tx_select_ok(AMQPReader(b'')) is None
+    assert channel._queue_purge_ok(AMQPReader(b'\0\0\0\5')) == 5
+    assert channel._queue_declare_ok(AMQPReader(b'\1q' + bytes(8))) == ('q', 0, 0)
 
 
 def test_map_of_a_subclass_is_laid_over_that_of_its_base():
