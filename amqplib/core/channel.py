@@ -267,7 +267,7 @@ class Channel(Declarations):
             # Another thread has given it up just now, and sends a close of its own.
             self._answer(number, 'channel.close_ok')
             return
-        if self._closed.said:
+        if self._closed.close_queued:
             # The two closes crossed: the broker still confirms the one of this side.
             self._numbers.linger(number, self, open_pending=False)
         self._answer(number, 'channel.close_ok')
@@ -295,7 +295,7 @@ class Channel(Declarations):
             return
         self.is_open = False
         self._numbers.linger(number, self, open_pending)
-        if not (self._closed.said or open_pending):
+        if not (self._closed.close_queued or open_pending):
             if frame is None:
                 frame = method_frame(number, CLOSE_ABANDONED)
             self._session.send_urgent(frame)
@@ -391,9 +391,9 @@ class Channel(Declarations):
         return tag
 
     def _note_no_ack(self, tag: str, no_ack: bool) -> None:
-        """Remember whether a consumer has no_ack, so that a delivery costs nothing more.
+        """Remember for why_settled() which consumers have no_ack, so that deliveries need not say.
 
-        Also after it is cancelled, as the program may still have its messages; but not without end.
+        This includes cancelled ones, whose messages the program may still have; the oldest go.
         """
         if no_ack or tag in self._no_ack:
             others = tuple(other for other in self._no_ack if other != tag)
@@ -477,12 +477,12 @@ class Channel(Declarations):
 
     def end_consumer(self, consumer_tag: str) -> None:
         """Cancel a consumer (for a Consumer), within the time that close() has by default."""
-        self._cancel(consumer_tag, False, self._time_to_leave())
+        self._cancel(consumer_tag, False, self._exit_deadline())
 
     def _basic_cancel_ok(self, args: AMQPReader) -> None:
         self._decode('basic.cancel_ok', args)
 
-    def _time_to_leave(self) -> Deadline:
+    def _exit_deadline(self) -> Deadline:
         """Return the deadline of a call at the end of a block."""
         limits = CLOSE_TIMEOUT, self._require_open()[0].rpc_timeout
         return Deadline(min(filter(None, limits)))
@@ -760,7 +760,7 @@ class Channel(Declarations):
     def _roll_back(self) -> None:
         """Roll back, or close the channel: the next commit must not include what was sent."""
         try:
-            self._undo(self._time_to_leave())
+            self._undo(self._exit_deadline())
         except BaseException as error:
             text = f'a transaction could not be rolled back: {error}'
             self._give_up(AMQPChannelException(0, text), reported=True)

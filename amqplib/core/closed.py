@@ -16,14 +16,14 @@ from amqplib.exceptions import AMQPChannelException, AMQPConnectionException, AM
 class Closed:
     """Whether and why a connection, or one of its channels, is closed.
 
-    whole: for a channel, the Closed of its connection.
+    connection: for a channel, the Closed of its connection.
     on_raise: called when the cause is raised for the first time, unless the program knows already.
 
     cause: the first error that ended it; None until then. Every later call raises it again.
     shut: whether nothing more may be sent for it, because it has ended or the program closes it.
         It is checked under the lock under which frames are sent.
-    last_is_sent: whether the close frame of the program is sent, or just being sent.
-    said: whether the program has said that it closes it, or does so just now.
+    close_queued: whether the close frame of the program is sent or about to be.
+    last_is_sent: whether it is sent, or just being sent.
     by_program: whether it ended because the program closed it.
     reported: whether the program knows: a call has raised the cause, or the program closed it.
     """
@@ -31,14 +31,14 @@ class Closed:
     cause: Optional[AMQPException] = None
     shut = False
     last_is_sent = False
-    said = False
+    close_queued = False
     by_program = False
     reported = False
 
     def __init__(
-        self, whole: Optional[Closed] = None, on_raise: Optional[Callable[[], object]] = None
+        self, connection: Optional[Closed] = None, on_raise: Optional[Callable[[], object]] = None
     ) -> None:
-        self._whole = whole
+        self._connection = connection
         self._on_raise = on_raise
 
     @property
@@ -49,13 +49,13 @@ class Closed:
     def ask(self) -> None:
         """Record that the program closes it: the close frame is the last one sent."""
         # In this order: either the thread that ends it sees this, or this thread sees the cause.
-        self.said = self.shut = True
+        self.close_queued = self.shut = True
         if self.cause is not None:
-            self.said = False
+            self.close_queued = False
 
     def take_back(self) -> None:
         """Record that the close frame could not be sent."""
-        self.said = self.last_is_sent = False
+        self.close_queued = self.last_is_sent = False
         if self.cause is None:
             self.shut = False
         if self.cause is not None:  # it may have ended at this moment
@@ -63,8 +63,8 @@ class Closed:
 
     def nothing_may_follow(self) -> bool:
         """Return whether a frame that was queued for it may not be sent any more."""
-        whole = self._whole
-        if whole is not None and whole.nothing_may_follow():
+        connection = self._connection
+        if connection is not None and connection.nothing_may_follow():
             return True
         return self.last_is_sent or self.cause is not None
 
@@ -74,14 +74,14 @@ class Closed:
 
     def end_as_asked(self) -> None:
         """Record the end that the program has asked for."""
-        error = _connection_closed() if self._whole is None else channel_closed()
+        error = _connection_closed() if self._connection is None else channel_closed()
         self._end(error, True, by_program=True)
 
     def end_with_connection(self) -> None:
         """Record for a channel that its connection has ended."""
-        whole = self._whole
-        if whole is not None and whole.cause is not None:
-            self._end(whole.cause, whole.reported)
+        connection = self._connection
+        if connection is not None and connection.cause is not None:
+            self._end(connection.cause, connection.reported)
 
     def _end(self, cause: AMQPException, reported: bool, by_program: bool = False) -> bool:
         # In one step, because two threads may come here at once.
@@ -102,20 +102,20 @@ class Closed:
         """Raise the cause."""
         on_raise = self._on_raise
         self.end_with_connection()
-        cause, whole = self.cause, self._whole
+        cause, connection = self.cause, self._connection
         if cause is None:
             raise self._being_closed()
         self.reported = True
-        if whole is not None and whole.cause is cause:
-            whole.reported = True
+        if connection is not None and connection.cause is cause:
+            connection.reported = True
         self._on_raise = None
         if on_raise is not None:
             on_raise()
         raise cause.copy() from cause.__cause__
 
     def _being_closed(self) -> AMQPException:
-        whole = self._whole
-        if whole is None or (whole.shut and not self.shut):
+        connection = self._connection
+        if connection is None or (connection.shut and not self.shut):
             return _connection_closed()
         return channel_closed()
 

@@ -158,9 +158,9 @@ class Confirms:
         return self._skipped.intersection(range(self._floor + 1, min(last + 1, self._first)))
 
     def open_numbers(self) -> tuple[int, set[int]]:
-        """Return a number from which on all are open, and those below it that are.
+        """Return the first of the numbers that are all open, and the open ones below it.
 
-        What was refused among the others is recorded by now.
+        Refusals of the other numbers are recorded by now.
         """
         first = self._first  # before the others: see _confirm_one
         return first, self._skipped.copy()

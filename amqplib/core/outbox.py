@@ -84,7 +84,7 @@ class Outbox:
         ConnectionLost, of which a WriteTimeout is one; the stream is spoiled then.
         """
         if self.is_mine():
-            return self._enqueue_behind(frames, closed, on_turn)
+            return self._enqueue(frames, closed, on_turn)
         if deadline is NO_DEADLINE and self.write_timeout is None:
             try:
                 # As Mutex.run() does, without a call more for each message.
@@ -104,7 +104,7 @@ class Outbox:
 
         The next thread that writes or reads sends what the socket does not take at once.
         """
-        queued = self._enqueue_behind(frames, closed, on_turn)
+        queued = self._enqueue(frames, closed, on_turn)
         self.flush()
         return queued
 
@@ -132,7 +132,7 @@ class Outbox:
         """Return whether nobody writes."""
         return self._mutex.try_run(_do_nothing)
 
-    def _enqueue_behind(self, frames: Frames, closed: Closed, on_turn: OnTurn) -> bool:
+    def _enqueue(self, frames: Frames, closed: Closed, on_turn: OnTurn) -> bool:
         if closed.shut or self._connection_closed.shut:
             return False
         if on_turn is not None:

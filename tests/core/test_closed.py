@@ -101,7 +101,7 @@ def test_end_as_asked(whole):
     assert whole.cause is None
     whole.end_as_asked()
     assert not whole.asked
-    assert whole.said
+    assert whole.close_queued
     assert whole.shut
     assert whole.by_program
     assert whole.reported
