@@ -14,7 +14,7 @@ from amqplib.core.arguments import encode_publish
 from amqplib.core.encoding import END, SMALL, frames_with_gap
 from amqplib.core.memoize import lru_cache
 from amqplib.core.message import Message
-from amqplib.core.properties import join_properties, split_properties
+from amqplib.core.raw_values import join_properties, split_properties
 from amqplib.core.serialization import with_context
 from amqplib.core.spec import BASIC_PROPERTIES
 

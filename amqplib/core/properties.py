@@ -17,14 +17,12 @@ from amqplib.core.serialization import (
     ENCODERS,
     FIELD_TYPES,
     SHORT,
-    SKIPPERS,
     Decoded,
-    check_all_taken,
     decode_bytes,
     encode_table,
     with_context,
 )
-from amqplib.core.spec import BASIC_PROPERTIES, FieldTypes
+from amqplib.core.spec import FieldTypes
 
 #: The property list of a content without properties.
 _NO_PROPERTIES = b'\0\0'
@@ -32,7 +30,7 @@ _NO_PROPERTIES = b'\0\0'
 _FLAGS_PER_WORD = 15
 
 
-def _decode_flags(data: bytes, names: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], int]:
+def decode_flags(data: bytes, names: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], int]:
     """Return the (name, wire type) pairs whose flags are set, and the offset after the flags."""
     present = []
     for offset in range(0, len(data) - 1, 2):
@@ -46,28 +44,6 @@ def _decode_flags(data: bytes, names: list[tuple[str, str]]) -> tuple[list[tuple
     raise ValueError('the property flags do not end')
 
 
-def split_properties(raw: bytes) -> dict[str, bytes]:
-    """Return the values in a property list of the basic class by name, as they are on the wire.
-
-    Raises ValueError if it is malformed.
-    """
-    present, offset = _decode_flags(raw, list(BASIC_PROPERTIES))
-    values = {}
-    for name, wire_type in present:
-        following = SKIPPERS[wire_type](raw, offset, len(raw))
-        values[name] = raw[offset:following]
-        offset = following
-    check_all_taken(offset, len(raw))
-    return values
-
-
-def join_properties(values: Mapping[str, bytes]) -> bytes:
-    """Return the property list of the values, which are as split_properties() returns them."""
-    names = [name for name, _ in BASIC_PROPERTIES]
-    flags = sum(_flag(position, 1) for position, name in enumerate(names) if name in values)
-    return SHORT.pack(flags) + b''.join(values[name] for name in names if name in values)
-
-
 def _refuse(*args: Any) -> Any:
     raise ValueError('its class declares it as of a type that no property can have')
 
@@ -76,7 +52,7 @@ def _remember_nothing(**properties: Any) -> bytes:
     raise TypeError('nothing is remembered')
 
 
-def _flag(position: int, words: int) -> int:
+def flag_of(position: int, words: int) -> int:
     """Return the flag of a property, in the number that all words of flags form."""
     word, bit = divmod(position, _FLAGS_PER_WORD)
     return 0x8000 >> bit << 16 * (words - 1 - word)
@@ -132,7 +108,7 @@ class GenericContent:
             'table': lambda table: encode_table(table, cls.field_types),
         }
         cls._ENCODERS = [
-            (name, _flag(position, words), encoders.get(kind, _refuse))
+            (name, flag_of(position, words), encoders.get(kind, _refuse))
             for position, (name, kind) in enumerate(cls.PROPERTIES)
         ]
         # Most messages of a program have the same properties as others. A class that overrides the
@@ -221,7 +197,7 @@ class GenericContent:
         errors: dict[str, str] = {}
         present: list[tuple[str, str]] = []
         try:
-            present, offset = _decode_flags(raw, list(self.PROPERTIES))
+            present, offset = decode_flags(raw, list(self.PROPERTIES))
         except ValueError as error:
             errors = {name: f'{name}: {error}' for name, _ in self.PROPERTIES}
         for name, wire_type in present:

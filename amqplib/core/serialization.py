@@ -251,6 +251,12 @@ def check_end(offset: int, size: int, end: int) -> int:
     return following
 
 
+def check_all_taken(offset: int, end: int) -> None:
+    """Raise ValueError if there is more after the offset."""
+    if offset != end:
+        raise ValueError(f'{end - offset} bytes too many')
+
+
 def _decode_fixed(struct: Struct, data: bytes, offset: int, end: int) -> Decoded:
     following = check_end(offset, struct.size, end)
     return struct.unpack_from(data, offset)[0], following
@@ -309,7 +315,7 @@ def decode_timestamp(data: bytes, offset: int, end: int) -> Decoded:
 _DOUBLE = Struct('>d')
 
 #: The types of a fixed size: their tags, and under each its code in a Struct.
-_FIXED_FIELDS: dict[int, Struct] = {
+FIXED_FIELDS: dict[int, Struct] = {
     ord(tag): Struct('>' + code)
     for tag, code in zip(
         'tbBsuIilLfd',
@@ -338,7 +344,7 @@ _SIMPLE_FIELDS: dict[int, Callable[[bytes, int, int], Decoded]] = {
     ord('T'): decode_timestamp,
     ord('D'): _decode_decimal,
     ord('V'): _decode_void,
-    **{tag: partial(_decode_fixed, struct) for tag, struct in _FIXED_FIELDS.items()},
+    **{tag: partial(_decode_fixed, struct) for tag, struct in FIXED_FIELDS.items()},
 }
 
 
@@ -389,68 +395,3 @@ DECODERS: dict[str, Callable[[bytes, int, int], Decoded]] = {
     'timestamp': decode_timestamp,
     'table': decode_table,
 }
-
-
-# --- Values that stay encoded -------------------------------------------------------------------
-
-
-def check_all_taken(offset: int, end: int) -> None:
-    """Raise ValueError if there is more after the offset."""
-    if offset != end:
-        raise ValueError(f'{end - offset} bytes too many')
-
-
-def _skip_fixed(size: int, data: bytes, offset: int, end: int) -> int:
-    return check_end(offset, size, end)
-
-
-def _skip_short(data: bytes, offset: int, end: int) -> int:
-    return check_end(check_end(offset, 1, end), data[offset], end)
-
-
-def _skip_long(data: bytes, offset: int, end: int) -> int:
-    size, start = decode_long(data, offset, end)
-    return check_end(start, size, end)
-
-
-_Skipper = Callable[[bytes, int, int], int]
-
-#: Wire type -> function (data, offset, end) that returns the offset after the value.
-SKIPPERS: dict[str, _Skipper] = {
-    'octet': partial(_skip_fixed, 1),
-    'shortstr': _skip_short,
-    'table': _skip_long,
-    'timestamp': partial(_skip_fixed, 8),
-}
-
-_FIELD_SKIPPERS: dict[int, _Skipper] = {
-    **{tag: partial(_skip_fixed, struct.size) for tag, struct in _FIXED_FIELDS.items()},
-    **dict.fromkeys(b'SxFA', _skip_long),
-    ord('D'): partial(_skip_fixed, _DECIMAL.size),
-    ord('T'): partial(_skip_fixed, LONGLONG.size),
-    ord('V'): partial(_skip_fixed, 0),
-}
-
-
-def split_table(data: bytes) -> dict[bytes, bytes]:
-    """Return the entries of a field table, as they are on the wire; of equal keys, the first.
-
-    The values begin with the tags of their types. Nested tables and arrays are not looked into.
-    """
-    offset, end = LONG.size, _skip_long(data, 0, len(data))
-    entries: dict[bytes, bytes] = {}
-    while offset < end:
-        start = _skip_short(data, offset, end)
-        check_end(start, 1, end)
-        skip = _FIELD_SKIPPERS.get(data[start])
-        if skip is None:
-            raise ValueError(f'Unknown table item type: {data[start]}')
-        following = skip(data, start + 1, end)
-        entries.setdefault(data[offset:start], data[start:following])
-        offset = following
-    return entries
-
-
-def join_table(entries: Mapping[bytes, bytes]) -> bytes:
-    """Return the field table of entries that are as split_table() returns them."""
-    return _after_size(b''.join(key + value for key, value in entries.items()))

@@ -6,14 +6,12 @@ import time
 from typing import TYPE_CHECKING, Any, Optional
 
 from amqplib.core.message import Message
-from amqplib.core.properties import join_properties, split_properties
+from amqplib.core.raw_values import join_properties, join_table, split_properties, split_table
 from amqplib.core.serialization import (
     FIELD_TYPES,
     LONGLONG,
     encode_table,
     encode_void,
-    join_table,
-    split_table,
 )
 from amqplib.core.spec import FieldTypes
 from amqplib.testing.messages import Death, Published

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from amqplib.core.message import Message
-from amqplib.core.properties import join_properties, split_properties
+from amqplib.core.raw_values import join_properties, split_properties
 from amqplib.core.serialization import encode_shortstr
 from amqplib.testing.channel import Channel
 from amqplib.testing.errors import precondition_failed

@@ -7,8 +7,8 @@ from typing import Any, Optional
 
 from amqplib.core.memoize import lru_cache
 from amqplib.core.message import Message
-from amqplib.core.properties import join_properties, split_properties
-from amqplib.core.serialization import encode_shortstr, join_table, split_table
+from amqplib.core.raw_values import join_properties, join_table, split_properties, split_table
+from amqplib.core.serialization import encode_shortstr
 from amqplib.core.spec import INTERNAL_ERROR
 from amqplib.testing.arguments import MAX_TIME, type_of
 from amqplib.testing.errors import Refusal, precondition_failed

@@ -56,6 +56,7 @@ ORDER = [
     'amqplib.core.urls',
     'amqplib.core.reconnecting',
     'amqplib.core.connection',
+    'amqplib.core.raw_values',
     'amqplib.core.outgoing',
     'amqplib.core.lane',
     'amqplib.core.link',

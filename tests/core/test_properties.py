@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amqplib.core.message import Message
-from amqplib.core.properties import GenericContent, join_properties, split_properties
+from amqplib.core.properties import GenericContent
 from tests.helpers.values import same, unhex
 from tests.helpers.waiting import time_of
 
@@ -153,31 +152,3 @@ def test_random_property_list_only_hurts_when_it_is_looked_at(data):
         else:
             with pytest.raises((AttributeError, ValueError), match=name):
                 getattr(content, name)
-
-
-# Values that stay encoded
-
-
-def test_a_property_list_is_split_into_its_values_and_joined_again():
-    message = Message(
-        b'', content_type='text', application_headers={'n': 1}, priority=3, timestamp=5, app_id=''
-    )
-    raw = message.encode_properties()
-    values = split_properties(raw)
-    assert list(values) == [
-        'content_type', 'application_headers', 'priority', 'timestamp', 'app_id'
-    ]  # fmt: skip
-    assert values['content_type'] == b'\x04text'
-    assert values['priority'] == b'\x03'
-    assert values['app_id'] == b'\0'
-    assert join_properties(values) == raw
-    del values['priority']
-    assert Message.received(join_properties(values), b'').properties == {
-        name: value for name, value in message.properties.items() if name != 'priority'
-    } | {'timestamp': Message.received(raw, b'').timestamp}
-
-
-@pytest.mark.parametrize('raw', ['', '80', '8000', '8000 05 61', '0001', '0000 00', '0040 00'])
-def test_a_malformed_property_list_cannot_be_split(raw):
-    with pytest.raises(ValueError, match=r'announced|end|too many'):
-        split_properties(unhex(raw))

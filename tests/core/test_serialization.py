@@ -16,10 +16,6 @@ from hypothesis import strategies as st
 
 from amqplib.core.serialization import (
     MAX_NESTING,
-    decode_table,
-    encode_table,
-    join_table,
-    split_table,
 )
 from amqplib.core.streams import AMQPReader, AMQPWriter
 from tests.helpers.values import READERS, WIRE_TYPES, same, table_of, unhex
@@ -649,43 +645,3 @@ def test_damaged_table_is_another_table_or_a_value_error(table, data):
     damaged[position] ^= data.draw(st.integers(1, 255))
     with suppress(ValueError):
         assert isinstance(AMQPReader(damaged).read_table(), dict)
-
-
-# Values that stay encoded
-
-EVERY_TAG = (
-    't01 b05 B05 s0005 u0005 I00000005 i00000005 l0000000000000005 L0000000000000005 f00000000 '
-    'd0000000000000000 D0200000005 T0000000000000005 S0000000161 x0000000161 V '
-    'F0000000401 61 56 56 A000000025656'
-)
-
-
-def test_a_table_is_split_into_its_entries_and_joined_again():
-    entries = {
-        bytes((1, 97 + number)): item[:1].encode() + unhex(item[1:])
-        for number, item in enumerate(EVERY_TAG.replace(' 61', '61').replace(' 56', '56').split())
-    }
-    data = join_table(entries)
-    assert split_table(data) == entries
-    assert join_table(split_table(data)) == data
-
-
-def test_of_equal_keys_of_a_split_table_the_first_counts():
-    data = unhex('00000008 0161 6201 0161 6202')
-    assert split_table(data) == {b'\x01a': b'b\x01'}
-
-
-@given(st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.integers(-5, 5) | st.none()))
-def test_a_split_table_keeps_what_a_table_has(table):
-    table = {key: value for key, value in table.items() if value is not None}
-    data = join_table(split_table(encode_table(table)))
-    assert decode_table(data, 0, len(data)) == (table, len(data))
-
-
-@pytest.mark.parametrize(
-    'data',
-    ['', '000000', '00000001', '0000000101', '00000003016141', '00000003016153', '0000000301615a'],
-)
-def test_a_malformed_table_cannot_be_split(data):
-    with pytest.raises(ValueError, match=r'announced|Unknown'):
-        split_table(unhex(data))
