@@ -254,8 +254,15 @@ class ConsumerCancelled(AMQPChannelException):
 
     _recoverable = True
 
-    def __init__(self, *args: Any, consumer_tag: str = '', **named: Any) -> None:
-        super().__init__(*args, **named)
+    def __init__(
+        self,
+        reply_code: int,
+        reply_text: str,
+        method_sig: Signature = NO_METHOD,
+        method_name: Optional[str] = None,
+        consumer_tag: str = '',
+    ) -> None:
+        super().__init__(reply_code, reply_text, method_sig, method_name)
         self.consumer_tag = consumer_tag
 
 
@@ -266,8 +273,15 @@ class MessageNacked(AMQPException):
         open.
     """
 
-    def __init__(self, *args: Any, sequence_numbers: tuple[int, ...] = (), **named: Any) -> None:
-        super().__init__(*args, **named)
+    def __init__(
+        self,
+        reply_code: int,
+        reply_text: str,
+        method_sig: Signature = NO_METHOD,
+        method_name: Optional[str] = None,
+        sequence_numbers: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(reply_code, reply_text, method_sig, method_name)
         self.sequence_numbers = sequence_numbers
 
 
@@ -280,13 +294,15 @@ class MessageReturned(AMQPException):
 
     def __init__(
         self,
-        *args: Any,
+        reply_code: int,
+        reply_text: str,
+        method_sig: Signature = NO_METHOD,
+        method_name: Optional[str] = None,
         exchange: str = '',
         routing_key: str = '',
         message: Any = None,
-        **named: Any,
     ) -> None:
-        super().__init__(*args, **named)
+        super().__init__(reply_code, reply_text, method_sig, method_name)
         self.exchange = exchange
         self.routing_key = routing_key
         self.message = message

@@ -231,10 +231,7 @@ class Lane:
                 continue
             published, its_place, _, _, id_start, id_end = outgoing
             if its_place == place and id_start + id_end == message_id:
-                error = MessageReturned(
-                    code, text, *_PUBLISH,
-                    exchange=exchange, routing_key=routing_key, message=published,
-                )  # fmt: skip
+                error = MessageReturned(code, text, *_PUBLISH, exchange, routing_key, published)
                 self._errors[number] = error
                 self._last_returned = number
                 return
