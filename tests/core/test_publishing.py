@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from amqplib.client_0_9_1 import Message
 from amqplib.core import publishing as module
 from amqplib.core.arguments import encode_publish
+from amqplib.core.deadline import NO_DEADLINE
 from amqplib.core.encoding import Encoder
 from amqplib.core.lane import Lane
 from amqplib.core.lanes import Lanes
@@ -230,7 +231,7 @@ def test_an_error_of_the_iterable_is_raised_when_all_before_it_is_settled(end, e
         with pytest.raises(error):
             list(run)
     assert sum(lanes.link.channel.writes) == 3
-    assert lanes.settle_all(module.NO_DEADLINE) == []
+    assert lanes.settle_all(NO_DEADLINE) == []
 
 
 @pytest.mark.parametrize('item', [Message(b'secret'), (Message(b'secret'), 'q'), None, 'secret'])
@@ -268,9 +269,9 @@ def test_what_is_left_after_a_final_error_is_for_close():
     assert next(run)[0].body == b'1'
     run.close()
     with pytest.raises(ConnectionLost):
-        lanes.settle_all(module.NO_DEADLINE)
+        lanes.settle_all(NO_DEADLINE)
     lanes.link.fails = None
-    lanes.settle_all(module.NO_DEADLINE)
+    lanes.settle_all(NO_DEADLINE)
     assert sum(lanes.link.channel.writes) == 3
 
 
@@ -280,7 +281,7 @@ def test_what_is_left_before_its_end_is_settled_by_close():
     for _ in publish_all(lanes, [items[1], items[0], items[2]], True, None):
         break
     assert sum(lanes.link.channel.writes) == 1
-    assert lanes.settle_all(module.NO_DEADLINE) == []
+    assert lanes.settle_all(NO_DEADLINE) == []
 
 
 def test_an_interrupt_leaves_what_is_not_settled_for_close():
@@ -293,7 +294,7 @@ def test_an_interrupt_leaves_what_is_not_settled_for_close():
     with pytest.raises(KeyboardInterrupt):
         publish(lanes, items())
     assert lanes.link.channel.writes == []
-    lanes.settle_left(module.NO_DEADLINE)
+    lanes.settle_left(NO_DEADLINE)
     assert sum(lanes.link.channel.writes) == 3
 
 
