@@ -1,4 +1,4 @@
-"""Connection: the handshake, the channels, and the end."""
+"""Connection: the handshake, the channels, and the end. `_tune` handles connection.tune, etc."""
 
 from __future__ import annotations
 
