@@ -35,6 +35,10 @@ class NumberTaken(ValueError):
         self.channel = channel
 
 
+class AllChannelsOpen(AMQPException):
+    """There are as many channels as there may be."""
+
+
 class ChannelNumbers:
     """Assigns numbers to the channels of a connection, and frees them.
 
@@ -60,9 +64,15 @@ class ChannelNumbers:
         self._holding: dict[int, Inbox] = {}
 
     def check_room(self, maximum: int) -> None:
-        """Raise AMQPException if the maximum number of channels is open."""
-        if len(self._channels) + len(self.lingering) > maximum:  # channel 0 is among them
-            raise AMQPException(NOT_ALLOWED, f'all of the {maximum} channels are open')
+        """Raise AllChannelsOpen if the maximum number of channels is open."""
+        if self.lingering and self._is_full(maximum):
+            # What the broker has answered may not be read yet.
+            self._session.poll_input(self._session.closed)
+        if self._is_full(maximum):
+            raise AllChannelsOpen(NOT_ALLOWED, f'all of the {maximum} channels are open')
+
+    def _is_full(self, maximum: int) -> bool:
+        return len(self._channels) + len(self.lingering) > maximum  # channel 0 is among them
 
     def choose(self, maximum: int) -> int:
         """Return the lowest free number up to the maximum."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: an exception has come between.
 _WAIT_STEP = 1.0
 
+_MINE = 'this thread is in the middle of another call, perhaps of an open publish_all()'
+
 
 class Lanes:
     """Hands out lanes, each to one call at a time.
@@ -41,6 +43,7 @@ class Lanes:
         self._make = make
         self.most = most
         self.link = link
+        link.make_room = self._make_room
         self.process = os.getpid()
         self.in_children: dict[int, Lanes] = {}
         self.ids = MessageIds()
@@ -76,7 +79,7 @@ class Lanes:
         try:
             taken.append(self._idle.pop())
         except IndexError:
-            if len(self._all) >= self.most:
+            if len(self._all) >= min(self.most, self.link.room):
                 return False
             taken.append(self._make())
             self._all.add(taken[0])
@@ -138,6 +141,23 @@ class Lanes:
             lane.refused.clear()
             self.put(self._left.popleft())
 
+    def _make_room(self, lane: Lane, deadline: Deadline) -> None:
+        """Close the channel of a lane that is not in use, for another one that has none.
+
+        Raises ReentrancyError if this thread itself uses all channels.
+        """
+        if self._left and not self._settling.is_mine():
+            self.settle_left(deadline)
+        with suppress(IndexError):
+            self.drop(self._idle.pop())
+            return
+        try:
+            users = {one.thread for one in self._all if one is not lane and one.has_channel}
+        except RuntimeError:
+            return  # another thread has added one
+        if users == {threading.get_ident()}:
+            raise ReentrancyError(0, _MINE)
+
     def _in_use(self) -> int:
         return len(self._all) - len(self._idle) - len(self._left)
 
@@ -169,8 +189,7 @@ class Lanes:
             # One that the program has left may only not be collected yet, always so on PyPy.
             gc.collect()
         if self._all_are_used_here():
-            text = 'this thread is in the middle of another call, perhaps of an open publish_all()'
-            raise ReentrancyError(0, text)
+            raise ReentrancyError(0, _MINE)
 
     def _all_are_used_here(self) -> bool:
         try:

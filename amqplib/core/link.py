@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from amqplib.core import log, urls
 from amqplib.core.abstract_channel import CLOSE_TIMEOUT
+from amqplib.core.channel_numbers import AllChannelsOpen
 from amqplib.core.deadline import Deadline
 from amqplib.core.locks import Mutex
-from amqplib.core.spec import INTERNAL_ERROR
+from amqplib.core.spec import DEFAULT_CHANNEL_MAX, INTERNAL_ERROR
 from amqplib.exceptions import (
     AMQPChannelException,
     AMQPConnectionException,
@@ -24,7 +25,8 @@ from amqplib.exceptions import (
 if TYPE_CHECKING:
     from amqplib.core.lane import Lane
 
-#: The seconds between the beginnings of two attempts to connect: the first time, and at most.
+#: The seconds between the beginnings of two attempts to connect: the first time, and at most. Also
+#: after which to look again for a free channel.
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 
@@ -46,6 +48,10 @@ class Link:
     places: the arguments of each URL, of which the first one that answers is taken.
     arguments: those that win over them.
     setup: function(channel) that declares what the program needs, or None.
+
+    room: how many channels there may be for lanes, as far as it is known.
+    make_room: function(lane, deadline) that is called if there are too many for this one; it may
+        raise an error, else opening is tried again after a while.
     """
 
     def __init__(
@@ -59,6 +65,8 @@ class Link:
         self._places = places
         self._arguments = arguments
         self._setup = setup
+        self.room = DEFAULT_CHANNEL_MAX
+        self.make_room: Callable[[Any, Deadline], object] = lambda lane, deadline: None
         # Held by the thread that connects or opens a channel.
         self._mutex = Mutex()
         self._connection: Any = None
@@ -83,6 +91,13 @@ class Link:
             self._rest(deadline)
             try:
                 in_time = self._mutex.run_in_time(deadline, self._try_to_open, lane, deadline)
+            except AllChannelsOpen as error:
+                if deadline.expired():
+                    raise
+                self._failure = error.copy()
+                self.make_room(lane, deadline)
+                pause(FIRST_PAUSE, deadline)
+                continue
             except AMQPException as error:
                 if not error.recoverable or deadline.expired():
                     raise
@@ -197,6 +212,8 @@ class Link:
 
         self._is_set_up = False
         self._connection = connection = urls.connect(make, self._places, self._arguments)
+        # One is for setup().
+        self.room = max(1, connection.channel_max - 1)
         self._rpc_timeout = connection.rpc_timeout
         log.debug('the publisher has connected: %s', connection)
 

@@ -24,6 +24,12 @@ class SessionLike:
     def __init__(self):
         self.inboxes = {}
         self.sent = []
+        self.closed = object()
+        self.to_arrive = lambda: None
+
+    def poll_input(self, closed):
+        assert closed is self.closed
+        self.to_arrive()
 
     def send_urgent(self, frame):
         self.sent.append(frame)
@@ -69,6 +75,16 @@ def test_no_more_than_there_may_be():
     with pytest.raises(AMQPException, match='all of the 5 channels are open') as caught:
         numbers.all.check_room(MOST)
     assert caught.value.amqp_reply_code == 530
+
+
+def test_what_has_arrived_may_free_a_number():
+    numbers = Numbers(1, 2, 3, 4, 5)
+    numbers.linger(3)
+    with pytest.raises(AMQPException, match='all of the 5 channels are open'):
+        numbers.all.check_room(MOST)
+    numbers.session.to_arrive = lambda: numbers.arrives(3, CLOSE_OK)
+    numbers.all.check_room(MOST)
+    assert numbers.all.choose(MOST) == 3
 
 
 def test_higher_numbers_that_were_asked_for_count_too():

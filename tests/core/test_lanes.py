@@ -28,6 +28,8 @@ class LaneLike:
 
 
 class LinkLike:
+    room = 65535
+
     def settle(self, lane, deadline):
         lane.outstanding -= 1
 

@@ -23,6 +23,7 @@ LOST = ConnectionLost(0, 'nobody listens')
 
 class ConnectionLike:
     rpc_timeout = None
+    channel_max = 2047
 
     def __init__(self, log):
         self.log = log

@@ -307,6 +307,51 @@ def test_a_full_window_is_waited_for_within_the_timeout(amqp, process_broker, pu
     future.result(PATIENCE)
 
 
+def test_timeouts_that_use_up_the_channels_pass(amqp, process_broker, publisher):
+    ours = publisher(window=1, channel_max=2)
+    ours.publish(amqp.Message(b'before'), '', 'tasks')
+    process_broker.block()
+    ours.timeout = 0.05
+    for _ in range(4):
+        with pytest.raises(amqp.AMQPException):
+            ours.publish(amqp.Message(b'x'), '', 'tasks')
+    ours.timeout = PATIENCE
+    process_broker.unblock()
+    ours.publish(amqp.Message(b'after'), '', 'tasks')
+    assert bodies(process_broker)[-1] == b'after'
+
+
+def test_more_threads_than_the_broker_allows_channels(amqp, process_broker, publisher):
+    ours = publisher(channel_max=3)
+    start = threading.Barrier(16)
+
+    def work(number):
+        start.wait(PATIENCE)
+        for _ in range(3):
+            ours.publish(amqp.Message(b'%d' % number), '', 'tasks')
+
+    for future in [begin(work, number) for number in range(16)]:
+        future.result(PATIENCE)
+    expected = [b'%d' % number for number in range(16) for _ in range(3)]
+    assert sorted(bodies(process_broker)) == sorted(expected)
+    assert len(ours._lanes()._all) <= 3
+
+
+def test_a_thread_that_has_all_channels_does_not_wait_for_itself(amqp, process_broker, publisher):
+    ours = publisher(channel_max=1)
+
+    def items():
+        yield amqp.Message(b'one'), '', 'nowhere'
+        ours.publish(amqp.Message(b'two'), '', 'tasks')
+
+    _, refused = next(run := ours.publish_all(items()))
+    assert type(refused) is amqp.MessageReturned
+    with pytest.raises(amqp.ReentrancyError):
+        ours.publish(amqp.Message(b'three'), '', 'tasks')
+    run.close()
+    assert bodies(process_broker) == [b'two']
+
+
 def test_an_error_the_broker_means_for_nobody_is_tried_again(amqp, process_broker, publisher):
     ours = publisher()
     ours.publish(amqp.Message(b'one'), '', 'tasks')

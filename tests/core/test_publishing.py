@@ -52,6 +52,7 @@ class LinkLike:
     """It works until `fails` is set; then each attempt raises that."""
 
     fails = None
+    room = 65535
 
     def __init__(self):
         self.channel = ChannelLike()
