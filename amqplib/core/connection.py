@@ -64,10 +64,10 @@ class Connection(AbstractChannel):
     userid, password: str; None for both if login_response is given or the mechanism is EXTERNAL.
     login_method: 'AMQPLAIN', 'PLAIN' or 'EXTERNAL'; by default one that the broker offers.
     login_response: bytes to send unchanged instead of userid and password.
-    virtual_host: str; the broker's part to work in.
+    virtual_host: str; the part of the broker to work in.
     locale: str; the language of the broker's messages. RabbitMQ has only this one.
-    client_properties: dict of what the program says about itself; it overrides entries of
-        LIBRARY_PROPERTIES.
+    client_properties: dict of what the program says about itself; it may replace what amqplib says
+        of itself.
     ssl: True; an ssl.SSLContext to use unchanged; or a dict of ca_certs, certfile, keyfile,
         password (of the key), ciphers, server_hostname, check_hostname and cert_reqs. Certificate
         and host name are verified unless the context or the last two say otherwise. None means
@@ -187,8 +187,10 @@ class Connection(AbstractChannel):
 
         url: with ``amqps`` for TLS. What is absent has the constructor's default, a virtual host
             too; in a user, password and virtual host, special characters are percent-encoded. The
-            query may have the parameters of urls.QUERY and urls.TLS_QUERY. An iterable of URLs is
-            tried in order, the next one after an error that is recoverable.
+            query may have heartbeat, channel_max, frame_max, connection_timeout (milliseconds) and
+            auth_mechanism, and with ``amqps`` also cacertfile, certfile, keyfile, password (of the
+            key), verify (verify_peer or verify_none) and server_name_indication. An iterable of
+            URLs is tried in order, the next one after an error that is recoverable.
         arguments: those of the constructor, which win over the URL.
 
         Raises what the constructor raises; ValueError for what is wrong in a URL, of which no part

@@ -75,8 +75,8 @@ class Message(GenericContent):
 
     body: str or bytes. When published, text is encoded by content_encoding; if that is not set, as
         UTF-8, and content_encoding is set. A received body is bytes; it is text if the channel's
-        auto_decode is on and content_encoding is correct and one of text_encodings; it is '' if it
-        is empty.
+        auto_decode is on and content_encoding names a common text encoding that fits it; it is ''
+        if it is empty.
     children: accepted but not used.
     properties: content_type, content_encoding, application_headers (dict; with AMQP 0-9-1 its
         values may be None), delivery_mode (1, or 2 for persistent), priority (0 to 255),
