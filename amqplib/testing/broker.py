@@ -181,7 +181,7 @@ class Broker:
     # Faults
 
     def drop_connections(self) -> int:
-        """Reset all connections; return how many that were."""
+        """Reset all connections; return how many there were."""
         count: int = self._shared.loop.call(self._reset_all)
         return count
 
@@ -192,7 +192,7 @@ class Broker:
         return len(sessions)
 
     def close_connections(self, text: str = 'closed on request') -> int:
-        """Close all connections with 320 (CONNECTION_FORCED); return how many that were."""
+        """Close all connections with 320 (CONNECTION_FORCED); return how many there were."""
         check_text('text', text)
         count: int = self._shared.loop.call(self._close_all, text)
         return count
