@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from amqplib.testing import Broker
 from tests.helpers.checks import error_of
 from tests.helpers.children import posix_only, run_in_child
 from tests.helpers.packages import only_0_8
@@ -301,3 +302,45 @@ def fork_among_threads(amqp, address, times):
     reader.result()
     round_trip(amqp, channel)
     connection.close()
+
+
+def test_a_publisher_of_threads_begins_anew_in_a_child(amqp):
+    with Broker() as broker:
+        run_in_child(fork_a_publisher, amqp, broker.url)
+        arrived = [msg.body.decode() for msg in broker.messages('tasks')]
+    numbers = {who: [int(body[1:]) for body in arrived if body[0] == who] for who in 'abcd'}
+    assert all(found == list(range(len(found))) for found in numbers.values())
+    assert len(numbers['c']) == len(numbers['d']) == 5
+
+
+def fork_a_publisher(amqp, url):
+    def setup(channel):
+        channel.queue_declare('tasks', auto_delete=False)
+
+    ours = amqp.Publisher(url, setup, timeout=PATIENCE)
+    stop, some = threading.Event(), threading.Semaphore(0)
+
+    def publish(who, until):
+        number = 0
+        while not until(number):
+            ours.publish(amqp.Message(f'{who}{number}'), '', 'tasks')
+            number += 1
+            some.release()
+
+    def publish_a_few():
+        workers = [Worker(publish, who, (5).__eq__) for who in 'cd']
+        for worker in workers:
+            worker.result()
+        ours.close()
+
+    workers = [Worker(publish, who, lambda number: stop.is_set()) for who in 'ab']
+    for _ in range(20):
+        assert some.acquire(timeout=PATIENCE)
+    child = forked(publish_a_few)
+    for _ in range(20):
+        assert some.acquire(timeout=PATIENCE)
+    expect_good_end(child)
+    stop.set()
+    for worker in workers:
+        worker.result()
+    ours.close()

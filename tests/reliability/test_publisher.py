@@ -111,11 +111,20 @@ def test_a_finalizer_at_any_line_of_publish_is_refused_or_done(amqp, process_bro
     ours.close()
 
 
+PATCH = {
+    'gevent': """
+        from gevent import monkey
+        monkey.patch_all()
+    """,
+    'eventlet': """
+        import warnings
+        warnings.simplefilter('ignore')
+        import eventlet
+        eventlet.monkey_patch()
+    """,
+}
 PROGRAM = """
-    from gevent import monkey
-    monkey.patch_all()
-    import importlib, sys, threading
-    amqp = importlib.import_module(sys.argv[1])
+    import threading
     url, results = sys.argv[2], []
 
     def declare(channel):
@@ -139,12 +148,22 @@ PROGRAM = """
     assert sorted(results) == expected, results
     print('done')
 """
+IMPORT = """
+    import importlib, sys
+    amqp = importlib.import_module(sys.argv[1])
+"""
 
 
-@pytest.mark.skipif(sys.implementation.name != 'cpython', reason='gevent is for CPython')
-def test_greenlets_are_threads(amqp, process_broker):
-    pytest.importorskip('gevent')
-    command = [sys.executable, '-c', textwrap.dedent(PROGRAM), amqp.__name__, process_broker.url]
+@pytest.mark.skipif(
+    sys.implementation.name != 'cpython', reason='gevent and eventlet are for CPython'
+)
+@pytest.mark.parametrize('is_patched_first', [True, False])
+@pytest.mark.parametrize('library', PATCH)
+def test_greenlets_are_threads(amqp, process_broker, library, is_patched_first):
+    pytest.importorskip(library)
+    parts = [PATCH[library], IMPORT] if is_patched_first else [IMPORT, PATCH[library]]
+    program = ''.join(map(textwrap.dedent, [*parts, PROGRAM]))
+    command = [sys.executable, '-c', program, amqp.__name__, process_broker.url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stdout) == (0, 'done\n'), done.stderr
 
