@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from amqplib.client_0_9_1 import Message
 from tests.helpers.checks import sends_nothing
 from tests.helpers.queues import await_ready, get
 
@@ -19,6 +20,9 @@ TOO_LONG = 'x' * 256
 LONE_SURROGATE = '\ud800'
 #: Text for octets that are not UTF-8, which the broker does not take for a name.
 NOT_UTF8 = '\udcff'
+
+#: A message with two faults of its own.
+BAD_MESSAGE = Message(5, priority=999)
 
 #: Each method with arguments that would be right.
 RIGHT = {
@@ -126,6 +130,31 @@ def check(amqp, connection, channel, queue):
 @pytest.mark.parametrize(('method', 'argument'), NAMES)
 def test_names(check, method, argument, value, error):
     check(method, error, argument, **{argument: value})
+
+
+@pytest.mark.parametrize(
+    ('method', 'error', 'argument', 'wrong'),
+    [
+        ('basic_publish', ValueError, 'exchange', {'exchange': TOO_LONG, 'routing_key': 5}),
+        ('basic_publish', ValueError, 'exchange', {'exchange': TOO_LONG, 'msg': BAD_MESSAGE}),
+        ('queue_declare', ValueError, 'queue', {'queue': TOO_LONG, 'arguments': {'x': object()}}),
+        ('queue_bind', TypeError, 'queue', {'queue': 5, 'exchange': None}),
+        ('basic_qos', ValueError, 'size', {'prefetch_size': -1, 'prefetch_count': 1 << 16}),
+        ('consume', TypeError, 'queue', {'queue': 5, 'prefetch': -1}),
+        ('consume', TypeError, 'stop', {'prefetch': -1, 'stop': 5}),
+    ],
+)
+def test_two_at_once_are_one_error(check, method, error, argument, wrong):
+    check(method, error, argument, **wrong)
+
+
+def test_two_of_a_connection_are_one_error(amqp, address):
+    url = f'amqp://{address}?channel_max=x'
+    with pytest.raises(ValueError, match=r'^url: channel_max: it is not a number$'):
+        amqp.Connection.from_url(url, frame_max=1)
+    with pytest.raises(ValueError, match=r'^frame_max: 1 is not'):
+        amqp.Connection(address, frame_max=1, heartbeat='x', connect_timeout=60)
+    amqp.Connection(address).close()
 
 
 @pytest.mark.parametrize(
