@@ -8,7 +8,7 @@ import re
 
 from amqplib import client_0_8, client_0_9_1, exceptions
 
-ENTRY = re.compile(r'(?P<names>\w+(?:, \w+)*): (?P<text>\S.*)')
+ENTRY = re.compile(r'(?P<names>[a-z]\w*(?:, [a-z]\w*)*): (?P<text>\S.*)')
 ERROR = re.compile(rf'(?<![\w.`])({"|".join(exceptions.__all__)})\b')
 
 
@@ -23,7 +23,7 @@ def process(app, what, name, obj, options, lines):
     changed = list(as_lists(lines))
     if only_in_0_9_1(name):
         changed += ['', '*Only in AMQP 0-9-1.*', '']
-    lines[:] = [link_errors(line) for line in changed]
+    lines[:] = changed
 
 
 def as_lists(lines):
@@ -36,14 +36,14 @@ def as_lists(lines):
         entries = entry is not None if not before else entries
         before = line
         if entry is None or not entries:
-            yield line
+            yield line if literal else link_errors(line)
             continue
         yield ', '.join(f'**{name}**' for name in entry['names'].split(', '))
-        yield '    ' + entry['text']
+        yield '    ' + link_errors(entry['text'])
 
 
 def link_errors(line):
-    return line if line.startswith(' ' * 8) else ERROR.sub(r':exc:`~amqplib.exceptions.\1`', line)
+    return ERROR.sub(r':exc:`~amqplib.exceptions.\1`', line)
 
 
 def only_in_0_9_1(name):
