@@ -7,11 +7,18 @@ from amqplib.testing import Broker
 with Broker() as broker:
     test_a_greeting_names_its_recipient(broker)
 
-# %% Connections that fail: before
+# %% A program that consumes: after
 
 from amqplib.testing import Broker
 
-# %% Connections that fail: after
+with Broker() as broker:
+    test_orders_are_worked_on_in_their_order(broker)
+
+# %% Errors and lost connections: before
+
+from amqplib.testing import Broker
+
+# %% Errors and lost connections: after
 
 broker.close()
 
