@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Optional
 
 from amqplib.core.message import Message
@@ -30,11 +31,20 @@ class _Seconds(int):
     """A time, in seconds."""
 
 
+class _Death(dict[str, Any]):
+    """An entry of x-death, which nothing changes: it is encoded once, and sent again and again."""
+
+    @cached_property
+    def encoded(self) -> bytes:
+        return b'F' + encode_table(self, _TYPES)
+
+
 _TYPES: FieldTypes = {
     **FIELD_TYPES,
     type(None): encode_void,
     _Count: lambda value, types, depth: b'l' + LONGLONG.pack(value),
     _Seconds: lambda value, types, depth: b'T' + LONGLONG.pack(value),
+    _Death: lambda value, types, depth: value.encoded,
 }
 
 
@@ -47,14 +57,16 @@ def dead_letter(queue: Queue, message: Published, reason: str) -> Optional[Publi
         return None
     properties = split_properties(message.content.raw_properties or b'')
     expiration = properties.pop('expiration', None)
-    death: Death = {
-        'count': _Count(1),
-        'reason': reason,
-        'queue': queue.name,
-        'time': _Seconds(time.time()),
-        'exchange': message.exchange,
-        'routing-keys': [message.routing_key, *message.properties.copies],
-    }
+    death: Death = _Death(
+        {
+            'count': _Count(1),
+            'reason': reason,
+            'queue': queue.name,
+            'time': _Seconds(time.time()),
+            'exchange': message.exchange,
+            'routing-keys': [message.routing_key, *message.properties.copies],
+        }
+    )
     if expiration is not None:
         death['original-expiration'] = message.properties.expiration
     deaths = _with_death(message.deaths, death)
@@ -81,7 +93,7 @@ def _with_death(deaths: tuple[Death, ...], death: Death) -> tuple[Death, ...]:
     what = death['queue'], death['reason']
     for earlier in deaths:
         if (earlier['queue'], earlier['reason']) == what:
-            again = {**earlier, 'count': _Count(earlier['count'] + 1)}
+            again = _Death({**earlier, 'count': _Count(earlier['count'] + 1)})
             return (again, *(other for other in deaths if other is not earlier))
     return (death, *deaths)
 

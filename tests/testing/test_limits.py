@@ -168,6 +168,6 @@ def test_a_fault_that_cannot_be_is_an_error_of_the_test(small_broker, fault, arg
     ],
     ids=str,
 )
-def test_a_broker_that_cannot_be_is_an_error(no_leaks, arguments, error):
+def test_a_broker_that_cannot_be_is_an_error(arguments, error):
     with pytest.raises(error, match=f'^{next(iter(arguments))}: '):
         Broker(**arguments)
