@@ -328,7 +328,7 @@ class AbstractChannel(Inbox):
         if self._calls:
             for key, (expected, replies) in list(self._calls.items()):
                 if method_sig in expected:
-                    # In this order: the thread that made it goes on, with another call perhaps.
+                    # In this order: with its reply, the thread goes on, perhaps with another call.
                     self._calls.pop(key, None)
                     replies.append(method)
                     return

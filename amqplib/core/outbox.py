@@ -60,7 +60,7 @@ class Outbox:
         self.urgent: deque[Urgent] = deque()
         self._mutex = Mutex()
         self.is_mine = self._mutex.is_mine
-        # What the thread that holds the lock sends for.
+        # The channel for which the thread that holds the lock sends.
         self._sending_for: Optional[Closed] = None
         # The timeout that spoiled the stream.
         self._spoiled_by: Optional[WriteTimeout] = None

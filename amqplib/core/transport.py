@@ -81,7 +81,7 @@ class AbstractTransport:
     receives_into = False
     # Whether the socket blocks, except in calls with MSG_DONTWAIT.
     _blocks = False
-    # Whether it may.
+    # Whether it may block.
     _may_block = False
 
     sock: Any = None
