@@ -327,7 +327,7 @@ def test_patterns_of_topics(channel, declare, new_exchange):
 def test_bindings_by_headers(channel, declare, new_exchange):
     exchange = new_exchange('headers')
     bindings = [
-        ({}, '0123456'),
+        ({}, '012345678'),
         ({'x-match': 'any'}, ''),
         ({'a': 1, 'b': 2}, '2'),
         ({'x-match': 'any', 'a': 1, 'b': 2}, '1236'),
@@ -335,10 +335,13 @@ def test_bindings_by_headers(channel, declare, new_exchange):
         ({'x-match': 'any-with-x', 'x-c': 1}, '4'),
         ({'x-match': 'all-with-x', 'x-c': 1, 'a': 1}, ''),
         ({'a': '1'}, '5'),
-        ({'a': None}, '1256'),
+        ({'a': None}, '125678'),
+        ({'a': True}, '7'),
+        ({'a': [1, 'b']}, '8'),
     ]
     messages = [
-        {}, {'a': 1}, {'a': 1, 'b': 2}, {'b': 2}, {'x-c': 1}, {'a': '1'}, {'a': 1, 'b': 3}
+        {}, {'a': 1}, {'a': 1, 'b': 2}, {'b': 2}, {'x-c': 1}, {'a': '1'}, {'a': 1, 'b': 3},
+        {'a': True}, {'a': [1, 'b']},
     ]  # fmt: skip
     queues = {position: declare() for position in range(len(bindings))}
     for position, (arguments, _) in enumerate(bindings):
