@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from amqplib.command_line.status import USAGE, Failure
+from amqplib.core.abstract_channel import CLOSE_TIMEOUT
 from amqplib.core.serialization import with_context
+from amqplib.exceptions import AMQPException
 
 DEFAULT_URL = 'amqp://localhost'
 PROTOCOLS = {'0-8': 'amqplib.client_0_8', '0-9-1': 'amqplib.client_0_9_1'}
@@ -55,13 +57,20 @@ def open_connection(options: Namespace) -> Iterator[Any]:
         )
     except ValueError as error:
         raise Failure(str(error), USAGE) from None
-    with conn:
+    limit = min(timeout, CLOSE_TIMEOUT)
+    try:
         yield conn
+    except BaseException:
+        with contextlib.suppress(AMQPException):  # the error that ended the block is the one
+            conn.close(timeout=limit)
+        raise
+    conn.close(timeout=limit)
 
 
 @contextlib.contextmanager
 def open_channel(options: Namespace) -> Iterator[Any]:
     """Yield a channel, with bodies as they are, on a connection of its own."""
-    with open_connection(options) as conn, conn.channel() as ch:
+    with open_connection(options) as conn:
+        ch = conn.channel()
         ch.auto_decode = False
-        yield ch
+        yield ch  # which is closed with the connection

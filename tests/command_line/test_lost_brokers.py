@@ -2,6 +2,9 @@
 
 import pytest
 
+from amqplib.core.abstract_channel import CLOSE_TIMEOUT
+from amqplib.testing import Broker
+from tests.command_line.conftest import CLIENTS
 from tests.helpers.fault_proxy import DOWN, UP, FaultProxy
 from tests.helpers.queues import await_ready, get_bodies, ready_count
 from tests.helpers.waiting import poll
@@ -50,7 +53,7 @@ def test_consume_acknowledges_nothing_that_is_not_written(
 
 
 def test_publish_says_how_much_is_safe(run_lost, channel, queue, proxy):
-    proxy.reset_after(UP, 250_000)
+    proxy.reset_after(UP, 350_000)  # more than 1,500 messages, of which 1,000 wait for the broker
     _, confirmed = run_lost('publish', queue, '--lines', given=b'\n'.join(BODIES))
     assert confirmed > 500
     poll(lambda: ready_count(channel, queue) >= confirmed, 'what is confirmed')
@@ -63,3 +66,26 @@ def test_a_broker_that_does_not_answer_is_waited_for_until_the_timeout(run, prox
     result = run('info', '--url', f'amqp://{proxy.address}', '--timeout', '0.2')
     assert result.status == 1
     assert 'within 0.2 s' in result.err
+
+
+def test_after_the_timeout_a_broker_is_not_waited_for_much_longer(run, protocol, monkeypatch):
+    """Closing is limited as well."""
+    amqp, limits = CLIENTS[protocol], []
+    for closed in amqp.Connection, amqp.Channel:
+        monkeypatch.setattr(closed, 'close', recording(closed.close, limits))
+    with Broker() as broker:
+        broker.block()
+        result = run('publish', 'q', 'x', '--url', broker.url, '--timeout', '0.2')
+    assert result.status == 1
+    assert 'within 0.2 s' in result.err
+    assert limits == [0.2]
+
+
+def recording(close, limits):
+    """Return a function that notes the timeout of each close()."""
+
+    def recorded(self, *arguments, timeout=CLOSE_TIMEOUT):
+        limits.append(timeout)
+        return close(self, *arguments, timeout=timeout)
+
+    return recorded
