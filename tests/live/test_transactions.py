@@ -2,6 +2,7 @@
 
 import pytest
 
+from amqplib.exceptions import ConnectionLost
 from tests.helpers.checks import sends_nothing
 from tests.helpers.packages import only_0_9_1
 from tests.helpers.queues import await_ready, close_and_get_what_comes_back, get_bodies, ready_count
@@ -123,6 +124,38 @@ def test_a_block_publishes_and_acknowledges_all_or_nothing(amqp, channel, queue)
     assert get_bodies(channel, queue, 1) == ['answer']
     channel.basic_recover_sync(True)
     assert channel.basic_get(queue) is None
+
+
+@pytest.mark.parametrize(
+    'error',
+    [KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration, ConnectionLost(0, 'another one')],
+    ids=lambda error: getattr(error, '__name__', 'AMQPException'),
+)
+def test_a_block_rolls_back_whatever_is_raised(amqp, channel, queue, error):
+    def answer_and_fail():
+        with channel.transaction():
+            channel.basic_publish(amqp.Message('lost'), '', queue)
+            raise error
+
+    with pytest.raises(type(error) if isinstance(error, Exception) else error):
+        answer_and_fail()
+    with channel.transaction():
+        channel.basic_publish(amqp.Message('kept'), '', queue)
+    assert get_bodies(channel, queue, 1) == ['kept']
+    assert channel.basic_get(queue) is None
+
+
+def test_a_block_that_closes_its_channel_has_done_nothing(amqp, connection, channel, queue):
+    own = connection.channel()
+
+    def answer_and_close():
+        with own.transaction():
+            own.basic_publish(amqp.Message('lost'), '', queue)
+            own.close()
+
+    with pytest.raises(amqp.AMQPChannelException, match='closed by this program'):
+        answer_and_close()
+    assert ready_count(channel, queue) == 0
 
 
 def test_a_block_that_publishes_to_no_exchange_says_so_at_its_end(amqp, channel):
