@@ -1,6 +1,5 @@
 """Every command on the page about the command line, with the output that the page shows."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -22,6 +21,11 @@ ADDRESS = '127.0.0.1:5672'
 #: It goes on; a test of its own starts it.
 SERVER = f'$ amqplib broker\namqp://{ADDRESS}\n'
 
+#: What only a shell can do: pipes, files, the next command.
+SHELL = re.compile(r'[|<>&;$]')
+#: Without the folders where other packages are, Python starts sooner.
+FUNCTION = f'amqplib() {{ {shlex.quote(sys.executable)} -S -m amqplib "$@"; }}'
+
 
 def lines_of_page():
     """Return the lines of all blocks, which are commands and what they show."""
@@ -36,34 +40,44 @@ def with_protocol(command, protocol):
     return re.sub(r'\bamqplib \w+', rf'\g<0> --protocol {protocol}', command)
 
 
-def script_of(lines, protocol):
-    """Return a script that shows each command and runs it."""
-    # Without the folders where other packages are, Python starts sooner.
-    yield f'amqplib() {{ {shlex.quote(sys.executable)} -S -m amqplib "$@"; }}'
-    for line in lines:
-        if line.startswith('$ '):
-            yield f"printf '%s\\n' {shlex.quote(line)}"
-            yield with_protocol(line[2:], protocol)
+@pytest.fixture
+def shown(tmp_path, monkeypatch):
+    """The file to which commands write; they run in an empty folder of their own."""
+    (tmp_path / 'folder').mkdir()
+    monkeypatch.chdir(tmp_path / 'folder')
+    monkeypatch.setenv('PYTHONPATH', str(Path(amqplib.__file__).parents[1]))
+    with open(tmp_path / 'shown', 'w+', encoding='utf-8') as file:
+        yield file
 
 
-def test_every_command_shows_what_the_page_says(tmp_path, protocol):
+def run_line(command, shown, monkeypatch):
+    """Run a command: in this process, unless it needs a shell."""
+    words = shlex.split(command)
+    if words[0] != 'amqplib' or SHELL.search(command):
+        subprocess.run(
+            ['sh'], input=f'{FUNCTION}\n{command}', stdout=shown, stderr=shown,
+            encoding='utf-8', timeout=100, check=False,
+        )  # fmt: skip
+        return
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, 'stdout', shown)
+        patch.setattr(sys, 'stderr', shown)
+        assert main(words[1:]) == 0
+
+
+def test_every_command_shows_what_the_page_says(shown, protocol, monkeypatch):
     lines = lines_of_page()
     with Broker() as broker:
-        done = subprocess.run(
-            ['sh'],
-            input='\n'.join(script_of(lines, protocol)).replace(ADDRESS, broker.host),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=tmp_path,
-            env={**os.environ, 'PYTHONPATH': str(Path(amqplib.__file__).parents[1])},
-            encoding='utf-8',
-            timeout=100,
-            check=False,
-        )
-    shown = done.stdout.replace(broker.host, ADDRESS).splitlines()
+        monkeypatch.setenv('AMQP_URL', broker.url)  # as `export` does on the page
+        for line in lines:
+            if line.startswith('$ '):
+                print(line, file=shown, flush=True)
+                command = line[2:].replace(ADDRESS, broker.host)
+                run_line(with_protocol(command, protocol), shown, monkeypatch)
+    shown.seek(0)
     # These two depend on where the page is tested.
     its_version = f'version: {amqplib.__version__}', f'protocol: {protocol}'
-    assert [line for line in shown if line not in its_version] == [
+    assert [line for line in shown.read().splitlines() if line not in its_version] == [
         line for line in lines if not line.startswith(('version: ', 'protocol: '))
     ]
 

@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from amqplib.command_line.main import main
 from tests.helpers.queues import await_ready, get_bodies
 from tests.helpers.waiting import poll
 
@@ -160,14 +161,16 @@ def test_a_reader_that_goes_away_ends_consume(start, channel, full_queue):
 
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='there is no /dev/full')
 @pytest.mark.parametrize('command', [['get'], ['consume'], ['consume', '--json'], ['purge']])
-def test_a_full_disk_is_an_error(start, channel, queue, message_class, command):
+def test_a_full_disk_is_an_error(
+    environment, channel, queue, message_class, command, monkeypatch, capsys
+):
     channel.basic_publish(message_class(b'x'), routing_key=queue)
     await_ready(channel, queue, 1)
     name, *options = command
-    with open('/dev/full', 'wb') as full:
-        status, _, err = ended(start(name, queue, *options, stdout=full))
-    assert status == 1
-    one_line(err, 'cannot write to standard output: No space left on device')
+    with open('/dev/full', 'wb') as full, monkeypatch.context() as patch:
+        patch.setattr('sys.stdout', full)
+        assert main([name, queue, *options]) == 1
+    one_line(capsys.readouterr().err, 'cannot write to standard output: No space left on device')
     if name != 'purge':
         await_ready(channel, queue, 1)
 
