@@ -499,13 +499,13 @@ def test_frames_of_channels_and_heartbeats_in_any_order(play, connect):
 
 def test_thousands_of_empty_body_frames_are_nothing(session):
     def script(peer):
-        peer.send_raw(DELIVER + header(3) + body(b'') * 20000 + body(b'123') + delivery(1, 'tag'))
+        peer.send_raw(DELIVER + header(3) + body(b'') * 5000 + body(b'123') + delivery(1, 'tag'))
         peer.expect_close()
 
     ours = session(script)
     got = []
     ours.channel.callbacks['tag'] = got.append
-    with taking_memory(8 * MEGABYTE), lasting(most=3):
+    with taking_memory(2 * MEGABYTE):
         ours.channel.wait(timeout=5)
         ours.channel.wait(timeout=5)
     assert [m.body for m in got] == [b'123', '']
