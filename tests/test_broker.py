@@ -272,7 +272,7 @@ def test_signal_ends_the_command_too(address, signum, tmp_path):
 def test_node_can_be_frozen_killed_and_started_again(new_node):
     node = new_node(['heartbeat = 7'])
     with node.memory_alarm():
-        assert 'memory' in node.rabbitmqctl('eval', 'rabbit_alarm:get_alarms().')
+        assert 'memory' in node.evaluate('rabbit_alarm:get_alarms()')
 
     node.suspend()
     with socket.create_connection((node.host, node.port), timeout=0.5) as frozen:

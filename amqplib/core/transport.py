@@ -551,8 +551,9 @@ def _share(deadline: Deadline, addresses: int) -> Optional[float]:
 
 def _connect_to(address: AddressInfo, seconds: Optional[float]) -> socket.socket:
     family, kind, protocol, _, where = address
-    sock = socket.socket(family, kind, protocol)
+    sock = None
     try:
+        sock = socket.socket(family, kind, protocol)
         sock.settimeout(seconds)
         sock.connect(where)
         if sock.getsockname() == sock.getpeername():
@@ -562,7 +563,8 @@ def _connect_to(address: AddressInfo, seconds: Optional[float]) -> socket.socket
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return sock
     except BaseException:
-        sock.close()
+        if sock is not None:
+            sock.close()
         raise
 
 

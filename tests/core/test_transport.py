@@ -10,6 +10,7 @@ from amqplib.core import transport as module
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
 from amqplib.core.transport import RECEIVE_SIZE, TCPTransport, poll_socket
 from amqplib.exceptions import AMQPTimeout, ConnectionLost
+from tests.helpers.interrupts import interrupt, lines
 from tests.helpers.threads import in_thread
 
 LONG = 30
@@ -299,6 +300,14 @@ def test_socket_of_a_transport_that_could_not_be_set_up_is_closed(address, serve
     with pytest.raises(KeyboardInterrupt):
         TCPTransport(address, LONG)
     assert sockets[0].fileno() == -1
+
+
+def test_an_interrupt_at_any_line_of_connecting_leaves_no_socket_open(address):
+    """What is left to the collector warns, which is an error here."""
+    for line in lines():
+        if not interrupt(line, TCPTransport, address, LONG):
+            break
+    assert line > 50
 
 
 # --- Waiting for any socket ---

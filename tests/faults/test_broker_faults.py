@@ -262,7 +262,7 @@ def virtual_host(node):
     node.rabbitmqctl('set_permissions', '-p', name, 'guest', '.*', '.*', '.*')
     yield name
     # A test may have deleted it.
-    node.rabbitmqctl('eval', f'catch rabbit_vhost:delete(<<"{name}">>, <<"tests">>).')
+    node.evaluate(f'catch rabbit_vhost:delete(<<"{name}">>, <<"tests">>)')
 
 
 def test_deleted_virtual_host_ends_its_connections_and_no_others(amqp, node, connect, virtual_host):

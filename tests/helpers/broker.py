@@ -183,6 +183,10 @@ class Broker:
         """Run a command of rabbitmqctl on it; return what that printed."""
         raise BrokerError(f'the broker at {self.address} is not ours to control')
 
+    def evaluate(self, expression):
+        """Evaluate an expression of Erlang on it; return the result as Erlang prints it."""
+        return self.rabbitmqctl('eval', f'{expression}.')
+
 
 class ProcessBroker(Broker):
     """The broker of `amqplib.testing`, in a thread of this process."""
@@ -244,11 +248,11 @@ class Node(Broker):
     @contextlib.contextmanager
     def memory_alarm(self):
         """For the duration of the block, let the broker refuse to be published to."""
-        self.rabbitmqctl('set_vm_memory_high_watermark', 'absolute', '1')
+        self.evaluate('vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1})')
         try:
             yield
         finally:
-            self.rabbitmqctl('set_vm_memory_high_watermark', '0.4')
+            self.evaluate('vm_memory_monitor:set_vm_memory_high_watermark(0.4)')
 
     def stop(self):
         """Shut it down in good order: clients are told so."""
@@ -357,6 +361,17 @@ class PrivateNode(Node):
 
     def rabbitmqctl(self, *args):
         return output_of([program('rabbitmqctl'), '--quiet', *args], self._environ())
+
+    def evaluate(self, expression):
+        erl_call = find_program('erl_call')
+        if erl_call is None:
+            return super().evaluate(expression)
+        # rabbitmqctl takes seconds, as it starts an Erlang of its own.
+        command = [erl_call, '-n', f'{self.name}@localhost', '-e']
+        result = output_of(command, self._environ(), f'{expression}.\n')
+        if not result.startswith('{ok, '):
+            raise BrokerError(f'{expression}: {result}')
+        return result
 
     @property
     def _log(self):
@@ -669,12 +684,12 @@ def program(name):
     return path
 
 
-def output_of(command, environ=None):
-    """Run a command to its end; return its output, or raise with its complaint."""
+def output_of(command, environ=None, text=''):
+    """Run a command that reads a text; return its output, or raise with its complaint."""
     done = subprocess.run(
         command,
         env=environ,
-        stdin=subprocess.DEVNULL,
+        input=text,
         capture_output=True,
         encoding='utf-8',
         errors='replace',

@@ -8,7 +8,7 @@ from tests.helpers.waiting import poll
 
 def write_down(node):
     """Have what was declared on disk: RabbitMQ with Mnesia writes it some time after its answer."""
-    node.rabbitmqctl('eval', 'catch mnesia:sync_log().')
+    node.evaluate('catch mnesia:sync_log()')
 
 
 @contextlib.contextmanager
