@@ -13,6 +13,7 @@ import pytest
 from amqplib.core import deadline, transport
 from tests.helpers.children import posix_only
 from tests.helpers.ports import closed_port
+from tests.helpers.receiving import receive_at_most
 from tests.helpers.threads import Worker
 from tests.helpers.waiting import BUSY, lasting, poll
 from tests.helpers.wire import FRAME_HEARTBEAT, delivery, frame, method
@@ -267,7 +268,7 @@ def test_large_body_is_complete_after_enough_polls(amqp, session):
 def test_large_message_that_has_arrived_takes_one_poll(amqp, session, monkeypatch):
     """However many times the socket has to be asked for its octets."""
     octets = delivery(1, 'tag', 1, bytes(range(256)) * 100)
-    monkeypatch.setattr(transport, 'RECEIVE_SIZE', len(octets) // 40)
+    receive_at_most(len(octets) // 40, monkeypatch.setattr)
 
     def script(peer):
         peer.send_raw(octets)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from amqplib.core import transport
 from tests.helpers.authority import Authority
 from tests.helpers.memory import scarce_memory
 from tests.helpers.packages import CLIENT_0_8
+from tests.helpers.receiving import receive_at_most
 from tests.helpers.scripted_fixtures import (  # noqa: F401
     _frozen,
     channels,
@@ -32,7 +32,7 @@ def amqp():
 @pytest.fixture
 def octet_by_octet(monkeypatch):
     """Let the client take one octet at a time from the socket."""
-    monkeypatch.setattr(transport, 'RECEIVE_SIZE', 1)
+    receive_at_most(1, monkeypatch.setattr)
 
 
 @pytest.fixture(scope='session')

@@ -19,6 +19,7 @@ else:
     import eventlet
     eventlet.monkey_patch()
 
+from tests.helpers.receiving import receive_at_most
 from tests.helpers.scripted_broker import ScriptedBroker
 from tests.helpers.wire import delivery, version_of
 
@@ -39,7 +40,7 @@ with ScriptedBroker(script, version=version_of(amqp)) as broker:
         channel, got = connection.channel(), []
         channel.callbacks['tag'] = got.append
         # There may be more behind a receive of this size.
-        importlib.import_module('amqplib.client_0_8.transport').RECEIVE_SIZE = len(octets)
+        receive_at_most(len(octets))
         broker.cue()
         channel.wait(timeout=10)
         assert len(got) == 1
