@@ -1,5 +1,7 @@
 """What a channel does with what arrives for it, and how it waits."""
 
+from collections import deque
+
 import pytest
 
 from amqplib.client_0_8.channel import Channel
@@ -156,6 +158,35 @@ def test_wait_for_some_methods_leaves_the_others(channel, session):
     session.to_come.append((1, arrived('tx.select_ok')))
     channel.wait([SELECT_OK], timeout=5)
     assert [signature for signature, *_ in channel.method_queue] == [DELIVER]
+
+
+class Looked(deque):
+    """A queue that counts how many of its methods are looked at."""
+
+    looks = 0
+
+    def __reversed__(self):
+        for method in list(super().__reversed__()):
+            self.looks += 1
+            yield method
+
+    def __iter__(self):
+        for method in list(super().__iter__()):
+            self.looks += 1
+            yield method
+
+
+def test_wait_for_a_method_looks_at_each_of_the_others_a_few_times_only(channel, session):
+    """However often something else arrives in the wait."""
+    count = 300
+    channel.method_queue = queue = Looked()
+    for _ in range(count):
+        channel.arrive(delivery())
+    channel._send_method(SELECT)
+    session.to_come += [(1, delivery())] * count + [(1, arrived('tx.select_ok'))]
+    channel.wait([SELECT_OK], timeout=30)
+    assert len(queue) == 2 * count
+    assert queue.looks < 5 * 2 * count
 
 
 @pytest.mark.parametrize('allowed', [None, [SELECT_OK]])
