@@ -1,9 +1,16 @@
-"""Channels that end by the hundred on one connection that many threads share."""
+"""Channels and connections that end while other threads use them."""
 
+import contextlib
 import threading
 import time
+from functools import partial
 
-from tests.helpers.threads import Worker
+import pytest
+
+from tests.helpers.answering_peer import AnsweringPeer
+from tests.helpers.children import run_in_child
+from tests.helpers.interrupts import at_line, lines
+from tests.helpers.threads import Worker, in_thread
 from tests.helpers.waiting import PATIENCE
 
 ROUNDS = 500
@@ -54,3 +61,48 @@ def test_errors_of_channels_by_the_hundred_leave_the_connection_whole(amqp, dial
     keeper.basic_publish(amqp.Message(b'x'), '', queue)  # wakes the reader
     reader.result(PATIENCE)
     connection.close()
+
+
+# --- At each line of a call -----------------------------------------------------------------------
+
+CALLS = {
+    'open': lambda amqp, connection, channel: connection.channel(),
+    'open by number': lambda amqp, connection, channel: connection.channel(7),
+    'find': lambda amqp, connection, channel: connection.channel(1),
+    'close': lambda amqp, connection, channel: channel.close(),
+    'call': lambda amqp, connection, channel: channel.queue_declare('q'),
+    'publish': lambda amqp, connection, channel: channel.basic_publish(amqp.Message(b'x')),
+    'acknowledge': lambda amqp, connection, channel: channel.basic_ack(1, multiple=True),
+    'wait': lambda amqp, connection, channel: channel.wait(timeout=0),
+    'wait for a method': lambda amqp, connection, channel: channel.wait([(60, 30)], timeout=0),
+    'consume': lambda amqp, connection, channel: list(channel.consume('q', timeout=0)),
+}
+
+
+@pytest.mark.parametrize('call', CALLS)
+def test_connection_that_another_thread_finds_lost_at_any_line_of_a_call(amqp, call):
+    run_in_child(lose_at_any_line, amqp, call)
+
+
+def lose_at_any_line(amqp, call):
+    with AnsweringPeer(amqp) as peer:
+        for line in lines():
+            connection = amqp.Connection(host=peer.address, rpc_timeout=PATIENCE)
+            channel = connection.channel()
+            lose = partial(connection._session.end, amqp.ConnectionLost(0, 'cut'))
+            reached = True
+            try:
+                reached = at_line(
+                    line, partial(in_thread, lose), CALLS[call], amqp, connection, channel
+                )
+            except amqp.AMQPTimeout as error:
+                assert 'nothing arrived' in str(error)
+                reached = connection.transport is None
+            except amqp.ConnectionLost as error:
+                assert error.amqp_reply_text == 'cut'
+            with contextlib.suppress(amqp.ConnectionLost):
+                connection.close()
+            assert connection.transport is None
+            if not reached:
+                break
+    assert line > 5, line
