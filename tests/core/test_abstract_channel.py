@@ -166,14 +166,14 @@ class Looked(deque):
     looks = 0
 
     def __reversed__(self):
-        for method in list(super().__reversed__()):
+        for looked_at in list(super().__reversed__()):
             self.looks += 1
-            yield method
+            yield looked_at
 
     def __iter__(self):
-        for method in list(super().__iter__()):
+        for looked_at in list(super().__iter__()):
             self.looks += 1
-            yield method
+            yield looked_at
 
 
 def test_wait_for_a_method_looks_at_each_of_the_others_a_few_times_only(channel, session):

@@ -5,6 +5,7 @@ from collections import deque
 
 import pytest
 
+from amqplib.core import outbox as outbox_module
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
 from amqplib.core.outbox import CLEAN, SPOILED, WRITING, Outbox
@@ -16,7 +17,12 @@ from amqplib.exceptions import (
     WriteTimeout,
 )
 from tests.helpers.frames import method
-from tests.helpers.interrupts import Interrupt
+from tests.helpers.interrupts import (
+    Interrupt,
+    each_interruption,
+    raise_interrupt,
+    traces_instructions,
+)
 from tests.helpers.threads import in_thread
 
 ONE, TWO, THREE = (method(channel, (90, 10)) for channel in (1, 2, 3))
@@ -610,3 +616,18 @@ def test_close_that_is_queued_goes_out_even_if_the_broker_closes_too(wire, outbo
     wire.once(close)
     outbox.send(ONE, Closed())
     assert wire.writes == [ONE, TWO]
+
+
+@traces_instructions
+@pytest.mark.parametrize('deadline', [NO_DEADLINE, Deadline(30)], ids=['unlimited', 'limited'])
+def test_an_interrupt_between_any_two_instructions_leaves_the_lock_free(deadline):
+    made = []
+
+    def prepare():
+        outbox = Outbox(Wire(), Closed())
+        made.append(outbox)
+        return lambda: outbox.send(ONE, Closed(), deadline), raise_interrupt
+
+    for result in each_interruption(outbox_module, prepare):
+        assert isinstance(result, Interrupt)
+        assert is_free(made[-1]), f'instruction {len(made)}'
