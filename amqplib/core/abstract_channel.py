@@ -214,9 +214,7 @@ class AbstractChannel(Inbox):
                 method = None
         if method is None:
             connection, channel_id = self._require_open()
-            # Without a timeout, an override with the signature of amqplib 1.0.2 works.
-            limit = () if timeout is None else (timeout,)
-            method = connection._wait_method(channel_id, allowed_methods, *limit)
+            method = connection.wait_for_channel(self, channel_id, allowed_methods, timeout)
             if method is None:
                 return None
         return self.dispatch_method(*method)

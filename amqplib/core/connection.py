@@ -508,6 +508,23 @@ class Connection(AbstractChannel):
 
     # Receiving
 
+    def wait_for_channel(
+        self,
+        channel: AbstractChannel,
+        channel_id: int,
+        allowed_methods: Optional[Sequence[Signature]],
+        timeout: Optional[float],
+    ) -> Optional[ArrivedMethod]:
+        """Wait for a method for a channel as _wait_method() does, by that if a program replaces it.
+
+        Else the channel is not looked up: another one may have got its number just now.
+        """
+        if type(self)._wait_method is Connection._wait_method and '_wait_method' not in vars(self):
+            return channel.wait_for_method(allowed_methods, timeout)
+        # Without a timeout, an override with the signature of amqplib 1.0.2 works.
+        limit = () if timeout is None else (timeout,)
+        return self._wait_method(channel_id, allowed_methods, *limit)
+
     def _wait_method(
         self,
         channel_id: int,

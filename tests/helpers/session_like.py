@@ -99,8 +99,8 @@ class ConnectionLike:
     def note_closed(self, closed):
         self.closed_channels.append(closed)
 
-    def _wait_method(self, channel_id, allowed_methods, timeout=None):
-        return self.session.inboxes[channel_id].wait_for_method(allowed_methods, timeout)
+    def wait_for_channel(self, channel, channel_id, allowed_methods, timeout):
+        return channel.wait_for_method(allowed_methods, timeout)
 
 
 def open_channel(cls=Channel):

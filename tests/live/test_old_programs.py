@@ -466,6 +466,27 @@ def test_a_subclass_opens_the_virtual_host_by_methods_of_its_own(amqp, connect):
     assert connect(cls=Connection).channel().is_open
 
 
+def test_a_subclass_waits_for_methods_in_its_own_way(amqp, connect):
+    """Its function has no timeout, as in amqplib 1.0.2."""
+
+    class Connection(amqp.Connection):
+        waits = ()
+
+        def _wait_method(self, channel_id, allowed_methods):
+            self.waits += ((channel_id, allowed_methods),)
+            return amqp.Connection._wait_method(self, channel_id, allowed_methods)
+
+    connection = connect(cls=Connection)
+    channel = connection.channel()
+    queue = channel.queue_declare(exclusive=True)[0]
+    got = []
+    channel.basic_consume(queue, callback=got.append, no_ack=True)
+    channel.basic_publish(amqp.Message('x'), '', queue)
+    channel.wait()
+    assert [message.body for message in got] == ['x']
+    assert connection.waits == ((channel.channel_id, None),)
+
+
 def test_a_subclass_tunes_other_values(amqp, connect):
     class Connection(amqp.Connection):
         def _x_tune_ok(self, channel_max, frame_max, heartbeat):

@@ -63,6 +63,36 @@ def test_errors_of_channels_by_the_hundred_leave_the_connection_whole(amqp, dial
     connection.close()
 
 
+@pytest.mark.parametrize('allowed', [None, [(60, 60)]])
+def test_a_wait_for_a_channel_whose_end_another_thread_reads_just_then(
+    amqp, dial, monkeypatch, allowed
+):
+    """Another channel may have its number by then."""
+    connection = dial()
+    channel, other = connection.channel(), connection.channel()
+    number, require_open = channel.channel_id, channel._require_open
+    opened = []
+
+    def read_end():
+        while channel.is_open:
+            other.queue_declare(exclusive=True)
+        opened.append(connection.channel(number))
+
+    def require_open_and_end():
+        patch.undo()
+        found = require_open()
+        in_thread(read_end)
+        return found
+
+    channel.basic_publish(amqp.Message(b'x'), 'no such exchange')
+    with monkeypatch.context() as patch:
+        patch.setattr(channel, '_require_open', require_open_and_end)
+        with pytest.raises(amqp.NotFound, match='no such exchange'):
+            channel.wait(allowed, timeout=PATIENCE)
+    assert [new.channel_id for new in opened] == [number]
+    connection.close()
+
+
 # --- At each line of a call -----------------------------------------------------------------------
 
 CALLS = {
