@@ -7,12 +7,12 @@ from clients import C_LIBRARY, PREFETCH
 
 def _load():
     library = ctypes.CDLL(str(C_LIBRARY))
-    pointer, text, octets = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p
+    pointer, text, data = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p
     integer, size = ctypes.c_int, ctypes.c_size_t
     prototypes = {
         'loops_open': (pointer, [text, integer]),
         'loops_declare': (integer, [pointer, text]),
-        'loops_publish': (integer, [pointer, integer, octets, size]),
+        'loops_publish': (integer, [pointer, integer, data, size]),
         'loops_consume': (integer, [pointer, integer, integer]),
         'loops_get': (integer, [pointer, integer]),
         'loops_open_channels': (integer, [pointer, integer]),

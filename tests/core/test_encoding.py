@@ -28,14 +28,14 @@ def encoded(channel, payload, message=None, frame_max=4096):
     return frames if isinstance(frames, bytes) else b''.join(frames)
 
 
-def frames_in(octets):
+def frames_in(data):
     """Return (type, channel, payload) of each frame, and check that they are whole."""
     frames = []
-    while octets:
-        frame_type, channel, size = struct.unpack_from('>BHI', octets)
-        frames.append((frame_type, channel, octets[7 : 7 + size]))
-        assert octets[7 + size] == 0xCE
-        octets = octets[8 + size :]
+    while data:
+        frame_type, channel, size = struct.unpack_from('>BHI', data)
+        frames.append((frame_type, channel, data[7 : 7 + size]))
+        assert data[7 + size] == 0xCE
+        data = data[8 + size :]
     return frames
 
 

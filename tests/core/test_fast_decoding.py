@@ -409,9 +409,9 @@ KINDS = [
     st.lists(st.sampled_from(KINDS), min_size=1, max_size=30).map(b''.join),
     st.data(),
 )
-def test_confirms_are_the_same_as_those_of_the_general_way(octets, data):
-    cuts = sorted(data.draw(st.sets(st.integers(1, len(octets) - 1), max_size=5)))
-    portions = [octets[a:b] for a, b in zip([0, *cuts], [*cuts, len(octets)])]
+def test_confirms_are_the_same_as_those_of_the_general_way(stream, data):
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=5)))
+    portions = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)])]
     drain = data.draw(st.lists(st.booleans(), min_size=1, max_size=4))
     fast = Confirmed(portions, [1, 2], drain)
     general = Confirmed(portions, [], drain)

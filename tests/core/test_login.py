@@ -78,7 +78,7 @@ def test_an_unknown_mechanism_needs_a_response():
 
 @pytest.mark.parametrize('method', [None, 'PLAIN', 'AMQPLAIN'])
 @pytest.mark.parametrize('missing', ['userid', 'password'])
-@pytest.mark.parametrize('value', [None, b'octets', 5])
+@pytest.mark.parametrize('value', [None, b'bytes', 5])
 def test_user_and_password_are_needed(method, missing, value):
     with pytest.raises(TypeError, match=missing):
         login(method, **{missing: value})

@@ -49,7 +49,7 @@ def test_bits_are_packed_lowest_first(bits, expected):
         ('table', {}, '00000000'),
     ],
 )
-def test_any_other_type_ends_the_octet_of_bits(wire_type, value, expected):
+def test_any_other_type_ends_the_byte_of_bits(wire_type, value, expected):
     writer = AMQPWriter()
     writer.write_bit(True)
     writer.write_bit(True)
@@ -64,7 +64,7 @@ def test_any_other_type_ends_the_octet_of_bits(wire_type, value, expected):
     assert reader.read_bit() is False
 
 
-def test_plain_bytes_end_the_octet_of_bits():
+def test_plain_bytes_end_the_byte_of_bits():
     writer = AMQPWriter()
     writer.write_bit(True)
     writer.write(b'\xaa')

@@ -38,12 +38,12 @@ CLOSES = {
 
 def closed_at(amqp, record, closed):
     """Return the moment at which the close passed the proxy."""
-    octets = b''
+    data = b''
     for moment, part in record:
-        octets += part
-        if any(found.name == f'{closed}.close' for found in methods_in(octets, version_of(amqp))):
+        data += part
+        if any(found.name == f'{closed}.close' for found in methods_in(data, version_of(amqp))):
             return moment
-    raise AssertionError(f'no close in {octets}')
+    raise AssertionError(f'no close in {data}')
 
 
 def publish_until_closed(amqp, channel, pause):

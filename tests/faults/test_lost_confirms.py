@@ -28,18 +28,18 @@ def keeper(connect, address):
 
 # --- Cut ----------------------------------------------------------------------------------------
 
-#: As short as may be, for every octet of it is one where to cut.
+#: As short as may be, for every byte of it is one where to cut.
 SHORT_NAME = 12
 
 
 def published(queue):
-    """Return the octets of a publish of one octet."""
+    """Return the bytes of a publish of one byte."""
     start = method(1, 'basic.publish', 0, '', queue, False, False)
     return start + content(1, b'1')
 
 
-def octets_of(direction, queue):
-    """Return how many octets asking for confirms takes, and then each message or its confirm."""
+def bytes_of(direction, queue):
+    """Return how many bytes asking for confirms takes, and then each message or its confirm."""
     if direction == UP:
         return len(method(1, 'confirm.select', False, version=VERSION_0_9_1)), len(published(queue))
     return len(method(1, 'confirm.select_ok', version=VERSION_0_9_1)), len(
@@ -60,11 +60,11 @@ def publish_one_by_one(amqp, channel, queue, count):
 def test_what_is_confirmed_is_in_the_queue_wherever_the_line_is_cut(
     amqp, proxy, connect, keeper, direction, how
 ):
-    """At every octet of asking for confirms, and of two messages or their confirms."""
+    """At every byte of asking for confirms, and of two messages or their confirms."""
     connect(proxy.address).channel()
     opened = proxy.passed(direction)
     queue = new_name()[-SHORT_NAME:]
-    first, each = octets_of(direction, queue)
+    first, each = bytes_of(direction, queue)
     for place in range(1, first + 2 * each):
         keeper.queue_declare(queue, exclusive=True)
         getattr(proxy, how)(direction, opened + place)

@@ -129,7 +129,7 @@ def test_heartbeats_keep_a_blocked_connection_alive_until_the_alarm_is_over(
     publishing = begin(publish)
     other = connection.channel
     heard = connection.transport.received
-    # Each heartbeat has eight octets, and there are two a second.
+    # Each heartbeat has eight bytes, and there are two a second.
     poll(lambda: connection.transport.received - heard >= 8 * 9, 'heartbeats of the broker')
     assert not publishing.done(), 'the broker took it all'
     clear()

@@ -43,7 +43,7 @@ def small_frames(amqp):
 
 
 class Conversation:
-    """A bit of everything that programs do with a broker, the same octets each time."""
+    """A bit of everything that programs do with a broker, the same bytes each time."""
 
     def __init__(self, amqp):
         self.amqp = amqp
@@ -105,7 +105,7 @@ def test_conversation_in_pieces_gives_the_same_results_soon(
         assert Conversation(amqp).run(proxy.address) == undisturbed
 
 
-def test_call_over_a_slow_line_returns_with_the_last_octet_of_its_reply(proxy, connect):
+def test_call_over_a_slow_line_returns_with_the_last_byte_of_its_reply(proxy, connect):
     channel = connect(proxy.address).channel()
     for direction in (UP, DOWN):
         proxy.fragment(direction, 1, delay=0.001)
@@ -114,7 +114,7 @@ def test_call_over_a_slow_line_returns_with_the_last_octet_of_its_reply(proxy, c
         with lasting(most=BUSY):
             channel.basic_qos(0, 1, False)
     expected = 5 * method(1, 'basic.qos_ok')
-    poll(lambda: b''.join(octets for _, octets in record) == expected, 'five replies, no more')
+    poll(lambda: b''.join(data for _, data in record) == expected, 'five replies, no more')
 
 
 def test_wait_that_ends_in_the_middle_of_a_frame_loses_none_of_it(amqp, proxy, connect):
@@ -152,11 +152,11 @@ def test_publishing_faster_than_the_line_sends_whole_frames(amqp, proxy, connect
     got = [channel.basic_get(queue, no_ack=True).body for _ in bodies]
     assert got == bodies
     expected = b''.join(publishing(queue, body) for body in bodies)
-    assert b''.join(octets for _, octets in record).startswith(expected)
+    assert b''.join(data for _, data in record).startswith(expected)
 
 
 def publishing(queue, body, channel=1):
-    """Return the octets of a publish, in small frames."""
+    """Return the bytes of a publish, in small frames."""
     start = method(channel, 'basic.publish', 0, '', queue, False, False)
     return start + content(channel, body, frame_max=FRAME_MAX)
 
@@ -165,19 +165,19 @@ def publishing(queue, body, channel=1):
 
 
 class Places:
-    """Where the conversation's octets can be cut, by direction; see `places`."""
+    """Where the conversation's bytes can be cut, by direction; see `places`."""
 
     def __init__(self, amqp, address):
         self.amqp = amqp
         with FaultProxy(address) as proxy:
             records = {direction: proxy.record(direction) for direction in (UP, DOWN)}
             Conversation(amqp).run(proxy.address)
-        octets = {name: b''.join(part for _, part in record) for name, record in records.items()}
-        self.length = {name: len(whole) for name, whole in octets.items()}
+        data = {name: b''.join(part for _, part in record) for name, record in records.items()}
+        self.length = {name: len(whole) for name, whole in data.items()}
         header = len(version_of(amqp).header)
         self.frame_ends = {
-            UP: [header, *ends(octets[UP][header:], header)],
-            DOWN: list(ends(octets[DOWN], 0)),
+            UP: [header, *ends(data[UP][header:], header)],
+            DOWN: list(ends(data[DOWN], 0)),
         }
         # While the client knows that it logs in, and not yet that it is let in.
         self.login = {
@@ -193,7 +193,7 @@ class Places:
         return sorted(place for place in found if place < self.length[direction])
 
     def most(self, direction):
-        """Return every octet's place, but for the inside of long frames."""
+        """Return every byte's place, but for the inside of long frames."""
         found = set()
         for start, end in zip([0, *self.frame_ends[direction]], self.frame_ends[direction]):
             found.update(range(start, min(start + 1000, end)), range(max(start, end - 20), end))
@@ -209,8 +209,8 @@ class Places:
         return {self.amqp.ConnectionLost}
 
 
-def ends(octets, offset):
-    frames, rest = split_frames(octets)
+def ends(data, offset):
+    frames, rest = split_frames(data)
     assert not rest
     for _, _, payload in frames:
         offset += len(payload) + 8
@@ -238,7 +238,7 @@ def test_conversation_cut_anywhere_ends_in_one_error(amqp, proxy, places, direct
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize('direction', [UP, DOWN])
 @pytest.mark.parametrize('how', ['cut_after', 'reset_after'])
-def test_conversation_cut_at_most_octets_ends_in_one_error(amqp, proxy, places, direction, how):
+def test_conversation_cut_at_most_bytes_ends_in_one_error(amqp, proxy, places, direction, how):
     for place in places.most(direction):
         check_cut(amqp, proxy, places, direction, how, place)
 
@@ -510,7 +510,7 @@ def test_heartbeats_keep_a_connection_alive_during_a_long_callback(amqp, proxy, 
     channel.basic_publish(amqp.Message(b''), routing_key=queue)
     channel.wait(timeout=PATIENCE)
     assert channel.queue_declare(queue, passive=True)[1:] == (0, 1)
-    sent = b''.join(octets for _, octets in record)
+    sent = b''.join(data for _, data in record)
     frame_types = [frame_type for frame_type, _, _ in split_frames(sent)[0]]
     assert 4 <= frame_types.count(8) <= 12
 
@@ -534,17 +534,17 @@ def test_nothing_follows_a_write_that_was_cut_by_write_timeout(amqp, proxy, conn
     connection.close()
     proxy.resume(UP)
     poll(lambda: not proxy.links, 'the end of the stream')
-    sent = without_heartbeats(b''.join(octets for _, octets in record))
+    sent = without_heartbeats(b''.join(data for _, data in record))
     expected = publishing('amqplib-test-nowhere', body)
     assert sent == expected[: len(sent)]
     assert 0 < len(sent) < len(expected)
 
 
-def without_heartbeats(octets):
+def without_heartbeats(data):
     """Leave out what the stream begins with, if that is heartbeats."""
-    while octets.startswith(HEARTBEAT):
-        octets = octets[len(HEARTBEAT) :]
-    return octets
+    while data.startswith(HEARTBEAT):
+        data = data[len(HEARTBEAT) :]
+    return data
 
 
 def test_publish_that_had_no_room_at_all_leaves_the_connection_usable(amqp, proxy, connect):
@@ -637,6 +637,6 @@ def test_close_does_not_wait_for_deliveries_that_nobody_took(amqp, proxy, connec
         channel.basic_publish(amqp.Message(bytes(100)), routing_key=queue)
     record = proxy.record(DOWN)
     channel.basic_consume(queue, no_ack=True)
-    poll(lambda: sum(len(octets) for _, octets in record) > 10_000, 'deliveries')
+    poll(lambda: sum(len(data) for _, data in record) > 10_000, 'deliveries')
     with lasting(most=PATIENCE):
         connection.close()

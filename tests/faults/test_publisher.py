@@ -50,7 +50,7 @@ def check_once_or_again(messages, wanted):
 
 @pytest.mark.parametrize('direction', [UP, DOWN])
 def test_cuts_everywhere(amqp, proxy, connect, publish_to, address, direction):
-    """At many octets of connecting, opening a channel, publishing and the confirms."""
+    """At many bytes of connecting, opening a channel, publishing and the confirms."""
     attempts = []
 
     def connect_again(**arguments):

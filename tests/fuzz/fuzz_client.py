@@ -3,7 +3,7 @@
     python tests/fuzz/fuzz_client.py -max_total_time=600
 
 Arguments are those of libFuzzer; what fails is left as a file, to be given as an argument. The
-first octet of an input chooses what is fuzzed: a whole conversation of one of the two clients,
+first byte of an input chooses what is fuzzed: a whole conversation of one of the two clients,
 whose seed is recorded with a real broker at the start, or one of the parts in fuzz_targets.py.
 """
 
@@ -32,24 +32,24 @@ PARTS = list(TARGETS.values())
 KINDS = len(CLIENTS) + len(PARTS)
 
 
-def fuzz(octets):
+def fuzz(data):
     """Take one input."""
-    if not octets:
+    if not data:
         return
-    chosen, octets = octets[0] % KINDS, octets[1:]
+    chosen, data = data[0] % KINDS, data[1:]
     if chosen < len(CLIENTS):
-        replay.feed(CLIENTS[chosen], octets)
+        replay.feed(CLIENTS[chosen], data)
     else:
-        PARTS[chosen - len(CLIENTS)](octets)
+        PARTS[chosen - len(CLIENTS)](data)
 
 
-def mutate(octets, max_size, seed):
+def mutate(data, max_size, seed):
     """Change an input: that of a conversation often by whole frames, to get far into it."""
     chance = random.Random(seed)
-    if len(octets) > 8 and octets[0] % KINDS < len(CLIENTS) and chance.random() < 0.7:
+    if len(data) > 8 and data[0] % KINDS < len(CLIENTS) and chance.random() < 0.7:
         with contextlib.suppress(struct.error, IndexError):  # it is no stream of frames any more
-            return octets[:1] + replay.with_other_frames(octets[1:], chance)[: max_size - 1]
-    return atheris.Mutate(octets, max_size)
+            return data[:1] + replay.with_other_frames(data[1:], chance)[: max_size - 1]
+    return atheris.Mutate(data, max_size)
 
 
 def write_seeds(folder):

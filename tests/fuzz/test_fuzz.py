@@ -1,4 +1,4 @@
-"""Spoiled conversations and random octets end in values or an AMQPException, and they end.
+"""Spoiled conversations and random bytes end in values or an AMQPException, and they end.
 
 Those of the usual run are the same each time. `-m soak` runs new ones for some minutes; the
 seed of one that fails is in the report.
@@ -21,10 +21,10 @@ SOAK = float(os.environ.get('AMQPLIB_SOAK_SECONDS', '60'))
 
 def spoil_and_feed(recorded, spoil, seed):
     chance = random.Random(seed)
-    octets = spoil(recorded.record.stream, chance)
+    data = spoil(recorded.record.stream, chance)
     size = chance.choice([1, 7, 1000, 131072])
     try:
-        replay.feed(recorded.client, octets, size)
+        replay.feed(recorded.client, data, size)
     except Exception as error:
         raise AssertionError(f'seed {seed}: {error!r}') from error
 
@@ -35,7 +35,7 @@ def test_spoiled_conversation_ends_in_values_or_one_error(recorded, spoil):
         spoil_and_feed(recorded, spoil, seed)
 
 
-def test_record_cut_at_every_octet_ends_in_one_error(recorded):
+def test_record_cut_at_every_byte_ends_in_one_error(recorded):
     amqp, stream = recorded.client, recorded.record.stream
     for position in range(len(stream)):
         error = replay.feed(amqp, stream[:position])
@@ -58,11 +58,11 @@ def test_noise_behind_a_sound_beginning_ends_in_one_error(recorded):
 def test_random_input_of_the_parts(target):
     for seed in range(1500):
         chance = random.Random(seed)
-        octets = bytes(
+        data = bytes(
             chance.choice(replay.TELLING) if chance.random() < 0.7 else chance.randrange(256)
             for _ in range(chance.randint(0, 80))
         )
-        TARGETS[target](octets)
+        TARGETS[target](data)
 
 
 @pytest.mark.soak

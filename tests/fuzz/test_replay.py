@@ -1,4 +1,4 @@
-"""A recorded conversation gives the same results, and the same octets, in whatever portions."""
+"""A recorded conversation gives the same results, and the same bytes, in whatever portions."""
 
 import random
 
@@ -18,13 +18,13 @@ def test_record_in_its_own_portions(recorded):
     assert replay.replay(recorded.client, recorded.record) == recorded.results
 
 
-def test_record_split_at_every_octet(recorded):
+def test_record_split_at_every_byte(recorded):
     for position in range(1, len(recorded.record.stream)):
         results = replay.replay(recorded.client, recorded.record, [position])
         assert results == recorded.results, position
 
 
-def test_record_octet_by_octet(recorded):
+def test_record_byte_by_byte(recorded):
     everywhere = range(len(recorded.record.stream))
     assert replay.replay(recorded.client, recorded.record, everywhere) == recorded.results
 

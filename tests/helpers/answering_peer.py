@@ -73,7 +73,7 @@ class Served:
         self.ended = threading.Event()
         self.closing = False
         self._sending = threading.Lock()
-        self._content = None  # (channel, missing octets or None, body)
+        self._content = None  # (channel, missing bytes or None, body)
 
     def run(self):
         try:
@@ -90,28 +90,28 @@ class Served:
             self.ended.set()
 
     def serve(self):
-        octets = b''
-        while len(octets) < 8:
+        data = b''
+        while len(data) < 8:
             arrived = self.sock.recv(8)
             if not arrived:
                 return
-            octets += arrived
-        assert octets[:8] == self.version.header, octets
-        octets = octets[8:]
+            data += arrived
+        assert data[:8] == self.version.header, data
+        data = data[8:]
         self.send(0, 'connection.start', *self.version.numbers, {}, 'PLAIN', 'en_US')
         while not self.closing:
             arrived = self.sock.recv(262144)
             if not arrived:
-                self.cut = octets
+                self.cut = data
                 return
-            frames, octets = split_frames(octets + arrived)
+            frames, data = split_frames(data + arrived)
             for frame in frames:
                 self.take(frame)
 
     def send(self, channel, name, *values):
-        octets = method(channel, name, *values, version=self.version)
+        data = method(channel, name, *values, version=self.version)
         with self._sending:
-            self.sock.sendall(octets)
+            self.sock.sendall(data)
 
     def take(self, frame):
         kind, channel, payload = frame

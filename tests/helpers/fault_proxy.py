@@ -27,7 +27,7 @@ DOWN = 'down'
 LOOPBACK = '127.0.0.1'
 #: Seconds for anything that the proxy itself has to do.
 PATIENCE = 10.0
-#: The most octets that are taken at once, and so the most that wait in a lane.
+#: The most bytes that are taken at once, and so the most that wait in a lane.
 MOST_TAKEN = 65536
 #: Pieces that one lane sends before it is the turn of others.
 MOST_PIECES = 64
@@ -65,7 +65,7 @@ class FaultProxy:
     # What tests call
 
     def fragment(self, direction, size, delay=0.0):
-        """Send at most this many octets at a time, `delay` seconds after the ones before."""
+        """Send at most this many bytes at a time, `delay` seconds after the ones before."""
         self._change(direction, size=size, delay=delay)
 
     def stall(self, *directions):
@@ -79,7 +79,7 @@ class FaultProxy:
             self._change(direction, stalled=False)
 
     def cut_after(self, direction, count):
-        """End a link by FIN once it has passed this many octets of all that it ever passes."""
+        """End a link by FIN once it has passed this many bytes of all that it ever passes."""
         self._change(direction, limit=count, at_limit=FIN)
 
     def reset_after(self, direction, count):
@@ -99,9 +99,9 @@ class FaultProxy:
         self._do(lambda: self._limit(size))
 
     def record(self, direction):
-        """Return a list that will hold (moment, octets) of all that passes from now on.
+        """Return a list that will hold (moment, bytes) of all that passes from now on.
 
-        The moment is just before the octets are sent. What a client sends after its link was
+        The moment is just before the bytes are sent. What a client sends after its link was
         ended by FIN is in it too.
         """
         record = []
@@ -109,7 +109,7 @@ class FaultProxy:
         return record
 
     def passed(self, direction):
-        """Return how many octets its link, which is the only one, has passed."""
+        """Return how many bytes its link, which is the only one, has passed."""
         counts = []
         self._do(lambda: counts.extend(link.passed(direction) for link in self.links))
         (count,) = counts
@@ -207,7 +207,7 @@ class Rules:
 class Lane:
     """One direction of a link.
 
-    passed: octets that were taken from the source and sent on, or dropped.
+    passed: bytes that were taken from the source and sent on, or dropped.
     end: how the source ended, None if it has not.
     refused: whether the target takes nothing any more.
     dropping: whether what comes is not sent on.
@@ -240,18 +240,18 @@ class Lane:
 
     def take(self):
         try:
-            octets = self.source.recv(MOST_TAKEN)
+            data = self.source.recv(MOST_TAKEN)
         except BlockingIOError:
             return
         except OSError:
             self.end = RESET
             return
-        if not octets:
+        if not data:
             self.end = FIN
         elif self.dropping:
-            self._note(time.monotonic(), octets)
+            self._note(time.monotonic(), data)
         else:
-            self._pending = memoryview(octets)
+            self._pending = memoryview(data)
 
     def drop(self):
         """From now on, take what comes and send it nowhere."""
@@ -284,10 +284,10 @@ class Lane:
             return self.rules.size
         return min(self.rules.size, self.rules.limit - self.passed)
 
-    def _note(self, moment, octets):
-        self.passed += len(octets)
+    def _note(self, moment, data):
+        self.passed += len(data)
         if self.rules.record is not None:
-            self.rules.record.append((moment, bytes(octets)))
+            self.rules.record.append((moment, bytes(data)))
 
     def is_over(self):
         return self.end is not None and not self._pending
@@ -316,7 +316,7 @@ class Link:
         return not self.lanes
 
     def passed(self, direction):
-        """Return how many octets the link has passed in one direction."""
+        """Return how many bytes the link has passed in one direction."""
         return (self._up if direction == UP else self._down).passed
 
     def tidy(self):

@@ -16,7 +16,7 @@ DO_NOT_WAIT = getattr(socket, 'MSG_DONTWAIT', 0)
 
 
 def fill(connection):
-    """Send heartbeats until the system takes not one octet more.
+    """Send heartbeats until the system takes not one byte more.
 
     Returns what is still to be sent of the last one, after which anything else may follow.
     """
@@ -30,12 +30,12 @@ def fill(connection):
 
 
 def send_heartbeats(sock, offset):
-    """Send heartbeats, the first from this offset on, while there is room; return the octets."""
+    """Send heartbeats, the first from this offset on, while there is room; return the bytes."""
     sent = 0
     with contextlib.suppress(BlockingIOError):
         while True:
-            octets = (HEARTBEAT * 8192)[(offset + sent) % len(HEARTBEAT) :]
-            sent += sock.send(octets, DO_NOT_WAIT)
+            data = (HEARTBEAT * 8192)[(offset + sent) % len(HEARTBEAT) :]
+            sent += sock.send(data, DO_NOT_WAIT)
     return sent
 
 

@@ -1,4 +1,4 @@
-"""What is fuzzed beside whole conversations: functions of octets, which raise what is wrong."""
+"""What is fuzzed beside whole conversations: functions of bytes, which raise what is wrong."""
 
 import amqplib.client_0_8 as amqp
 from amqplib.client_0_8.spec import PROTOCOL, ROWS
@@ -27,28 +27,28 @@ def read_in(portions):
     return found, failure
 
 
-def frames(octets):
+def frames(data):
     """The same methods and the same error, in whatever portions."""
-    octets = BEGINNING + octets
-    whole = read_in([octets])
-    assert read_in([octets[i : i + 1] for i in range(len(octets))]) == whole
-    middle = len(octets) // 2
-    assert read_in([octets[:middle], octets[middle:]]) == whole
+    data = BEGINNING + data
+    whole = read_in([data])
+    assert read_in([data[i : i + 1] for i in range(len(data))]) == whole
+    middle = len(data) // 2
+    assert read_in([data[:middle], data[middle:]]) == whole
 
 
-def arguments(octets):
-    """Values or a ProtocolError; the first octet chooses the method."""
-    row = ROWS[octets[0] % len(ROWS)] if octets else ROWS[0]
+def arguments(data):
+    """Values or a ProtocolError; the first byte chooses the method."""
+    row = ROWS[data[0] % len(ROWS)] if data else ROWS[0]
     try:
-        values = compile_decoder(row)(AMQPReader(octets[1:]))
+        values = compile_decoder(row)(AMQPReader(data[1:]))
     except amqp.ProtocolError:
         return
     assert len(values) == len(row.fields)
 
 
-def properties(octets):
+def properties(data):
     """A message whose damage shows where it is looked at."""
-    message = amqp.Message.received(octets, b'body') if len(octets) > 1 else amqp.Message()
+    message = amqp.Message.received(data, b'body') if len(data) > 1 else amqp.Message()
     for name in [name for name, _ in BASIC_PROPERTIES]:
         try:
             value = getattr(message, name, None)
@@ -59,9 +59,9 @@ def properties(octets):
     assert repr(message)
 
 
-def table(octets):
+def table(data):
     """A table or a ValueError; what can be read and written comes back the same."""
-    reader = AMQPReader(len(octets).to_bytes(4, 'big') + octets)
+    reader = AMQPReader(len(data).to_bytes(4, 'big') + data)
     try:
         entries = reader.read_table()
     except ValueError:

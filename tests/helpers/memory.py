@@ -9,15 +9,15 @@ import pytest
 
 @contextlib.contextmanager
 def taking_memory(most):
-    """Check how many octets of memory the block takes at any one time."""
+    """Check how many bytes of memory the block takes at any one time."""
     with traced() as traced_memory:
         before = traced_memory()[0]
         yield
         taken = traced_memory()[1] - before
-    assert taken < most, f'it took {taken} octets'
+    assert taken < most, f'it took {taken} bytes'
 
 
-#: Octets of address space that a test may take beyond what the process has: the threads and
+#: Bytes of address space that a test may take beyond what the process has: the threads and
 #: messages of a test need less, and a frame of 4 GiB more.
 SCARCE = 512 * 1024 * 1024
 
@@ -63,7 +63,7 @@ is_freed_at_once = pytest.mark.skipif(
 def traced():
     """Trace memory in the block; yields a function that says how much is taken, and was at most.
 
-    Both are octets since the beginning; 0 where they are not known.
+    Both are bytes since the beginning; 0 where they are not known.
     """
     if tracemalloc is None:
         yield lambda: (0, 0)

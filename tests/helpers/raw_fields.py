@@ -3,14 +3,14 @@
 import struct
 
 
-def raw_field(key, tag, octets=b''):
+def raw_field(key, tag, data=b''):
     """Return an entry of a field table."""
-    return bytes([len(key)]) + key + tag + octets
+    return bytes([len(key)]) + key + tag + data
 
 
-def raw_long(octets):
-    """Return octets behind their number, as long strings, tables and arrays are written."""
-    return struct.pack('>I', len(octets)) + octets
+def raw_long(data):
+    """Return bytes behind their number, as long strings, tables and arrays are written."""
+    return struct.pack('>I', len(data)) + data
 
 
 def nested_tables(depth):
@@ -28,8 +28,8 @@ def with_raw_headers(amqp, *fields, body=b'odd'):
     return message
 
 
-def with_raw_property(amqp, flag, octets, body=b'odd'):
+def with_raw_property(amqp, flag, data, body=b'odd'):
     """Return a message with one property, given by its flag and as it is on the wire."""
     message = amqp.Message(body)
-    message._load_properties(struct.pack('>H', flag) + octets)
+    message._load_properties(struct.pack('>H', flag) + data)
     return message

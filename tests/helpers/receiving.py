@@ -4,7 +4,7 @@ from amqplib.core import transport
 
 
 def receive_at_most(size, replace=setattr):
-    """Let each receive take at most so many octets.
+    """Let each receive take at most so many bytes.
 
     replace: what sets an attribute, such as monkeypatch.setattr.
     """

@@ -5,7 +5,7 @@ As a command it runs until it is killed, and prints where it listens:
     python -m tests.helpers.refusing_relay HOST:PORT
 
 To any header but that of AMQP 0-9-1 it answers with the header of AMQP 1.0 with SASL, and resets
-the connection: the same octets, and the same end, as those of RabbitMQ 4.0. Everything else is
+the connection: the same bytes, and the same end, as those of RabbitMQ 4.0. Everything else is
 passed on to the broker and back.
 """
 

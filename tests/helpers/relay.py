@@ -53,14 +53,14 @@ class Relay:
 
 
 def pass_on(one, other):
-    """Pass octets on in both directions until one side ends."""
+    """Pass bytes on in both directions until one side ends."""
     while True:
         readable, _, _ = select.select([one, other], [], [])
         for source in readable:
             try:
-                octets = source.recv(65536)
-                if not octets:
+                data = source.recv(65536)
+                if not data:
                     return
-                (other if source is one else one).sendall(octets)
+                (other if source is one else one).sendall(data)
             except OSError:
                 return  # reset

@@ -1,7 +1,7 @@
 """A conversation with a broker: recorded once, and played again in memory, whole or spoiled.
 
 `record` holds the conversation with a real broker. `replay` holds it again with a socket that
-plays the broker's part: with the same octets, in other portions. `feed` does so with any octets
+plays the broker's part: with the same bytes, in other portions. `feed` does so with any bytes
 instead. There is no thread, and no time passes: what would wait for ever is an error at once.
 """
 
@@ -20,7 +20,7 @@ FRAME = struct.Struct('>BHI')
 
 HEADERS = {
     'text': 'ö',
-    'octets': b'\0\xff',
+    'bytes': b'\0\xff',
     'number': -7,
     'large': 1 << 40,
     'true': True,
@@ -33,7 +33,7 @@ BODIES = [b'', b'\xce' * 20, bytes(range(256)) * 5]
 
 
 class Conversation:
-    """A bit of everything that programs do, with the same octets each time.
+    """A bit of everything that programs do, with the same bytes each time.
 
     results: what came of it so far.
     """
@@ -133,8 +133,8 @@ class Conversation:
 class Record:
     """What passed.
 
-    up: octets of the client.
-    down: (octets of the broker, how many of the client's had been sent when they were read).
+    up: bytes of the client.
+    down: (bytes of the broker, how many of the client's had been sent when they were read).
     """
 
     def __init__(self):
@@ -144,23 +144,23 @@ class Record:
     @property
     def stream(self):
         """All that the broker sent."""
-        return b''.join(octets for octets, _ in self.down)
+        return b''.join(data for data, _ in self.down)
 
 
 class RecordingSocket(socket.socket):
     """A socket that writes down what passes."""
 
     def recv(self, size, *flags):
-        octets = super().recv(size, *flags)
-        self.record.down.append((octets, len(self.record.up)))
-        return octets
+        data = super().recv(size, *flags)
+        self.record.down.append((data, len(self.record.up)))
+        return data
 
     def recvmsg_into(self, buffers, ancillary_size, *flags):
         return receive_into(self, buffers, *flags)
 
-    def send(self, octets, *flags):
-        sent = super().send(octets, *flags)
-        self.record.up += bytes(octets[:sent])
+    def send(self, data, *flags):
+        sent = super().send(data, *flags)
+        self.record.up += bytes(data[:sent])
         return sent
 
     def sendmsg(self, pieces, ancillary_data, *flags):
@@ -169,13 +169,13 @@ class RecordingSocket(socket.socket):
 
 def receive_into(sock, buffers, *flags):
     """Do what recvmsg_into() does, by recv()."""
-    octets = sock.recv(sum(map(len, buffers)), *flags)
+    data = sock.recv(sum(map(len, buffers)), *flags)
     offset = 0
     for buffer in buffers:
-        piece = octets[offset : offset + len(buffer)]
+        piece = data[offset : offset + len(buffer)]
         buffer[: len(piece)] = piece
         offset += len(piece)
-    return len(octets), [], 0, None
+    return len(data), [], 0, None
 
 
 def record(client, address):
@@ -205,16 +205,16 @@ class PlayedSocket(socket.socket):
     def recv(self, size, flags=0):
         if self.gettimeout() is None and not flags:
             transport.poll_socket(self, None, read=True)  # which knows when nothing will come
-        octets = super().recv(min(size, self.player.most()))
-        self.player.has_received(len(octets))
-        return octets
+        data = super().recv(min(size, self.player.most()))
+        self.player.has_received(len(data))
+        return data
 
     def recvmsg_into(self, buffers, ancillary_size, *flags):
         return receive_into(self, buffers, *flags)
 
-    def send(self, octets, *flags):
-        self.player.has_sent(bytes(octets))
-        return len(octets)
+    def send(self, data, *flags):
+        self.player.has_sent(bytes(data))
+        return len(data)
 
     def sendmsg(self, pieces, ancillary_data, *flags):
         return self.send(b''.join(pieces))
@@ -254,14 +254,14 @@ class Player:
             self.nothing_left()
         return self._really_poll(sock, PATIENCE if seconds is None else seconds, read, write)
 
-    def has_sent(self, octets):
-        self.sent += octets
+    def has_sent(self, data):
+        self.sent += data
 
     def has_received(self, count):
         self.received += count
 
     def most(self):
-        """Return how many octets may be received at once."""
+        """Return how many bytes may be received at once."""
         return transport.RECEIVE_SIZE
 
     def nothing_left(self):
@@ -270,9 +270,9 @@ class Player:
 
 
 class Replay(Player):
-    """Plays a record: each octet as soon as the client has sent what came before it.
+    """Plays a record: each byte as soon as the client has sent what came before it.
 
-    cuts: ascending positions in the broker's octets; none is received with the one before it.
+    cuts: ascending positions in the broker's bytes; none is received with the one before it.
     """
 
     def __init__(self, played, cuts):
@@ -281,8 +281,8 @@ class Replay(Player):
         self.steps = list(played.down)
         self.cuts = list(cuts)
 
-    def has_sent(self, octets):
-        super().has_sent(octets)
+    def has_sent(self, data):
+        super().has_sent(data)
         assert self.up.startswith(self.sent), 'the client sends something else than before'
         while self.steps and self.steps[0][1] <= len(self.sent):
             self.end.sendall(self.steps.pop(0)[0])
@@ -297,34 +297,34 @@ class Replay(Player):
 
 
 class Feed(Player):
-    """Plays any octets, a frame whenever the client waits, and then the end of the stream.
+    """Plays any bytes, a frame whenever the client waits, and then the end of the stream.
 
-    size: the most octets that are received at once.
+    size: the most bytes that are received at once.
     """
 
-    def __init__(self, octets, size):
+    def __init__(self, data, size):
         super().__init__()
-        self.octets = octets
+        self.data = data
         self.size = size
 
     def most(self):
         return self.size
 
     def nothing_left(self):
-        if not self.octets:
+        if not self.data:
             self.end.shutdown(socket.SHUT_WR)
             return
         end = self._frame_end()
         with contextlib.suppress(BrokenPipeError):  # the client has had enough
-            self.end.sendall(self.octets[:end])
-        self.octets = self.octets[end:]
+            self.end.sendall(self.data[:end])
+        self.data = self.data[end:]
 
     def _frame_end(self):
-        if len(self.octets) >= FRAME.size:
-            end = FRAME.unpack_from(self.octets)[2] + FRAME.size + 1
-            if end < len(self.octets):
+        if len(self.data) >= FRAME.size:
+            end = FRAME.unpack_from(self.data)[2] + FRAME.size + 1
+            if end < len(self.data):
                 return end
-        return min(len(self.octets), 30_000)
+        return min(len(self.data), 30_000)
 
 
 @contextlib.contextmanager
@@ -348,12 +348,12 @@ def replay(client, played, cuts=()):
     return results
 
 
-def feed(client, octets, size=transport.RECEIVE_SIZE):
-    """Hold the conversation with these octets for the broker's; return the error or None.
+def feed(client, data, size=transport.RECEIVE_SIZE):
+    """Hold the conversation with these bytes for the broker's; return the error or None.
 
     Any error but an AMQPException is raised, and so is a state that is none.
     """
-    with Feed(octets, size) as player:
+    with Feed(data, size) as player:
         conversation = Conversation(client)
         try:
             conversation.run()
@@ -381,54 +381,54 @@ def check_ended(connection, error):
 
 # --- Spoiling -----------------------------------------------------------------------------------
 
-#: Octets that mean something: frame types, ends of frames, limits of sizes.
+#: Bytes that mean something: frame types, ends of frames, limits of sizes.
 TELLING = (0, 1, 2, 3, 8, 10, 20, 40, 41, 50, 60, 0x7F, 0x80, 0xCE, 0xFF)
 
 
-def mutated(octets, chance):
-    """Return octets with some changed, missing, doubled, exchanged or made up.
+def mutated(data, chance):
+    """Return bytes with some changed, missing, doubled, exchanged or made up.
 
     chance: a random.Random.
     """
-    octets = bytearray(octets)
+    data = bytearray(data)
     for _ in range(chance.randint(1, 4)):
-        position = chance.randrange(len(octets))
-        chance.choice(MUTATIONS)(octets, position, chance)
-        octets = octets or bytearray(b'\1')
-    return bytes(octets)
+        position = chance.randrange(len(data))
+        chance.choice(MUTATIONS)(data, position, chance)
+        data = data or bytearray(b'\1')
+    return bytes(data)
 
 
-def _set(octets, position, chance):
-    octets[position] = chance.choice(TELLING)
+def _set(data, position, chance):
+    data[position] = chance.choice(TELLING)
 
 
-def _flip(octets, position, chance):
-    octets[position] ^= 1 << chance.randrange(8)
+def _flip(data, position, chance):
+    data[position] ^= 1 << chance.randrange(8)
 
 
-def _delete(octets, position, chance):
-    del octets[position : position + chance.randint(1, 8)]
+def _delete(data, position, chance):
+    del data[position : position + chance.randint(1, 8)]
 
 
-def _double(octets, position, chance):
-    octets[position:position] = octets[position : position + chance.randint(1, 60)]
+def _double(data, position, chance):
+    data[position:position] = data[position : position + chance.randint(1, 60)]
 
 
-def _make_up(octets, position, chance):
-    octets[position:position] = bytes(chance.choice(TELLING) for _ in range(chance.randint(1, 8)))
+def _make_up(data, position, chance):
+    data[position:position] = bytes(chance.choice(TELLING) for _ in range(chance.randint(1, 8)))
 
 
-def _set_number(octets, position, chance):
+def _set_number(data, position, chance):
     number = chance.choice((0, 1, 255, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 20))
-    octets[position : position + 4] = struct.pack('>I', number)
+    data[position : position + 4] = struct.pack('>I', number)
 
 
-def _exchange(octets, position, chance):
-    other = chance.randrange(len(octets))
+def _exchange(data, position, chance):
+    other = chance.randrange(len(data))
     size = chance.randint(1, 40)
-    first, second = octets[position : position + size], octets[other : other + size]
+    first, second = data[position : position + size], data[other : other + size]
     if len(first) == len(second) and abs(position - other) >= size:
-        octets[position : position + size], octets[other : other + size] = second, first
+        data[position : position + size], data[other : other + size] = second, first
 
 
 MUTATIONS = (_set, _flip, _delete, _double, _make_up, _set_number, _exchange)

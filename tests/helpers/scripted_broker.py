@@ -17,7 +17,7 @@ client and what to send to it:
 The script runs in a thread of its own, one script for each connection that is
 accepted, in that order. What fails in it, fails the test: `finish`, at the
 latest at the end of the `with` block, raises it again. Every verb is bounded in
-time, and nothing is left running. Its octets are those of `wire`.
+time, and nothing is left running. Its bytes are those of `wire`.
 """
 
 import contextlib
@@ -46,11 +46,11 @@ from tests.helpers.wire import (
 def keep_alive(peer, until, interval=0.3):
     """As the script of a peer: send heartbeats until a condition holds for what the client sends.
 
-    until: a function of these octets; they are returned.
+    until: a function of these bytes; they are returned.
     """
     end = time.monotonic() + PATIENCE
-    octets, next_beat = b'', 0.0
-    while not until(octets):
+    data, next_beat = b'', 0.0
+    while not until(data):
         assert time.monotonic() < end, 'what the client should send did not come'
         if time.monotonic() >= next_beat:
             peer.send_heartbeat()
@@ -59,8 +59,8 @@ def keep_alive(peer, until, interval=0.3):
             arrived = peer.sock.recv(65536)
             if not arrived:
                 break
-            octets += arrived
-    return octets
+            data += arrived
+    return data
 
 
 #: channel_max, frame_max, heartbeat
@@ -74,8 +74,8 @@ class ScriptedBroker:
     """Listens on a loopback port and plays its scripts there, in a thread.
 
     scripts: functions of a `Peer`, one for each connection.
-    tls: an ssl.SSLContext, to speak TLS from the first octet.
-    receive_buffer: octets that the system keeps for a script that does not read.
+    tls: an ssl.SSLContext, to speak TLS from the first byte.
+    receive_buffer: bytes that the system keeps for a script that does not read.
     host: the address to listen on.
     version: the `Version` of AMQP that it speaks.
     """
@@ -194,25 +194,25 @@ class Peer:
         """Read something; False at the end of the stream, however it comes."""
         self.sock.settimeout(self.broker.remaining())
         try:
-            octets = self.sock.recv(65536)
+            data = self.sock.recv(65536)
         except (ConnectionResetError, ssl.SSLEOFError):
             return False
-        self._buffer += octets
-        return bool(octets)
+        self._buffer += data
+        return bool(data)
 
     def read(self, count):
-        """Read this many octets."""
+        """Read this many bytes."""
         while len(self._buffer) < count:
             if not self._receive():
                 raise AssertionError(f'the client hung up after {self._buffer!r}')
-        octets, self._buffer = self._buffer[:count], self._buffer[count:]
-        return octets
+        data, self._buffer = self._buffer[:count], self._buffer[count:]
+        return data
 
     def expect_header(self, header=None):
         """Read the protocol header; that of the version that is spoken by default."""
         header = header or self.version.header
-        octets = self.read(len(header))
-        assert octets == header, f'the client began with {octets!r}'
+        data = self.read(len(header))
+        assert data == header, f'the client began with {data!r}'
 
     def expect_frame(self):
         """Read one frame: (type, channel, payload)."""
@@ -250,26 +250,26 @@ class Peer:
         """Read until the client ends the stream; return what came."""
         while self._receive():
             pass
-        octets, self._buffer = self._buffer, b''
-        return octets
+        data, self._buffer = self._buffer, b''
+        return data
 
     def expect_end(self):
         """Wait for the end of the stream, before which nothing else may come."""
-        octets = self.rest()
-        assert octets == b'', f'the client sent {octets!r} before it hung up'
+        data = self.rest()
+        assert data == b'', f'the client sent {data!r} before it hung up'
 
     # Writing
 
-    def send_raw(self, octets):
-        """Send octets as they are."""
+    def send_raw(self, data):
+        """Send bytes as they are."""
         self.sock.settimeout(self.broker.remaining())
-        self.sock.sendall(octets)
+        self.sock.sendall(data)
 
-    def drip(self, octets, interval=0.001):
-        """Send octets one by one, with so many seconds in between; until the client hangs up."""
-        for position in range(len(octets)):
+    def drip(self, data, interval=0.001):
+        """Send bytes one by one, with so many seconds in between; until the client hangs up."""
+        for position in range(len(data)):
             try:
-                self.send_raw(octets[position : position + 1])
+                self.send_raw(data[position : position + 1])
             except OSError:
                 return
             # There is no event to wait for: the time between them is what is asked for.
@@ -290,8 +290,8 @@ class Peer:
 
     def send_content(self, channel, name, *values, body=b'', properties=b'\0\0'):
         """Send a method with its content."""
-        octets = method(channel, name, *values) + content(channel, body, properties)
-        self.send_raw(octets)
+        data = method(channel, name, *values) + content(channel, body, properties)
+        self.send_raw(data)
 
     # The usual exchanges
 

@@ -17,7 +17,7 @@ END = b'\xce'
 
 
 class Version:
-    """A version of AMQP, with the octets that a client begins with, and its methods."""
+    """A version of AMQP, with the bytes that a client begins with, and its methods."""
 
     def __init__(self, header, major, minor, methods):
         self.header = header
@@ -36,12 +36,12 @@ def version_of(amqp):
 
 
 def frame(frame_type, channel, payload=b'', end=END):
-    """Return the octets of a frame."""
+    """Return the bytes of a frame."""
     return struct.pack('>BHI', frame_type, channel, len(payload)) + payload + end
 
 
 def method(channel, name, *values, version=VERSION_0_8):
-    """Return the octets of a method frame."""
+    """Return the bytes of a method frame."""
     return frame(FRAME_METHOD, channel, method_payload(name, *values, version=version))
 
 
@@ -49,36 +49,36 @@ def method_payload(name, *values, version=VERSION_0_8):
     """Return the payload of a method frame."""
     row = version.methods[name]
     assert len(values) == len(row.fields), f'{name} has the fields {row.fields}'
-    octets = b''
+    data = b''
     bits = []
     for (_, wire_type), value in zip(row.fields, values):
         if wire_type == 'bit':
             bits.append(value)
             continue
-        octets += pack_bits(bits) + PACKERS[wire_type](value)
+        data += pack_bits(bits) + PACKERS[wire_type](value)
         bits = []
-    return struct.pack('>HH', *row.signature) + octets + pack_bits(bits)
+    return struct.pack('>HH', *row.signature) + data + pack_bits(bits)
 
 
 def content(channel, body=b'', properties=b'\0\0', size=None, frame_max=131072):
-    """Return the octets of a content header, and of a body in as many frames as it needs.
+    """Return the bytes of a content header, and of a body in as many frames as it needs.
 
     size: the size to be announced, if not that of the body.
     """
     size = len(body) if size is None else size
-    octets = [frame(FRAME_HEADER, channel, struct.pack('>HHQ', 60, 0, size) + properties)]
+    data = [frame(FRAME_HEADER, channel, struct.pack('>HHQ', 60, 0, size) + properties)]
     step = frame_max - 8
-    octets += [
+    data += [
         frame(FRAME_BODY, channel, body[start : start + step])
         for start in range(0, len(body), step)
     ]
-    return b''.join(octets)
+    return b''.join(data)
 
 
 def delivery(channel, tag, number=1, body=b'', properties=b'\0\0'):
-    """Return the octets of a message for a consumer."""
-    octets = method(channel, 'basic.deliver', tag, number, False, '', 'key')
-    return octets + content(channel, body, properties)
+    """Return the bytes of a message for a consumer."""
+    data = method(channel, 'basic.deliver', tag, number, False, '', 'key')
+    return data + content(channel, body, properties)
 
 
 def pack_bits(bits):
@@ -86,17 +86,17 @@ def pack_bits(bits):
 
 
 def pack_short_string(value):
-    octets = value.encode() if isinstance(value, str) else value
-    return struct.pack('>B', len(octets)) + octets
+    data = value.encode() if isinstance(value, str) else value
+    return struct.pack('>B', len(data)) + data
 
 
 def pack_long_string(value):
-    octets = value.encode() if isinstance(value, str) else value
-    return struct.pack('>I', len(octets)) + octets
+    data = value.encode() if isinstance(value, str) else value
+    return struct.pack('>I', len(data)) + data
 
 
 def pack_table(table):
-    """Return the octets of a field table; given as bytes, its entries are octets already."""
+    """Return the bytes of a field table; given as bytes, its entries are bytes already."""
     if isinstance(table, bytes):
         return pack_long_string(table)
     return pack_long_string(
@@ -125,16 +125,16 @@ PACKERS = {
 }
 
 
-class Octets:
-    """Octets from which values are taken."""
+class Payload:
+    """The payload of a method, from which values are taken one by one."""
 
-    def __init__(self, octets):
-        self.octets = octets
+    def __init__(self, data):
+        self.data = data
         self.bits = []
 
     def take(self, count):
-        assert count <= len(self.octets), 'a value goes beyond its end'
-        taken, self.octets = self.octets[:count], self.octets[count:]
+        assert count <= len(self.data), 'a value goes beyond its end'
+        taken, self.data = self.data[:count], self.data[count:]
         return taken
 
     def number(self, size):
@@ -150,9 +150,9 @@ class Octets:
         return self.TAKERS[wire_type](self)
 
     def table(self):
-        inner = Octets(self.take(self.number(4)))
+        inner = Payload(self.take(self.number(4)))
         entries = {}
-        while inner.octets:
+        while inner.data:
             key = inner.value('shortstr')
             entries[key] = inner.field()
         return entries
@@ -184,27 +184,27 @@ def read_method(arrived, version=VERSION_0_8):
     frame_type, channel, payload = arrived
     if frame_type != FRAME_METHOD:
         return None
-    octets = Octets(payload)
-    row = version.by_signature[octets.number(2), octets.number(2)]
-    values = {name: octets.value(wire_type) for name, wire_type in row.fields}
-    assert not octets.octets, f'{row.name} is followed by {octets.octets!r}'
+    reader = Payload(payload)
+    row = version.by_signature[reader.number(2), reader.number(2)]
+    values = {name: reader.value(wire_type) for name, wire_type in row.fields}
+    assert not reader.data, f'{row.name} is followed by {reader.data!r}'
     return SimpleNamespace(channel=channel, name=row.name, **values)
 
 
-def split_frames(octets):
-    """Return the whole frames that octets begin with, and what is left of them."""
+def split_frames(data):
+    """Return the whole frames at the beginning of the data, and the bytes that follow them."""
     frames = []
-    while len(octets) >= 8:
-        frame_type, channel, size = struct.unpack('>BHI', octets[:7])
-        if len(octets) < size + 8:
+    while len(data) >= 8:
+        frame_type, channel, size = struct.unpack('>BHI', data[:7])
+        if len(data) < size + 8:
             break
-        assert octets[size + 7 : size + 8] == END
-        frames.append((frame_type, channel, octets[7 : size + 7]))
-        octets = octets[size + 8 :]
-    return frames, octets
+        assert data[size + 7 : size + 8] == END
+        frames.append((frame_type, channel, data[7 : size + 7]))
+        data = data[size + 8 :]
+    return frames, data
 
 
-def methods_in(octets, version=VERSION_0_8):
-    """Return the methods of the whole frames in octets, as `read_method` does."""
-    found = (read_method(arrived, version) for arrived in split_frames(octets)[0])
+def methods_in(data, version=VERSION_0_8):
+    """Return the methods of the whole frames in bytes, as `read_method` does."""
+    found = (read_method(arrived, version) for arrived in split_frames(data)[0])
     return [method for method in found if method]

@@ -16,9 +16,9 @@ def briefly(value):
 
 
 TOO_LONG = 'x' * 256
-#: Text that no encoder of UTF-8 takes, and that decoding octets that are not UTF-8 does not make.
+#: Text that no encoder of UTF-8 takes, and that decoding bytes that are not UTF-8 does not make.
 LONE_SURROGATE = '\ud800'
-#: Text for octets that are not UTF-8, which the broker does not take for a name.
+#: Text for bytes that are not UTF-8, which the broker does not take for a name.
 NOT_UTF8 = '\udcff'
 
 #: A message with two faults of its own.
@@ -252,7 +252,7 @@ def test_bodies(amqp, check, body):
     check('basic_publish', TypeError, 'body', msg=amqp.Message(body))
 
 
-@pytest.mark.parametrize('msg', ['text', b'octets', None])
+@pytest.mark.parametrize('msg', ['text', b'bytes', None])
 def test_messages(check, msg):
     check('basic_publish', TypeError, 'msg', msg=msg)
 

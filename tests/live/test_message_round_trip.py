@@ -153,7 +153,7 @@ def test_seconds_can_be_given_as_a_time(amqp, there_and_back):
         {'nested': {'deeply': {'list': [1, 'two', {'three': 3.0}]}}},
         [],
         [[], [[]], {}],
-        ['mixed', 1, True, 2.5, Decimal('1.5'), b'octets', datetime(2020, 1, 1)],
+        ['mixed', 1, True, 2.5, Decimal('1.5'), b'bytes', datetime(2020, 1, 1)],
     ],
     ids=lambda value: f'{type(value).__name__} {str(value)[:20]}',
 )
@@ -172,7 +172,7 @@ def test_bool_in_a_list_stays_bool(amqp, there_and_back):
 
 @pytest.mark.parametrize(
     ('sent', 'received'),
-    [((1, 2), [1, 2]), (bytearray(b'octets'), b'octets'), (Decimal('1E+3'), Decimal(1000))],
+    [((1, 2), [1, 2]), (bytearray(b'bytes'), b'bytes'), (Decimal('1E+3'), Decimal(1000))],
     ids=['tuple', 'bytearray', 'large decimal'],
 )
 def test_types_that_come_back_as_their_kin(amqp, there_and_back, sent, received):
@@ -312,7 +312,7 @@ def test_headers_that_the_broker_made_larger_than_a_frame(
 
 
 @pytest.mark.parametrize(
-    ('tag', 'octets', 'value'),
+    ('tag', 'data', 'value'),
     [
         (b'b', b'\x80', -128),
         (b'B', b'\xff', 255),
@@ -339,8 +339,8 @@ def test_headers_that_the_broker_made_larger_than_a_frame(
     ],
     ids=ascii,
 )
-def test_every_type_that_other_clients_write(amqp, there_and_back, tag, octets, value):
-    fields = (raw_field(b'value', tag, octets), raw_field(b'after', b'b', b'\x01'))
+def test_every_type_that_other_clients_write(amqp, there_and_back, tag, data, value):
+    fields = (raw_field(b'value', tag, data), raw_field(b'after', b'b', b'\x01'))
     received = there_and_back(with_raw_headers(amqp, *fields))
     assert received.application_headers == {'value': value, 'after': 1}
     assert type(received.application_headers['value']) is type(value)
@@ -407,11 +407,11 @@ def test_of_equal_keys_the_last_counts(amqp, odd_then_fine):
 
 
 def test_a_property_that_is_not_utf8_is_written_back_unchanged(amqp, odd_then_fine):
-    flag, octets = 0x8000, b'\x03\xffab'  # content_type
-    message = odd_then_fine(with_raw_property(amqp, flag, octets))
+    flag, data = 0x8000, b'\x03\xffab'  # content_type
+    message = odd_then_fine(with_raw_property(amqp, flag, data))
     assert message.content_type.encode('utf-8', 'surrogateescape') == b'\xffab'
     copy = amqp.Message(b'', content_type=message.content_type)
-    assert copy._serialize_properties() == struct.pack('>H', flag) + octets
+    assert copy._serialize_properties() == struct.pack('>H', flag) + data
 
 
 @pytest.mark.parametrize('seconds', [1 << 63, (1 << 64) - 1])
@@ -441,15 +441,15 @@ def test_text_is_sent_in_the_encoding_asked_for(amqp, channel, queue, connection
     raw = amqp.Channel(connection, auto_decode=False)
     for _ in range(2):
         channel.basic_publish(message, '', queue)
-    decoded, octets = get(channel, queue), get(raw, queue)
+    decoded, data = get(channel, queue), get(raw, queue)
     assert decoded.body == 'größer'
-    assert octets.body == 'größer'.encode(encoding)
-    assert decoded.content_encoding == octets.content_encoding == encoding
+    assert data.body == 'größer'.encode(encoding)
+    assert decoded.content_encoding == data.content_encoding == encoding
 
 
-def test_octets_stay_octets(amqp, there_and_back):
-    received = there_and_back(amqp.Message(b'octets'))
-    assert received.body == b'octets'
+def test_bytes_stay_bytes(amqp, there_and_back):
+    received = there_and_back(amqp.Message(b'bytes'))
+    assert received.body == b'bytes'
     assert received.properties == {}
 
 
@@ -458,15 +458,15 @@ def test_octets_stay_octets(amqp, there_and_back):
     [
         ('ascii', b'gr\xc3\xb6\xc3\x9fer'),
         ('utf-8', b'\xff\xfe'),
-        ('no such encoding', b'octets'),
+        ('no such encoding', b'bytes'),
         ('gzip', b'\x1f\x8b'),
-        ('', b'octets'),
-        ('\0', b'octets'),
+        ('', b'bytes'),
+        ('\0', b'bytes'),
         ('hex', b'6869'),
     ],
     ids=ascii,
 )
-def test_octets_with_a_wrong_encoding_stay_octets(amqp, odd_then_fine, encoding, body):
+def test_bytes_with_a_wrong_encoding_stay_bytes(amqp, odd_then_fine, encoding, body):
     message = odd_then_fine(amqp.Message(body, content_encoding=encoding))
     assert message.body == body
     assert message.content_encoding == encoding
@@ -497,7 +497,7 @@ def test_auto_decode_can_be_switched(amqp, channel, queue):
 def test_what_comes_back_equals_what_was_sent(amqp, there_and_back):
     for sent in (
         amqp.Message('text'),
-        amqp.Message(b'octets'),
+        amqp.Message(b'bytes'),
         amqp.Message(''),
         amqp.Message('x', priority=None, application_headers={'n': 1}),
         amqp.Message('body', **PROPERTIES),

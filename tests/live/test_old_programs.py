@@ -538,8 +538,8 @@ def test_what_the_map_of_a_subclass_lacks_is_handled_as_ever(amqp, connect):
     ],
 )
 def test_handlers_have_their_old_names(amqp, channel, name):
-    octets = {'_basic_cancel_ok': b'\x03tag', '_basic_get_empty': b'\0'}.get(name, b'')
-    assert getattr(channel, name)(AMQPReader(octets)) is None
+    data = {'_basic_cancel_ok': b'\x03tag', '_basic_get_empty': b'\0'}.get(name, b'')
+    assert getattr(channel, name)(AMQPReader(data)) is None
 
 
 def test_a_subclass_adds_properties(amqp):

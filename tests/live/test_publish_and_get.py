@@ -149,12 +149,12 @@ def test_an_empty_message_without_properties_comes_back(amqp, channel, queue):
 
 @pytest.mark.parametrize(
     'body',
-    [bytearray(b'octets'), memoryview(b'octets'), memoryview(b'o c t e t s ')[::2]],
+    [bytearray(b'bytes'), memoryview(b'bytes'), memoryview(b'b y t e s ')[::2]],
     ids=['bytearray', 'memoryview', 'memoryview with steps'],
 )
-def test_other_kinds_of_octets_are_sent_as_they_are(amqp, channel, queue, body):
+def test_other_kinds_of_bytes_are_sent_as_they_are(amqp, channel, queue, body):
     channel.basic_publish(amqp.Message(body), '', queue)
-    assert get(channel, queue).body == b'octets'
+    assert get(channel, queue).body == b'bytes'
 
 
 def test_a_message_can_be_published_again_and_again(amqp, channel, queue):
@@ -335,7 +335,7 @@ def test_only_messages_can_be_published(amqp, connection, channel, queue):
     publish(amqp, channel, queue, 'fine')
 
 
-def test_a_body_must_be_text_or_octets(amqp, connection, channel, queue):
+def test_a_body_must_be_text_or_bytes(amqp, connection, channel, queue):
     with sends_nothing(connection), pytest.raises(TypeError, match='body'):
         channel.basic_publish(amqp.Message(5), '', queue)
     publish(amqp, channel, queue, 'fine')

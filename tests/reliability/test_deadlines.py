@@ -42,8 +42,8 @@ def stall(peer):
     peer.stall()
 
 
-def flood(octets):
-    """Return a script that sends these octets without end.
+def flood(data):
+    """Return a script that sends these bytes without end.
 
     There should be so many that the client finds something whenever it looks.
     """
@@ -52,7 +52,7 @@ def flood(octets):
         peer.mark()
         with contextlib.suppress(OSError):
             while not peer.broker._finished.is_set():
-                peer.send_raw(octets)
+                peer.send_raw(data)
 
     return script
 
@@ -154,10 +154,10 @@ def test_signals_neither_shorten_nor_prolong_a_wait_while_another_thread_reads(
 
 
 def test_slow_drip_does_not_prolong_a_wait_and_is_not_lost(amqp, session):
-    octets = delivery(1, 'tag', 7, b'body')
+    data = delivery(1, 'tag', 7, b'body')
 
     def script(peer):
-        peer.drip(octets, interval=0.03)
+        peer.drip(data, interval=0.03)
         peer.rest()
 
     ours = session(script)
@@ -171,17 +171,17 @@ def test_slow_drip_does_not_prolong_a_wait_and_is_not_lost(amqp, session):
 
 
 @pytest.mark.parametrize(
-    'octets',
+    'data',
     [HEARTBEAT * 50_000, delivery(2, 'tag', 1, bytes(1000)) * 1000],
     ids=['heartbeats', 'messages of another channel'],
 )
-def test_what_arrives_for_others_does_not_prolong_a_wait(amqp, play, connect, octets):
+def test_what_arrives_for_others_does_not_prolong_a_wait(amqp, play, connect, data):
     def script(peer):
         peer.handshake()
         peer.open_channel(1)
         peer.open_channel(2)
         peer.await_cue()
-        flood(octets)(peer)
+        flood(data)(peer)
 
     broker = play(script)
     connection = connect(broker)
@@ -266,12 +266,12 @@ def test_large_body_is_complete_after_enough_polls(amqp, session):
 
 
 def test_large_message_that_has_arrived_takes_one_poll(amqp, session, monkeypatch):
-    """However many times the socket has to be asked for its octets."""
-    octets = delivery(1, 'tag', 1, bytes(range(256)) * 100)
-    receive_at_most(len(octets) // 40, monkeypatch.setattr)
+    """However many times the socket has to be asked for its bytes."""
+    data = delivery(1, 'tag', 1, bytes(range(256)) * 100)
+    receive_at_most(len(data) // 40, monkeypatch.setattr)
 
     def script(peer):
-        peer.send_raw(octets)
+        peer.send_raw(data)
         peer.mark()
         peer.rest()
 
@@ -294,12 +294,12 @@ def test_large_message_that_has_arrived_takes_one_poll(amqp, session, monkeypatc
 def test_timeout_of_the_socket_beside_one_of_the_call(amqp, session, own, beside):
     """The one that is over first counts, also where the last receive took all it asked for."""
     body = bytes(transport.RECEIVE_SIZE - len(delivery(1, 'tag', 1, b'x')) + 1 + beside)
-    octets = delivery(1, 'tag', 1, body)
-    assert len(octets) == transport.RECEIVE_SIZE + beside
+    data = delivery(1, 'tag', 1, body)
+    assert len(data) == transport.RECEIVE_SIZE + beside
 
     def script(peer):
         for _ in range(2):
-            peer.send_raw(octets)
+            peer.send_raw(data)
             peer.mark()
             peer.await_cue()
         peer.rest()
@@ -334,20 +334,20 @@ def test_timeout_of_the_socket_limits_a_write(amqp, session, own, write_timeout)
 
 @pytest.mark.parametrize('timeout', [0, 0.003])
 def test_wait_that_ends_within_a_frame_loses_nothing_wherever_it_is_split(amqp, session, timeout):
-    octets = delivery(1, 'tag', 7, b'a body of some octets')
+    data = delivery(1, 'tag', 7, b'a body of some bytes')
 
     def script(peer):
-        for position in range(1, len(octets)):
-            peer.send_raw(octets[:position])
+        for position in range(1, len(data)):
+            peer.send_raw(data[:position])
             peer.mark()
             peer.await_cue()
-            peer.send_raw(octets[position:])
+            peer.send_raw(data[position:])
         peer.expect_close()
 
     ours = session(script)
     got = []
     ours.channel.callbacks['tag'] = lambda message: got.append(message.body)
-    for position in range(1, len(octets)):
+    for position in range(1, len(data)):
         ours.broker.await_mark()
         with pytest.raises(amqp.AMQPTimeout):
             ours.channel.wait(timeout=timeout)
@@ -355,8 +355,8 @@ def test_wait_that_ends_within_a_frame_loses_nothing_wherever_it_is_split(amqp, 
         assert len(got) == position - 1
         ours.broker.cue()
         ours.channel.wait(timeout=10)
-    assert len(got) == len(octets) - 1
-    assert set(got) == {b'a body of some octets'}
+    assert len(got) == len(data) - 1
+    assert set(got) == {b'a body of some bytes'}
     ours.connection.close()
 
 

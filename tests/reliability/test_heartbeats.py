@@ -24,19 +24,19 @@ EVERY_SECOND = (2047, 131072, 1)
 said_by_one = only_0_8
 
 
-def heartbeats_in(octets):
+def heartbeats_in(data):
     """Return how many heartbeats there are, after checking that all is whole frames."""
-    frames, left = split_frames(octets)
+    frames, left = split_frames(data)
     assert left == b''
     return sum(kind == FRAME_HEARTBEAT for kind, _, _ in frames)
 
 
-def fill(sock, octets):
-    """Send octets until no more are taken; return how often that was, not counting the last."""
+def fill(sock, data):
+    """Send bytes until no more are taken; return how often that was, not counting the last."""
     times = 0
     with contextlib.suppress(BlockingIOError):
         while True:
-            sock.send(octets, getattr(socket, 'MSG_DONTWAIT', 0))
+            sock.send(data, getattr(socket, 'MSG_DONTWAIT', 0))
             times += 1
     return times
 
@@ -101,7 +101,7 @@ def test_heartbeats_are_sent_while_the_program_computes(session):
         count(peer)
 
     def count(peer):
-        keep_alive(peer, lambda octets: octets.count(HEARTBEAT) >= 5)
+        keep_alive(peer, lambda data: data.count(HEARTBEAT) >= 5)
         seconds.append(time.monotonic() - begun)
         all_there.release()
         peer.mark()
@@ -140,7 +140,7 @@ def test_real_broker_keeps_connections_that_are_busy_or_idle(amqp, dial):
 
 def test_no_heartbeats_are_sent_while_other_writes_flow(amqp, session):
     def script(peer):
-        sent.append(heartbeats_in(keep_alive(peer, lambda octets: b'the last' in octets)))
+        sent.append(heartbeats_in(keep_alive(peer, lambda data: b'the last' in data)))
         peer.mark()
         peer.rest()
 
@@ -166,27 +166,27 @@ def test_heartbeats_never_come_in_the_middle_of_another_write(amqp, play, connec
     def script(peer):
         peer.handshake(tune=EVERY_SECOND)
         peer.open_channel()
-        octets = bytearray(peer._buffer)
+        data = bytearray(peer._buffer)
         peer._buffer = b''
         begun = time.monotonic()
-        while len(octets) < size or heartbeats_behind(octets) < 2:
+        while len(data) < size or heartbeats_behind(data) < 2:
             # Two seconds for most of it, which is four times as long as a heartbeat may wait.
             wanted = 400_000 if time.monotonic() - begun < 2 else 4_000_000
-            before = len(octets)
-            while len(octets) < before + wanted:
+            before = len(data)
+            while len(data) < before + wanted:
                 peer.sock.settimeout(0.1)
                 try:
-                    octets += peer.sock.recv(65536)
+                    data += peer.sock.recv(65536)
                 except socket.timeout:
                     break
             peer.send_heartbeat()
             time.sleep(0.1)
-        seen.append(bytes(octets))
+        seen.append(bytes(data))
         peer.mark()
         peer.rest()
 
-    def heartbeats_behind(octets):
-        return octets[-64:].count(HEARTBEAT)
+    def heartbeats_behind(data):
+        return data[-64:].count(HEARTBEAT)
 
     seen = []
     broker = play(script, receive_buffer=65536)
@@ -196,11 +196,11 @@ def test_heartbeats_never_come_in_the_middle_of_another_write(amqp, play, connec
     with lasting(least=1, most=15):
         channel.basic_publish(amqp.Message(body), routing_key='q')
     broker.await_mark()
-    octets = seen[0]
-    assert heartbeats_in(octets) >= 2
+    data = seen[0]
+    assert heartbeats_in(data) >= 2
     published = method(1, 'basic.publish', 0, '', 'q', False, False)
     written = published + content(1, body)
-    assert octets.count(written) == 1
+    assert data.count(written) == 1
 
 
 @said_by_one
@@ -208,7 +208,7 @@ def test_heartbeats_never_come_into_the_pauses_of_another_write(amqp, session, m
     """The socket could be written all the time: only the library knows that a write goes on."""
 
     def script(peer):
-        seen.append(keep_alive(peer, lambda octets: written in octets and HEARTBEAT in octets))
+        seen.append(keep_alive(peer, lambda data: written in data and HEARTBEAT in data))
         peer.mark()
         peer.rest()
 
@@ -305,7 +305,7 @@ def test_silence_for_two_intervals_ends_the_call_that_waits_or_comes_next(amqp, 
 
 
 @said_by_one
-def test_any_octet_is_a_sign_of_life(session):
+def test_any_byte_is_a_sign_of_life(session):
     whole = delivery(1, 'tag')
 
     def script(peer):
@@ -324,7 +324,7 @@ def test_any_octet_is_a_sign_of_life(session):
 
 
 @said_by_one
-def test_octets_that_nobody_has_read_yet_are_a_sign_of_life(session):
+def test_bytes_that_nobody_has_read_yet_are_a_sign_of_life(session):
     whole = delivery(1, 'tag')
 
     def script(peer):
@@ -348,7 +348,7 @@ def test_octets_that_nobody_has_read_yet_are_a_sign_of_life(session):
 @said_by_one
 def test_jumps_of_the_wall_clock_change_nothing(amqp, session, monkeypatch):
     def script(peer):
-        keep_alive(peer, lambda octets: timed_out.is_set())
+        keep_alive(peer, lambda data: timed_out.is_set())
         peer.send_raw(delivery(1, 'tag'))
         peer.rest()
 

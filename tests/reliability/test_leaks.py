@@ -21,9 +21,9 @@ from tests.helpers.threads import heartbeat_threads
 from tests.helpers.waiting import poll
 from tests.helpers.wire import method, version_of
 
-#: Octets of memory for each time something is done that are taken for noise.
+#: Bytes of memory for each time something is done that are taken for noise.
 NOISE = 64
-#: Octets that may stay in any case. With 200 times, 114 octets each time are noticed.
+#: Bytes that may stay in any case. With 200 times, 114 bytes each time are noticed.
 BASE = 10_000
 #: Rounds in each of which memory has to grow.
 ROUNDS = 4
@@ -76,7 +76,7 @@ def repeat(times, do, warm_up=20):
             forget_what_is_remembered()
             gc.collect()
             grown.append(traced_memory()[0] - before)
-    assert min(grown) < BASE + times * NOISE, f'{grown} octets more'
+    assert min(grown) < BASE + times * NOISE, f'{grown} bytes more'
     assert open_descriptors() <= descriptors
     assert set(threading.enumerate()) - threads - set(heartbeat_threads()) == set()
 

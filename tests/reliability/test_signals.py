@@ -213,17 +213,17 @@ def test_ctrl_c_in_a_large_write_ends_the_connection_and_no_more_is_written(amqp
         peer.handshake()
         peer.open_channel()
         peer.await_cue()
-        octets.append(peer.rest())
+        data.append(peer.rest())
 
-    octets = []
+    data = []
     broker = play(script, receive_buffer=65536)
     with Child(interrupt_a_write, amqp, broker.address) as child:
         interrupt(child)
         child.expect('closed')
         broker.cue()
     broker.finish()
-    assert len(octets[0]) > 100_000
-    frames, rest = split_frames(octets[0])
+    assert len(data[0]) > 100_000
+    frames, rest = split_frames(data[0])
     published = method_payload('basic.publish', 0, '', 'q', False, False)
     assert frames[0] == (1, 1, published)
     assert [kind for kind, _, _ in frames[1:]] == [2] + [3] * (len(frames) - 2)
@@ -512,7 +512,7 @@ def transfer_in_a_storm(amqp, address, kind, size):
             got = []
             while not got or got[0] is None:
                 got = [channel.basic_get(queue, no_ack=True)]
-            digests = [hashlib.sha256(octets).digest() for octets in (got[0].body, expected)]
+            digests = [hashlib.sha256(data).digest() for data in (got[0].body, expected)]
             assert digests[0] == digests[1]
     done.set()
     if kind == 'SIGALRM':
@@ -524,16 +524,16 @@ def transfer_in_a_storm(amqp, address, kind, size):
 
 def test_messages_are_whole_and_in_order_in_a_storm_of_signals(amqp, play):
     """Of small messages too, with a peer that sends them in odd portions."""
-    octets = b''.join(delivery(1, 'tag', number, b'%d' % number) for number in range(2000))
+    data = b''.join(delivery(1, 'tag', number, b'%d' % number) for number in range(2000))
 
     def script(peer):
         peer.handshake()
         peer.open_channel()
         portions = random.Random(1)
         position = 0
-        while position < len(octets):
+        while position < len(data):
             step = portions.randint(1, 300)
-            peer.send_raw(octets[position : position + step])
+            peer.send_raw(data[position : position + step])
             position += step
         peer.expect_close()
 

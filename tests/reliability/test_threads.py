@@ -34,8 +34,8 @@ def hasty_switches():
 
 
 def make_body(sender, number, size):
-    octets = NOISE[number % LARGEST : number % LARGEST + size]
-    return HEAD.pack(sender, number, zlib.crc32(octets)) + octets
+    data = NOISE[number % LARGEST : number % LARGEST + size]
+    return HEAD.pack(sender, number, zlib.crc32(data)) + data
 
 
 def read_body(body):

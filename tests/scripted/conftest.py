@@ -30,8 +30,8 @@ def amqp():
 
 
 @pytest.fixture
-def octet_by_octet(monkeypatch):
-    """Let the client take one octet at a time from the socket."""
+def byte_by_byte(monkeypatch):
+    """Let the client take one byte at a time from the socket."""
     receive_at_most(1, monkeypatch.setattr)
 
 

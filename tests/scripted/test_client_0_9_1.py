@@ -30,12 +30,12 @@ ADVICE = (
 
 
 def confirm(number, multiple=False):
-    """Return the octets of a confirm for channel 1."""
+    """Return the bytes of a confirm for channel 1."""
     return method(1, 'basic.ack', number, multiple, version=VERSION_0_9_1)
 
 
 def refuse(number, multiple=False):
-    """Return the octets of a refusal for channel 1."""
+    """Return the bytes of a refusal for channel 1."""
     return method(1, 'basic.nack', number, multiple, False, version=VERSION_0_9_1)
 
 
@@ -340,14 +340,14 @@ def test_a_returned_message_is_there_before_its_confirm_is_told(confirming):
 
 
 @pytest.mark.parametrize(
-    'octets',
+    'data',
     [confirm(3), confirm(0), confirm(3, True), confirm(1) * 2, refuse(3), refuse(1) * 2],
     ids=['3', '0', 'up to 3', '1 twice', 'refused 3', 'refused 1 twice'],
 )
-def test_a_confirm_of_what_is_not_to_be_confirmed(confirming, octets):
+def test_a_confirm_of_what_is_not_to_be_confirmed(confirming, data):
     def script(peer):
         expect_publish(peer, 2)
-        peer.send_raw(octets)
+        peer.send_raw(data)
         closed = peer.expect_method(0, 'connection.close')
         assert (closed.reply_code, closed.reply_text[:9]) == (503, 'a confirm')
         peer.expect_end()
@@ -375,11 +375,11 @@ def test_a_confirm_that_cannot_be_read(confirming, payload):
         ours.channel.wait_for_confirms(timeout=5)
 
 
-@pytest.mark.parametrize('octets', [confirm(1), refuse(1)], ids=['confirm', 'refuse'])
-def test_a_confirm_that_was_not_asked_for(session, octets):
+@pytest.mark.parametrize('data', [confirm(1), refuse(1)], ids=['confirm', 'refuse'])
+def test_a_confirm_that_was_not_asked_for(session, data):
     def script(peer):
         expect_publish(peer)
-        peer.send_raw(octets)
+        peer.send_raw(data)
         assert peer.expect_method(0, 'connection.close').reply_code == 503
         peer.expect_end()
 
@@ -826,7 +826,7 @@ def test_interrupted_before_anything_was_sent(confirming, monkeypatch, error):
     ours = confirming(script)
     transport = ours.connection.transport
 
-    def interrupt(octets, deadline=None):
+    def interrupt(data, deadline=None):
         raise error
 
     with monkeypatch.context() as patch:
@@ -854,8 +854,8 @@ def test_interrupted_when_it_may_have_been_sent(confirming, monkeypatch, error):
     transport = ours.connection.transport
     send = transport.send
 
-    def send_and_interrupt(octets, *deadline):
-        send(octets, *deadline)
+    def send_and_interrupt(data, *deadline):
+        send(data, *deadline)
         patch.undo()
         raise error
 
@@ -1752,13 +1752,13 @@ def test_a_publish_in_the_middle_of_one_on_its_channel_is_refused(confirming):
     transport, refusals = ours.connection.transport, []
     send = transport.send
 
-    def send_in_between(octets, deadline):
+    def send_in_between(data, deadline):
         transport.send = send
         try:
             publish(ours, 1)
         except amqp.ReentrancyError as error:
             refusals.append(error)
-        send(octets, deadline)
+        send(data, deadline)
 
     transport.send = send_in_between
     assert publish(ours, 1) == [1]

@@ -313,10 +313,10 @@ def test_reason_wins_over_an_answer_that_cannot_be_sent(session):
     transport = ours.connection.transport
     send = transport.send_some
 
-    def send_late(octets):
+    def send_late(data):
         ours.broker.cue()
         ours.broker.await_mark()
-        return send(octets)
+        return send(data)
 
     transport.send_some = send_late
     with lasting(most=2), pytest.raises((amqp.NotFound, amqp.ConnectionForced)) as caught:
@@ -511,12 +511,12 @@ def test_closes_of_the_channel_cross(session, together):
 
     def script(peer):
         peer.expect_method(1, 'channel.close')
-        octets = method(1, 'channel.close', *CHANNEL_REASON[:2], 50, 10)
+        data = method(1, 'channel.close', *CHANNEL_REASON[:2], 50, 10)
         if together:
-            peer.send_raw(octets + method(1, 'channel.close_ok'))
+            peer.send_raw(data + method(1, 'channel.close_ok'))
             peer.expect_method(1, 'channel.close_ok')
         else:
-            peer.send_raw(octets)
+            peer.send_raw(data)
             peer.expect_method(1, 'channel.close_ok')
             peer.send_method(1, 'channel.close_ok')
         peer.open_channel(1 if together else 2)
@@ -869,7 +869,7 @@ def test_dropped_connection_frees_its_socket(play, connect):
 
 
 def whole_publish(body, frame_max):
-    """Return the octets of a publish, made without the library."""
+    """Return the bytes of a publish, made without the library."""
     return method(1, 'basic.publish', 0, '', 'q', False, False) + content(
         1, body, frame_max=frame_max
     )
@@ -889,7 +889,7 @@ def stuffed(play, connect):
             begun = peer.read(100000)
             then(peer)
             peer.await_cue()
-            seen['octets'] = begun + peer.rest()
+            seen['bytes'] = begun + peer.rest()
 
         broker = play(script, receive_buffer=65536)
         connection = connect(broker, **arguments)
@@ -905,8 +905,8 @@ def stuffed(play, connect):
         broker.cue()
         broker.finish()
         whole = whole_publish(body, 131072)
-        assert len(seen['octets']) < len(whole)
-        assert whole.startswith(seen['octets'])
+        assert len(seen['bytes']) < len(whole)
+        assert whole.startswith(seen['bytes'])
         return error
 
     return start
@@ -1158,7 +1158,7 @@ def test_write_that_could_not_begin_leaves_the_connection_whole(session):
 
 
 @pytest.mark.parametrize('bad', [{'h': object()}, {'k' * 256: 1}, {'h': 2**64}])
-def test_headers_that_cannot_be_encoded_are_refused_before_the_first_octet(session, bad):
+def test_headers_that_cannot_be_encoded_are_refused_before_the_first_byte(session, bad):
     def script(peer):
         peer.expect_method(1, 'basic.get')
         peer.send_method(1, 'basic.get_empty', '')
@@ -1171,7 +1171,7 @@ def test_headers_that_cannot_be_encoded_are_refused_before_the_first_octet(sessi
     ours.connection.close()
 
 
-def test_headers_larger_than_a_frame_are_refused_before_the_first_octet(session):
+def test_headers_larger_than_a_frame_are_refused_before_the_first_byte(session):
     def script(peer):
         peer.expect_method(1, 'basic.get')
         peer.send_method(1, 'basic.get_empty', '')

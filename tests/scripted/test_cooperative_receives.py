@@ -24,14 +24,14 @@ from tests.helpers.scripted_broker import ScriptedBroker
 from tests.helpers.wire import delivery, version_of
 
 amqp = importlib.import_module(package)
-octets = delivery(1, 'tag', body=b'x')
+data = delivery(1, 'tag', body=b'x')
 
 
 def script(peer):
     peer.handshake()
     peer.open_channel()
     peer.await_cue()
-    peer.send_raw(octets)
+    peer.send_raw(data)
     peer.expect_close()
 
 
@@ -40,7 +40,7 @@ with ScriptedBroker(script, version=version_of(amqp)) as broker:
         channel, got = connection.channel(), []
         channel.callbacks['tag'] = got.append
         # There may be more behind a receive of this size.
-        receive_at_most(len(octets))
+        receive_at_most(len(data))
         broker.cue()
         channel.wait(timeout=10)
         assert len(got) == 1

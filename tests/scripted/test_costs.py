@@ -51,8 +51,8 @@ NUMBERS = 2
 ONCE = 100
 LOOK = 60
 
-#: What an idle channel may hold, in octets.
-CHANNEL_OCTETS = 3072
+#: What an idle channel may hold, in bytes.
+CHANNEL_BYTES = 3072
 
 SENDS = ('send', 'sendmsg')
 RECEIVES = ('recv', 'recvmsg_into')
@@ -221,7 +221,7 @@ def consume(open_channel):
     """
 
     def measure(acknowledge=None, iterated=False):
-        octets = b''.join(
+        data = b''.join(
             delivery(1, 'tag', number, BODY, PROPERTIES) for number in range(1, COUNT + 1)
         )
 
@@ -229,7 +229,7 @@ def consume(open_channel):
             peer.expect_method(1, 'basic.consume')
             peer.send_method(1, 'basic.consume_ok', 'tag')
             peer.await_cue()
-            peer.send_raw(octets)
+            peer.send_raw(data)
             for number in range(1, COUNT + 1 if acknowledge else 1):
                 assert peer.expect_method(1, 'basic.ack').delivery_tag == number
 
@@ -247,7 +247,7 @@ def consume(open_channel):
             channel.basic_consume('queue', 'tag', callback=on_message)
             hand_out = channel.wait
         broker.cue()
-        await_octets(channel, len(octets))
+        await_bytes(channel, len(data))
         with Counting(channel.connection) as counted:
             while len(handed_out) < COUNT:
                 hand_out()
@@ -274,17 +274,17 @@ def iterate(consumer, on_message):
     return hand_out
 
 
-def await_octets(channel, count):
-    """Wait until so many octets are in the socket; none of them is read."""
+def await_bytes(channel, count):
+    """Wait until so many bytes are in the socket; none of them is read."""
     sock = channel.connection.transport.sock
     deadline = time.monotonic() + PATIENCE
     while len(peek(sock, count)) < count:
-        assert time.monotonic() < deadline, f'{count} octets did not arrive within {PATIENCE} s'
+        assert time.monotonic() < deadline, f'{count} bytes did not arrive within {PATIENCE} s'
         time.sleep(0.005)
 
 
 def peek(sock, count):
-    """Return up to so many octets that are in the socket."""
+    """Return up to so many bytes that are in the socket."""
     try:
         return sock.recv(count, socket.MSG_PEEK | getattr(socket, 'MSG_DONTWAIT', 0))
     except BlockingIOError:
@@ -405,4 +405,4 @@ def test_memory_of_idle_channels(open_channel):
         gc.collect()
         after, _ = traced_memory()
     connection.close()
-    assert (after - before) / COUNT <= CHANNEL_OCTETS
+    assert (after - before) / COUNT <= CHANNEL_BYTES

@@ -266,8 +266,8 @@ def test_interrupt_of_what_is_read_ahead_ends_the_connection(amqp, session, monk
     sessions = ours.connection._session
     take = sessions.decoder.take
 
-    def interrupted(octets):
-        take(octets)
+    def interrupted(data):
+        take(data)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sessions.decoder, 'take', interrupted)
@@ -453,13 +453,13 @@ def test_channel_that_is_not_open_knows_why(amqp, session, monkeypatch, end):
 def test_interrupt_before_a_large_receive_leaves_the_memory_of_the_body_alone(amqp, session, step):
     """Also while the program keeps the error, and with it the frames that it went through."""
     body = bytes(range(256)) * 4096
-    octets = delivery(1, 'tag', 1, body)
+    data = delivery(1, 'tag', 1, body)
 
     def script(peer):
-        peer.send_raw(octets[:20_000])
+        peer.send_raw(data[:20_000])
         peer.await_cue()
         with contextlib.suppress(OSError):
-            peer.send_raw(octets[20_000:])
+            peer.send_raw(data[20_000:])
         peer.rest()
 
     ours = session(script)

@@ -255,14 +255,14 @@ def test_content_for_a_channel_that_is_not_open_is_refused_at_its_beginning(amqp
 
 @pytest.mark.parametrize('part', [0, 200, 200000])
 def test_content_for_a_channel_that_was_given_up_is_dropped_as_it_arrives(amqp, channels, part):
-    """part: so many octets have come before."""
-    octets = memoryview(delivery(1, 'tag', body=bytes(LARGE)))
+    """part: so many bytes have come before."""
+    data = memoryview(delivery(1, 'tag', body=bytes(LARGE)))
 
     def script(peer):
         peer.expect_method(1, 'tx.select')
-        peer.send_raw(octets[:part])
+        peer.send_raw(data[:part])
         peer.expect_method(1, 'channel.close')
-        peer.send_raw(octets[part:])
+        peer.send_raw(data[part:])
         peer.send_method(1, 'channel.close_ok')
         peer.send_raw(delivery(2, 'tag', 7))
         peer.open_channel(1)

@@ -439,7 +439,7 @@ def test_large_login_is_the_likely_cause_of_a_drop(play, amqp, arguments, cause)
 
 
 def test_login_of_the_largest_sure_frame_is_none_that_is_too_large(play, amqp):
-    """Also the size is right: one octet more, and it is named as the cause."""
+    """Also the size is right: one byte more, and it is named as the cause."""
     sizes = []
 
     def script(peer):
@@ -892,11 +892,11 @@ STRANGERS = {
 @pytest.mark.parametrize('end', ['stall', 'reset', 'close'])
 @pytest.mark.parametrize('stranger', STRANGERS)
 def test_stranger_is_recognised(play, stranger, end):
-    octets, text = STRANGERS[stranger]
+    data, text = STRANGERS[stranger]
 
     def script(peer):
         peer.expect_header()
-        peer.send_raw(octets)
+        peer.send_raw(data)
         if end == 'stall':
             peer.expect_end()
         else:
@@ -907,23 +907,23 @@ def test_stranger_is_recognised(play, stranger, end):
 
 
 @pytest.mark.parametrize('stranger', STRANGERS)
-def test_stranger_is_recognised_octet_by_octet(play, stranger, octet_by_octet):
-    octets, text = STRANGERS[stranger]
+def test_stranger_is_recognised_byte_by_byte(play, stranger, byte_by_byte):
+    data, text = STRANGERS[stranger]
 
     def script(peer):
         peer.expect_header()
-        peer.send_raw(octets)
+        peer.send_raw(data)
         peer.rest()
 
     error = refused(play(script), amqp.ProtocolVersionRefused, most=1)
     assert text in error.amqp_reply_text
 
 
-@pytest.mark.parametrize('octets', [b'AMQP', b'A', b'AMQP\0\0\x09', b'\x01', b'\x01\0\0\0\0\0\x10'])
-def test_end_within_the_first_octets(play, octets):
+@pytest.mark.parametrize('data', [b'AMQP', b'A', b'AMQP\0\0\x09', b'\x01', b'\x01\0\0\0\0\0\x10'])
+def test_end_within_the_first_bytes(play, data):
     def script(peer):
         peer.expect_header()
-        peer.send_raw(octets)
+        peer.send_raw(data)
         peer.close()
 
     refused(play(script), amqp.ConnectionLost, most=1)
@@ -938,7 +938,7 @@ def test_first_frame_that_is_no_method_of_the_protocol(play):
     assert refused(play(script), amqp.ProtocolError).amqp_reply_code == 504
 
 
-def test_whole_handshake_octet_by_octet(play, connect, octet_by_octet):
+def test_whole_handshake_byte_by_byte(play, connect, byte_by_byte):
     def script(peer):
         peer.handshake(server_properties={'product': 'Script', 'x': {'y': 1}})
         peer.open_channel()

@@ -32,28 +32,28 @@ HEADER_FRAME = struct.Struct('>HHQ')
 
 
 def header(size, class_id=60, weight=0, properties=b'\0\0'):
-    """Return the octets of a content header on channel 1."""
+    """Return the bytes of a content header on channel 1."""
     return frame(2, 1, HEADER_FRAME.pack(class_id, weight, size) + properties)
 
 
 def method_frame(class_id, method_id, args=b'', channel=1):
-    """Return the octets of a method that need not exist."""
+    """Return the bytes of a method that need not exist."""
     return frame(1, channel, struct.pack('>HH', class_id, method_id) + args)
 
 
 def announced(frame_type, size, channel=1):
-    """Return the octets of a frame's beginning."""
+    """Return the bytes of a frame's beginning."""
     return struct.pack('>BHI', frame_type, channel, size)
 
 
-def body(octets):
-    """Return the octets of a body frame on channel 1."""
-    return frame(3, 1, octets)
+def body(data):
+    """Return the bytes of a body frame on channel 1."""
+    return frame(3, 1, data)
 
 
-def truncated(octets, by=1):
-    """Return a method frame again, with the last octets of its arguments missing."""
-    return frame(octets[0], octets[2], octets[7 : -1 - by])
+def truncated(data, by=1):
+    """Return a method frame again, with the last bytes of its arguments missing."""
+    return frame(data[0], data[2], data[7 : -1 - by])
 
 
 #: What a broker might send -> the reply code that says what is wrong with it.
@@ -66,10 +66,10 @@ FATAL = {
     'method frame beyond the cap': (announced(1, MAX_HEADER + 1), 501),
     'header frame beyond the cap': (DELIVER + announced(2, MAX_HEADER + 1), 501),
     'body frame beyond frame_max': (DELIVER + header(1 << 33) + announced(3, 131073), 501),
-    'wrong end octet of a method': (frame(1, 1, b'\0\x14\0\x0b', b'\xcd'), 501),
-    'wrong end octet of a header': (DELIVER + header(5)[:-1] + b'\0', 501),
-    'wrong end octet of a body': (DELIVER + header(5) + body(b'12345')[:-1] + b'\x08', 501),
-    'wrong end octet of a heartbeat': (frame(8, 0, b'', b'\x08'), 501),
+    'wrong end byte of a method': (frame(1, 1, b'\0\x14\0\x0b', b'\xcd'), 501),
+    'wrong end byte of a header': (DELIVER + header(5)[:-1] + b'\0', 501),
+    'wrong end byte of a body': (DELIVER + header(5) + body(b'12345')[:-1] + b'\x08', 501),
+    'wrong end byte of a heartbeat': (frame(8, 0, b'', b'\x08'), 501),
     **{f'frame of type {kind}': (frame(kind, 1, b''), 501) for kind in (0, 4, 5, 6, 7, 9, 255)},
     'heartbeat with a payload': (frame(8, 0, b'x'), 501),
     'heartbeat on a channel': (frame(8, 1, b''), 505),
@@ -107,7 +107,7 @@ FATAL = {
     'unknown class': (method_frame(99, 1, b'what'), 540),
     'unknown method on channel 0': (method_frame(10, 70, channel=0), 540),
     'empty method frame': (frame(1, 1, b''), 502),
-    'method frame of three octets': (frame(1, 1, b'\0\x3c\0'), 502),
+    'method frame of three bytes': (frame(1, 1, b'\0\x3c\0'), 502),
     'method of clients': (method(1, 'queue.declare', 0, 'q', *[False] * 5, {}), 503),
     'publish': (method(1, 'basic.publish', 0, '', '', False, False) + content(1), 503),
     'close that is cut short': (truncated(method(1, 'channel.close', 404, 'gone', 0, 0)), 502),
@@ -174,19 +174,19 @@ def last_method(peer):
 
 @pytest.fixture
 def broken(play, connect):
-    """A function that opens a connection with a channel, of which the broker then sends octets.
+    """A function that opens a connection with a channel, of which the broker then sends bytes.
 
     It makes a call, which must fail by the code, and checks all that follows.
     """
 
-    def start(octets, code, call, most_memory=4 * MEGABYTE):
+    def start(data, code, call, most_memory=4 * MEGABYTE):
         said = []
 
         def script(peer):
             peer.handshake()
             peer.open_channel()
             peer.await_cue()
-            peer.send_raw(octets)
+            peer.send_raw(data)
             said.append(last_method(peer))
 
         broker = play(script)
@@ -219,14 +219,14 @@ def broken(play, connect):
     ],
 )
 def test_fatal_fault(broken, fault, call):
-    octets, code = FATAL[fault]
-    broken(octets, code, CALLS[call])
+    data, code = FATAL[fault]
+    broken(data, code, CALLS[call])
 
 
 @pytest.mark.parametrize('fault', FATAL)
-def test_fatal_fault_octet_by_octet(broken, octet_by_octet, fault):
-    octets, code = FATAL[fault]
-    broken(octets, code, CALLS['wait'])
+def test_fatal_fault_byte_by_byte(broken, byte_by_byte, fault):
+    data, code = FATAL[fault]
+    broken(data, code, CALLS['wait'])
 
 
 #: The reply to a call, spoiled.
@@ -267,12 +267,12 @@ SPOILED_REPLIES = {
 
 @pytest.mark.parametrize('reply', SPOILED_REPLIES)
 def test_reply_that_cannot_be_read(broken, reply):
-    call, octets = SPOILED_REPLIES[reply]
-    broken(octets, 502, lambda connection, channel: call(channel))
+    call, data = SPOILED_REPLIES[reply]
+    broken(data, 502, lambda connection, channel: call(channel))
 
 
 @pytest.mark.parametrize(
-    'octets',
+    'data',
     [
         truncated(DELIVER) + content(1),
         truncated(DELIVER, by=9) + content(1),
@@ -281,13 +281,13 @@ def test_reply_that_cannot_be_read(broken, reply):
     ],
 )
 @pytest.mark.parametrize('call', ['wait', 'open a channel'])
-def test_event_that_cannot_be_read(play, connect, octets, call):
+def test_event_that_cannot_be_read(play, connect, data, call):
     """Such a method is queued until the channel is waited for, and fails the connection then."""
 
     def script(peer):
         peer.handshake()
         peer.open_channel()
-        peer.send_raw(octets)
+        peer.send_raw(data)
         if call == 'open a channel':
             peer.open_channel(2)
         assert last_method(peer).reply_code == 502
@@ -308,8 +308,8 @@ def test_event_that_cannot_be_read(play, connect, octets, call):
 # --- What belongs to a message does not break the connection ------------------------------------
 
 
-def properties(flags, octets):
-    return struct.pack('>H', flags) + octets
+def properties(flags, data):
+    return struct.pack('>H', flags) + data
 
 
 def headers(entries):
@@ -331,7 +331,7 @@ DAMAGED = {
     'unknown field type': (headers(b'\1k?'), 'application_headers'),
     'string beyond its table': (headers(b'\1kS\0\0\0\xffab'), 'application_headers'),
     'string of 4 GiB': (headers(b'\1kS\xff\xff\xff\xffab'), 'application_headers'),
-    'octets of 4 GiB': (headers(b'\1kx\xff\xff\xff\xffab'), 'application_headers'),
+    'bytes of 4 GiB': (headers(b'\1kx\xff\xff\xff\xffab'), 'application_headers'),
     'table beyond its table': (headers(b'\1kF\0\0\0\x09'), 'application_headers'),
     'array beyond its table': (headers(b'\1kA\0\0\0\x09t\1'), 'application_headers'),
     'element beyond its array': (headers(b'\1kA\0\0\0\2t\1I'), 'application_headers'),
@@ -396,12 +396,12 @@ ODD_VALUES = {
 
 @pytest.mark.parametrize('odd', ODD_VALUES)
 def test_odd_value_is_read(play, connect, odd):
-    octets, value = ODD_VALUES[odd]
+    data, value = ODD_VALUES[odd]
 
     def script(peer):
         peer.handshake()
         peer.open_channel()
-        peer.send_raw(delivery(1, 'tag', properties=headers(b'\1k' + octets + b'\2\xff\xfet\1')))
+        peer.send_raw(delivery(1, 'tag', properties=headers(b'\1k' + data + b'\2\xff\xfet\1')))
         peer.expect_close()
 
     connection = connect(play(script))
@@ -513,7 +513,7 @@ def test_thousands_of_empty_body_frames_are_nothing(session):
 
 
 @pytest.mark.parametrize(
-    'octets',
+    'data',
     [
         DELIVER + header(2**63),
         DELIVER + header(2**64 - 1) + body(b'x' * 1000),
@@ -522,9 +522,9 @@ def test_thousands_of_empty_body_frames_are_nothing(session):
         DELIVER + announced(2, MAX_HEADER),
     ],
 )
-def test_announced_size_takes_no_memory(session, octets):
+def test_announced_size_takes_no_memory(session, data):
     def script(peer):
-        peer.send_raw(octets)
+        peer.send_raw(data)
         peer.mark()
         peer.rest()
 
@@ -544,7 +544,7 @@ def test_memory_is_as_little_as_these_tests_say():
 
 
 @pytest.mark.parametrize('drop', [b'\x08\0\0\0\0\0\0\xce', body(b''), body(b'x')])
-def test_octets_without_end_do_not_extend_a_deadline(session, drop):
+def test_bytes_without_end_do_not_extend_a_deadline(session, drop):
     """Heartbeats, empty body frames and a body that drips in are no progress."""
 
     def script(peer):
@@ -711,7 +711,7 @@ def test_answers_are_not_kept_for_ever_for_a_broker_that_reads_none(session, mon
     ],
 )
 @pytest.mark.parametrize('name', ['connection.close', 'channel.close'])
-def test_reply_text_of_any_octets(session, name, text, shown):
+def test_reply_text_of_any_bytes(session, name, text, shown):
     number = 0 if name == 'connection.close' else 1
 
     def script(peer):
@@ -830,7 +830,7 @@ def test_channel_that_is_closed_as_soon_as_it_is_open(play, connect):
         check_closed(connection, sock, caught.value, [channel])
 
 
-# --- The end at every octet, and whatever else may come -----------------------------------------
+# --- The end at every byte, and whatever else may come -----------------------------------------
 
 CONVERSATION = (
     delivery(1, 'tag', body=b'one')
@@ -843,7 +843,7 @@ CONVERSATION = (
 
 @pytest.mark.parametrize('end', ['close', 'reset'])
 @pytest.mark.parametrize('position', range(len(CONVERSATION)))
-def test_end_at_every_octet(session, end, position):
+def test_end_at_every_byte(session, end, position):
     def script(peer):
         peer.send_raw(CONVERSATION[:position])
         getattr(peer, end)()
@@ -889,48 +889,48 @@ def read_in(*portions):
     return found, failure
 
 
-@pytest.mark.parametrize('ending', ['', 'bad frame type', 'bad end octet', 'too much body'])
+@pytest.mark.parametrize('ending', ['', 'bad frame type', 'bad end byte', 'too much body'])
 def test_every_split_gives_the_same(ending):
-    octets = (
+    data = (
         CONVERSATION
         + {
             '': b'',
             'bad frame type': frame(7, 1, b'xyz'),
-            'bad end octet': frame(1, 1, b'\0\x14\0\x0b', b'!'),
+            'bad end byte': frame(1, 1, b'\0\x14\0\x0b', b'!'),
             'too much body': DELIVER + header(3) + body(b'1234'),
         }[ending]
     )
-    whole = read_in(octets)
+    whole = read_in(data)
     assert len(whole[0]) == 3
     assert (whole[1] is not None) == bool(ending)
-    for position in range(1, len(octets)):
-        assert read_in(octets[:position], octets[position:]) == whole, position
-    assert read_in(*[octets[i : i + 1] for i in range(len(octets))]) == whole
+    for position in range(1, len(data)):
+        assert read_in(data[:position], data[position:]) == whole, position
+    assert read_in(*[data[i : i + 1] for i in range(len(data))]) == whole
 
 
-def mutated(octets, chance):
-    """Return octets with some changed, missing, doubled or made up."""
-    octets = bytearray(octets)
+def mutated(data, chance):
+    """Return bytes with some changed, missing, doubled or made up."""
+    data = bytearray(data)
     for _ in range(chance.randint(1, 4)):
-        position = chance.randrange(len(octets))
+        position = chance.randrange(len(data))
         kind = chance.randrange(4)
         if kind == 0:
-            octets[position] = chance.choice((0, 1, 2, 3, 8, 0x7F, 0xCE, 0xFF))
+            data[position] = chance.choice((0, 1, 2, 3, 8, 0x7F, 0xCE, 0xFF))
         elif kind == 1:
-            octets[position] ^= 1 << chance.randrange(8)
+            data[position] ^= 1 << chance.randrange(8)
         elif kind == 2:
-            del octets[position : position + chance.randint(1, 8)]
+            del data[position : position + chance.randint(1, 8)]
         else:
-            octets[position:position] = octets[position : position + chance.randint(1, 40)]
-    return bytes(octets)
+            data[position:position] = data[position : position + chance.randint(1, 40)]
+    return bytes(data)
 
 
 @pytest.mark.parametrize('seed', range(60))
 def test_mutated_conversation_ends_in_values_or_one_error(session, seed):
-    octets = mutated(CONVERSATION, random.Random(seed))
+    data = mutated(CONVERSATION, random.Random(seed))
 
     def script(peer):
-        peer.send_raw(octets)
+        peer.send_raw(data)
         peer.close()
 
     ours = session(script)

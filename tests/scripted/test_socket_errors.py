@@ -43,9 +43,9 @@ def test_what_a_handler_raises_behind_a_write_comes_through_and_nothing_is_sent_
     session, error
 ):
     def script(peer):
-        octets = peer.rest()
-        assert octets.count(b'one body') == 1
-        assert b'another' not in octets
+        data = peer.rest()
+        assert data.count(b'one body') == 1
+        assert b'another' not in data
 
     ours = session(script)
     sock = replace_socket(ours)

@@ -39,9 +39,9 @@ def refused_tls(context):
 
 
 class MemoryTLS:
-    """The server's side of TLS, with the octets of its records at hand.
+    """The server's side of TLS, with the bytes of its records at hand.
 
-    interval: seconds between any two octets that are sent; None to send records whole.
+    interval: seconds between any two bytes that are sent; None to send records whole.
     """
 
     def __init__(self, peer, context, interval=None):
@@ -65,29 +65,29 @@ class MemoryTLS:
                 return operation(*args)
             except ssl.SSLWantReadError:
                 self.flush()
-                octets = self.sock.recv(65536)
-                if octets:
-                    self.incoming.write(octets)
+                data = self.sock.recv(65536)
+                if data:
+                    self.incoming.write(data)
                 else:
                     self.incoming.write_eof()
             finally:
                 self.flush()
 
     def flush(self):
-        octets = self.outgoing.read()
-        step = len(octets) if self.interval is None else 1
+        data = self.outgoing.read()
+        step = len(data) if self.interval is None else 1
         with contextlib.suppress(ConnectionError):  # who hung up is noticed by reading
-            for position in range(0, len(octets), step or 1):
-                self.sock.sendall(octets[position : position + step])
+            for position in range(0, len(data), step or 1):
+                self.sock.sendall(data[position : position + step])
                 self.peer.broker._finished.wait(self.interval or 0)
 
-    def records(self, octets):
-        """Return the octets of the records that carry these."""
-        self.tls.write(octets)
+    def records(self, data):
+        """Return the bytes of the records that carry these."""
+        self.tls.write(data)
         return self.outgoing.read()
 
-    def sendall(self, octets):
-        self.tls.write(octets)
+    def sendall(self, data):
+        self.tls.write(data)
         self.flush()
 
     def recv(self, size):
@@ -402,7 +402,7 @@ def test_end_within_the_tls_handshake(play, authority, end):
 
 
 @pytest.mark.parametrize('version', VERSIONS)
-def test_whole_conversation_octet_by_octet(play, connect, authority, version):
+def test_whole_conversation_byte_by_byte(play, connect, authority, version):
     context = authority.server()
     context.maximum_version = version
 
@@ -420,19 +420,19 @@ def test_whole_conversation_octet_by_octet(play, connect, authority, version):
 
 
 @pytest.mark.parametrize('version', VERSIONS)
-def test_record_that_is_split_at_every_octet(play, connect, authority, version):
+def test_record_that_is_split_at_every_byte(play, connect, authority, version):
     context = authority.server()
     context.maximum_version = version
-    octets = delivery(1, 'tag', body=b'body')
-    # A record has a header of five octets, and octets behind what it carries.
-    splits = range(1, len(octets) + 20)
+    data = delivery(1, 'tag', body=b'body')
+    # A record has a header of five bytes, and bytes behind what it carries.
+    splits = range(1, len(data) + 20)
 
     def script(peer):
         with MemoryTLS(peer, context) as tls:
             peer.handshake()
             peer.open_channel()
             for position in splits:
-                record = tls.records(octets)
+                record = tls.records(data)
                 assert len(record) > position
                 tls.sock.sendall(record[:position])
                 peer.mark()
@@ -456,14 +456,14 @@ def test_record_that_is_split_at_every_octet(play, connect, authority, version):
 
 
 def test_frames_in_many_records_and_records_of_many_frames(play, connect, authority):
-    octets = delivery(1, 'tag', body=b'body') * 3
+    data = delivery(1, 'tag', body=b'body') * 3
 
     def script(peer):
         peer.handshake()
         peer.open_channel()
-        peer.send_raw(octets)
-        for position in range(len(octets)):
-            peer.send_raw(octets[position : position + 1])
+        peer.send_raw(data)
+        for position in range(len(data)):
+            peer.send_raw(data[position : position + 1])
         peer.expect_close()
 
     connection = connect(play(script, tls=authority.server()), ssl={'ca_certs': authority.file})

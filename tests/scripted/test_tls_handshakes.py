@@ -19,7 +19,7 @@ from tests.helpers.wire import method
 
 #: TLS: types of records and of handshake messages.
 HANDSHAKE, APPLICATION_DATA = 22, 23
-#: KeyUpdate, which asks for none in return. Its type and size are the first four octets.
+#: KeyUpdate, which asks for none in return. Its type and size are the first four bytes.
 NEW_KEYS = b'\x18\0\0\x01' + b'\0'
 
 #: For what needs a `RecordPeer`.
@@ -52,10 +52,10 @@ class OpenSSLPeer:
                 return operation(*args)
             except SSL.WantReadError:
                 self.flush()
-                octets = self.sock.recv(65536)
-                if not octets:
+                data = self.sock.recv(65536)
+                if not data:
                     raise ConnectionResetError from None
-                self.tls.bio_write(octets)
+                self.tls.bio_write(data)
             finally:
                 self.flush()
 
@@ -71,8 +71,8 @@ class OpenSSLPeer:
             self.tls.do_handshake()
         self.flush()
 
-    def sendall(self, octets):
-        self.tls.sendall(octets)
+    def sendall(self, data):
+        self.tls.sendall(data)
         self.flush()
 
     def recv(self, size):
@@ -100,12 +100,12 @@ class Records:
         info = struct.pack('>HB', size, len(label)) + label + b'\0'
         return hmac.new(secret, info + b'\x01', self.digest).digest()[:size]
 
-    def record(self, kind, octets):
+    def record(self, kind, data):
         """Return a record (RFC 8446, 5.2)."""
-        header = struct.pack('>BHH', APPLICATION_DATA, 0x0303, len(octets) + 1 + 16)
+        header = struct.pack('>BHH', APPLICATION_DATA, 0x0303, len(data) + 1 + 16)
         nonce = (self.nonce ^ self.number).to_bytes(12, 'big')
         self.number += 1
-        return header + self.key.encrypt(nonce, octets + bytes([kind]), header)
+        return header + self.key.encrypt(nonce, data + bytes([kind]), header)
 
 
 class RecordPeer:
@@ -131,14 +131,14 @@ class RecordPeer:
     def __exit__(self, *exc_info):
         self.peer.sock = self.tls
 
-    def send_record(self, kind, octets):
+    def send_record(self, kind, data):
         # Below the TLS of the socket, which does not know of it.
         socket_send = super(ssl.SSLSocket, self.tls).send
-        record = self.records.record(kind, octets)
+        record = self.records.record(kind, data)
         assert socket_send(record) == len(record)
 
-    def sendall(self, octets):
-        self.send_record(APPLICATION_DATA, octets)
+    def sendall(self, data):
+        self.send_record(APPLICATION_DATA, data)
 
     def recv(self, size):
         return self.tls.recv(size)

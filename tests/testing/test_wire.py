@@ -50,7 +50,7 @@ HEADER = struct.pack('>HHQ', 60, 0, 5) + b'\0\0'
 
 
 @pytest.mark.parametrize(
-    ('octets', 'code'),
+    ('data', 'code'),
     [
         (frame(1, 1, ENCODERS['tx.select'](), b'x'), 501),
         (frame(9, 1, b''), 501),
@@ -73,8 +73,8 @@ HEADER = struct.pack('>HHQ', 60, 0, 5) + b'\0\0'
     ],
     ids=range(18),
 )
-def test_the_connection_is_closed(sock, octets, code):
-    sock.sendall(octets)
+def test_the_connection_is_closed(sock, data, code):
+    sock.sendall(data)
     received = receive(sock, 'connection.close')
     start = received.index(spec.METHODS['connection.close'].prefix)
     assert struct.unpack_from('>H', received, start + 4)[0] == code

@@ -108,5 +108,5 @@ def work_on_0_8(host: str) -> None:
     with amqp_0_8.Connection(host) as connection:
         channel = connection.channel()
         name, _, _ = channel.queue_declare()
-        channel.basic_publish(amqp_0_8.Message(b'octets'), routing_key=name)
+        channel.basic_publish(amqp_0_8.Message(b'bytes'), routing_key=name)
         channel.no_such_method()  # type: ignore[attr-defined]
