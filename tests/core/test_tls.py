@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 
-from amqplib.core.tls import make_context
+from amqplib.core.tls import _KNOWN, make_context
 
 
 def test_context_is_used_as_it_is():
@@ -12,7 +12,9 @@ def test_context_is_used_as_it_is():
     assert make_context(context, 'host') == (context, 'host')
 
 
-@pytest.mark.parametrize('options', [True, {}, {'ca_certs': None}, {'cert_reqs': None}])
+@pytest.mark.parametrize(
+    'options', [True, {}, {'ca_certs': None}, {'cert_reqs': None}, dict.fromkeys(_KNOWN)], ids=str
+)
 def test_certificate_and_name_are_verified_by_default(options):
     context, name = make_context(options, 'host')
     assert context.check_hostname
@@ -39,9 +41,13 @@ def test_name_can_be_given():
     assert make_context({'server_hostname': 'other'}, 'host')[1] == 'other'
 
 
-@pytest.mark.parametrize('host', ['fe80::1%eth0', 'fe80::1'])
-def test_zone_is_no_part_of_the_name(host):
-    assert make_context(True, host)[1] == 'fe80::1'
+@pytest.mark.parametrize(
+    ('host', 'name'),
+    [('::1%1', '::1'), ('fe80::1%eth0', 'fe80::1'), ('a%b', 'a%b'), ('::1', '::1')],
+)
+def test_zone_is_no_part_of_the_name_to_be_verified(host, name):
+    assert make_context(True, host)[1] == name
+    assert make_context({'server_hostname': 'example.org'}, host)[1] == 'example.org'
 
 
 def test_ciphers():
@@ -55,6 +61,7 @@ def test_ciphers():
     ('options', 'error', 'words'),
     [
         ({'verify': True}, TypeError, "unknown option 'verify'"),
+        ({'ca_certs': None, 'verify': 1, 'name': 2}, TypeError, "unknown option 'name', 'verify'"),
         ({'server_side': True}, ValueError, 'server_side'),
         ({'ca_certs': '/no/such/file'}, OSError, '/no/such/file'),
         ({'ciphers': 'NONE-SUCH'}, (ValueError, ssl.SSLError), 'ciphers'),

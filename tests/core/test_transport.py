@@ -1,5 +1,6 @@
 """The transport over plain TCP, on loopback. (TLS and broken peers are tested with peers.)"""
 
+import errno
 import os
 import socket
 import threading
@@ -285,8 +286,9 @@ def test_transport_shows_where_it_is_connected_to(transport, address):
 
 def test_nobody_listens(server, address):
     server.close()
-    with pytest.raises(ConnectionLost, match=f'cannot connect to {address}'):
+    with pytest.raises(ConnectionLost, match=f'cannot connect to {address}') as caught:
         TCPTransport(address, LONG)
+    assert caught.value.errno == errno.ECONNREFUSED
 
 
 def test_socket_of_a_transport_that_could_not_be_set_up_is_closed(address, server, monkeypatch):

@@ -263,13 +263,6 @@ def test_callbacks(check, argument):
 
 
 @pytest.mark.parametrize(
-    ('value', 'error'), [(-1, ValueError), ('1', TypeError), (float('nan'), ValueError)]
-)
-def test_timeouts(check, value, error):
-    check('wait', error, 'timeout', timeout=value)
-
-
-@pytest.mark.parametrize(
     ('argument', 'value', 'error'),
     [
         ('reply_code', -1, ValueError),

@@ -175,19 +175,6 @@ def test_a_channel_can_be_closed_with_a_code_and_a_text(connection, channel):
     assert connection.channel(1).is_open
 
 
-def test_a_channel_closes_at_the_end_of_a_with_block(connection):
-    with connection.channel() as channel:
-        assert channel.is_open
-    assert not channel.is_open
-    assert connection.channel().channel_id == 1
-
-
-def test_an_error_in_a_with_block_is_the_one_to_be_seen(connection):
-    with pytest.raises(ZeroDivisionError), connection.channel() as channel:
-        _ = 1 / 0
-    assert not channel.is_open
-
-
 def test_calls_on_a_closed_channel_say_that_it_is_closed(amqp, channel):
     channel.close()
     for call in (channel.queue_declare, channel.wait, channel.tx_select):

@@ -97,18 +97,6 @@ def test_a_connection_can_be_closed_with_a_code_and_a_text(connection):
     assert connection.transport is None
 
 
-def test_a_connection_closes_at_the_end_of_a_with_block(connect):
-    with connect() as connection:
-        assert connection.channel().is_open
-    assert connection.transport is None
-
-
-def test_an_error_in_a_with_block_is_the_one_to_be_seen(connect):
-    with pytest.raises(ZeroDivisionError), connect() as connection:
-        _ = 1 / 0
-    assert connection.transport is None
-
-
 def test_calls_on_a_closed_connection_say_that_it_is_closed(amqp, connection):
     connection.close()
     for call in (connection.channel, connection.wait):
@@ -182,24 +170,9 @@ def test_the_local_host_and_the_usual_port_are_the_default(amqp, monkeypatch, ho
             assert connection.transport.sock.getpeername()[1] == host_and_port[1]
 
 
-def test_a_port_where_nobody_listens(amqp, connect, soon):
-    port = closed_port()
-    with pytest.raises(amqp.ConnectionLost, match=f'127.0.0.1:{port}') as raised:
-        connect(host=f'127.0.0.1:{port}')
-    assert isinstance(raised.value, ConnectionError)
-    assert isinstance(raised.value, amqp.AMQPConnectionException)
-    assert raised.value.errno
-
-
 def test_a_host_that_does_not_exist(amqp, connect):
     with pytest.raises(amqp.ConnectionLost, match=r'no-such-host\.invalid'):
         connect(host='no-such-host.invalid', connect_timeout=20)
-
-
-@pytest.mark.parametrize('host', ['localhost:http', 'localhost:0', 'localhost:65536', '[::1]:x'])
-def test_an_address_that_is_none(connect, soon, host):
-    with pytest.raises(ValueError, match='host'):
-        connect(host=host)
 
 
 # Who it is
@@ -248,17 +221,6 @@ def test_a_mechanism_that_the_broker_does_not_offer(amqp, connect, soon):
         connect(login_method='EXTERNAL')
 
 
-def test_a_mechanism_that_nobody_knows(connect, soon):
-    with pytest.raises(ValueError, match='login_method'):
-        connect(login_method='SECRET')
-
-
-@pytest.mark.parametrize('arguments', [{'userid': None}, {'password': None}, {'userid': 5}])
-def test_user_and_password_are_needed(connect, soon, arguments):
-    with pytest.raises(TypeError, match=r'userid|password'):
-        connect(**arguments)
-
-
 def test_a_virtual_host_that_does_not_exist(amqp, connect, soon):
     name = new_name()
     with pytest.raises(amqp.AMQPConnectionException, match=name) as raised:
@@ -277,33 +239,6 @@ def test_a_failed_connection_leaves_nothing_behind(no_leaks, amqp, connect):
     ):
         with pytest.raises(amqp.AMQPConnectionException):
             connect(**arguments)
-
-
-@pytest.mark.parametrize(
-    ('argument', 'value', 'error'),
-    [
-        ('host', 5, TypeError),
-        ('host', None, TypeError),
-        ('virtual_host', 'x' * 256, ValueError),
-        ('virtual_host', None, TypeError),
-        ('locale', 'x' * 256, ValueError),
-        ('client_properties', {'key': object()}, ValueError),
-        ('client_properties', {5: 'value'}, TypeError),
-        ('connect_timeout', -1, ValueError),
-        ('connect_timeout', 'soon', TypeError),
-        ('rpc_timeout', -1, ValueError),
-        ('write_timeout', -1, ValueError),
-    ],
-)
-def test_wrong_arguments(connect, soon, argument, value, error):
-    with pytest.raises(error):
-        connect(**{argument: value})
-
-
-def test_an_unknown_argument_is_accepted_with_a_warning(connect):
-    with pytest.warns(UserWarning, match='connection_timeout'):
-        connection = connect(connection_timeout=5)
-    assert connection.channel().is_open
 
 
 def test_known_arguments_give_no_warning(connect):
@@ -413,10 +348,6 @@ def test_a_url_makes_a_connection_of_the_class_that_was_asked(amqp, address):
 
     with Own.from_url(f'amqp://{address}') as conn:
         assert type(conn) is Own
-
-
-def test_arguments_win_over_a_url(from_url, address):
-    assert from_url(f'amqp://{address}?heartbeat=7', heartbeat=9).heartbeat == 9
 
 
 def test_the_next_url_is_used_if_nobody_listens(from_url, address):

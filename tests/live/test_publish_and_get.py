@@ -37,10 +37,6 @@ def test_getting_from_a_missing_queue_is_not_found(amqp, channel):
         channel.basic_get(new_name())
 
 
-def test_publishing_returns_none(amqp, channel, queue):
-    assert channel.basic_publish(amqp.Message('x'), '', queue) is None
-
-
 def test_messages_come_in_the_order_in_which_they_were_published(amqp, channel, queue):
     bodies = [str(number) for number in range(200)]
     publish(amqp, channel, queue, *bodies)
@@ -145,16 +141,6 @@ def test_an_empty_message_without_properties_comes_back(amqp, channel, queue):
     message = get(channel, queue)
     assert message.body == ''
     assert message.properties == {}
-
-
-@pytest.mark.parametrize(
-    'body',
-    [bytearray(b'bytes'), memoryview(b'bytes'), memoryview(b'b y t e s ')[::2]],
-    ids=['bytearray', 'memoryview', 'memoryview with steps'],
-)
-def test_other_kinds_of_bytes_are_sent_as_they_are(amqp, channel, queue, body):
-    channel.basic_publish(amqp.Message(body), '', queue)
-    assert get(channel, queue).body == b'bytes'
 
 
 def test_a_message_can_be_published_again_and_again(amqp, channel, queue):
@@ -327,18 +313,6 @@ def test_publishing_immediately_is_not_implemented_by_the_broker(amqp, channel, 
         channel.queue_declare(queue, passive=True)
     assert raised.value.amqp_reply_code == 540
     assert raised.value.args[3] == 'Channel.basic_publish'
-
-
-def test_only_messages_can_be_published(amqp, connection, channel, queue):
-    with sends_nothing(connection), pytest.raises(TypeError, match='msg'):
-        channel.basic_publish('text', '', queue)
-    publish(amqp, channel, queue, 'fine')
-
-
-def test_a_body_must_be_text_or_bytes(amqp, connection, channel, queue):
-    with sends_nothing(connection), pytest.raises(TypeError, match='body'):
-        channel.basic_publish(amqp.Message(5), '', queue)
-    publish(amqp, channel, queue, 'fine')
 
 
 def test_headers_that_do_not_fit_into_a_frame_are_refused(amqp, connection, channel, queue):

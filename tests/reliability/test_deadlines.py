@@ -12,7 +12,6 @@ import pytest
 
 from amqplib.core import deadline, transport
 from tests.helpers.children import posix_only
-from tests.helpers.ports import closed_port
 from tests.helpers.receiving import receive_at_most
 from tests.helpers.threads import Worker
 from tests.helpers.waiting import BUSY, lasting, poll
@@ -696,13 +695,6 @@ WRONG = [
     (True, TypeError),
     ([], TypeError),
 ]
-
-
-@pytest.mark.parametrize(('wrong', 'kind'), WRONG)
-@pytest.mark.parametrize('name', ['connect_timeout', 'rpc_timeout', 'write_timeout'])
-def test_wrong_timeouts_of_a_connection_are_refused_before_connecting(amqp, name, wrong, kind):
-    with pytest.raises(kind, match='timeout'):
-        amqp.Connection(host=f'127.0.0.1:{closed_port()}', **{name: wrong})
 
 
 @pytest.mark.parametrize(('wrong', 'kind'), WRONG)

@@ -79,17 +79,6 @@ def test_client_decides_and_none_takes_what_the_broker_proposes(
     connection.close()
 
 
-@pytest.mark.parametrize('wrong', [-1, 65536, 1.5, 0.0, '10', '', [], object()])
-def test_what_is_no_heartbeat_is_refused_before_connecting(amqp, wrong):
-    with socket.create_server(('127.0.0.1', 0)) as listener:
-        listener.setblocking(False)
-        host = f'127.0.0.1:{listener.getsockname()[1]}'
-        with pytest.raises((TypeError, ValueError), match='heartbeat'):
-            amqp.Connection(host=host, heartbeat=wrong, connect_timeout=5)
-        with pytest.raises(BlockingIOError):
-            listener.accept()
-
-
 # --- Sending them -------------------------------------------------------------------------------
 
 

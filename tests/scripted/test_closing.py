@@ -644,19 +644,6 @@ def test_with_blocks_close(session):
     assert ours.connection.transport is None
 
 
-def test_with_block_shows_the_error_that_ended_it(session):
-    def script(peer):
-        send_close(peer)
-        peer.mark()
-        peer.rest()
-
-    ours = session(script)
-    ours.broker.await_mark()
-    with pytest.raises(KeyError), ours.connection, ours.channel:
-        raise KeyError('mine')
-    assert ours.connection.transport is None
-
-
 def test_close_without_a_confirmation_ends_in_time(session):
     def script(peer):
         peer.expect_method(0, 'connection.close')

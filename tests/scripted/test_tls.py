@@ -183,21 +183,6 @@ def test_options_that_have_lost_their_meaning_are_accepted(play, connect, author
     connect(play(usual, tls=authority.server()), ssl=old).close()
 
 
-@pytest.mark.parametrize(
-    'options', [{'cert_required': True}, {'ca_certs': None, 'verify': 1, 'check_name': 2}]
-)
-def test_unknown_option_is_a_type_error_before_there_is_a_socket(options):
-    with pytest.raises(TypeError, match='ssl: unknown option') as caught:
-        amqp.Connection(host=NOBODY_LISTENS, ssl=options, connect_timeout=10)
-    for name in options:
-        assert (repr(name) in str(caught.value)) == (name != 'ca_certs')
-
-
-def test_server_side_is_a_value_error_before_there_is_a_socket():
-    with pytest.raises(ValueError, match='ssl: server_side'):
-        amqp.Connection(host=NOBODY_LISTENS, ssl={'server_side': True}, connect_timeout=10)
-
-
 def test_no_options_are_those_by_default(play, connect, authority, monkeypatch):
     monkeypatch.setenv('SSL_CERT_FILE', authority.file)
     connection = connect(play(usual, tls=authority.server()), ssl={})
@@ -250,25 +235,6 @@ def test_wrong_options_are_errors_that_name_them_before_there_is_a_socket(option
     assert not isinstance(caught.value, amqp.ConnectionLost)
     assert text in str(caught.value)
     assert 'secret' not in str(caught.value)
-
-
-def test_options_that_are_none_are_those_by_default(authority):
-    from amqplib.core import tls
-
-    context, name = tls.make_context(dict.fromkeys(tls._KNOWN), 'example.org')
-    assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
-    assert name == 'example.org'
-
-
-@pytest.mark.parametrize(
-    ('host', 'name'),
-    [('::1%1', '::1'), ('fe80::1%eth0', 'fe80::1'), ('a%b', 'a%b'), ('::1', '::1')],
-)
-def test_zone_is_no_part_of_the_name_to_be_verified(host, name):
-    from amqplib.core import tls
-
-    assert tls.make_context(True, host)[1] == name
-    assert tls.make_context({'server_hostname': 'example.org'}, host)[1] == 'example.org'
 
 
 def test_address_with_a_zone(play, authority):
