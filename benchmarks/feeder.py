@@ -1,4 +1,4 @@
-"""The queue of the measurements: fills, checks and empties it for the clients."""
+"""Fills, checks and empties the queue of the measurements for the clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it costs to publish until the broker has the messages, beside pika and py-amqp.
+"""What it costs to publish until the broker has the messages, compared with pika and py-amqp.
 
     .venv/bin/python tests/helpers/broker.py benchmarks/.venv/bin/python benchmarks/safely.py --help
 

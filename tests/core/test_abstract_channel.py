@@ -1,4 +1,4 @@
-"""What a channel does with what arrives for it, and how it waits."""
+"""How a channel handles the methods that arrive for it, and how it waits."""
 
 from collections import deque
 
@@ -244,7 +244,7 @@ def test_channel_of_a_connection_that_ended_says_why(channel, session):
             call()
 
 
-def test_channel_that_was_let_go_of_by_a_subclass(channel):
+def test_channel_whose_subclass_called_do_close_says_that_it_is_closed(channel):
     channel._do_close()
     with pytest.raises(AMQPConnectionException, match='this channel is closed'):
         channel.tx_select()

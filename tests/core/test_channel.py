@@ -299,7 +299,7 @@ def test_a_channel_that_the_broker_closes_in_the_block_says_so_at_the_commit(cha
     assert sent_in(session) == [SELECT, COMMIT, CLOSE_OK]
 
 
-def test_a_channel_that_dies_in_a_block_does_not_hide_the_error_of_the_block(channel, session):
+def test_a_channel_that_is_lost_in_a_block_does_not_hide_the_error_of_the_block(channel, session):
     session.to_come.append(SELECTED)
 
     def die():

@@ -301,8 +301,8 @@ def test_a_number_that_is_freed_while_another_is_chosen_is_the_next(first):
 
 @traces_instructions
 @pytest.mark.parametrize('first', ['free', 'linger'])
-def test_successor_keeps_a_number_that_is_let_go_of_twice(first):
-    """Such as by the thread that reads and by the one that is told at once."""
+def test_successor_keeps_a_number_that_is_freed_twice(first):
+    """For example by the reader, and by a thread that learns of the end at the same time."""
     made = []
 
     def prepare():

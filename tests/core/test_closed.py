@@ -1,4 +1,4 @@
-"""Closed: the first cause, who knows of it, and how it is raised."""
+"""Closed: the first cause, whether it is reported, and how it is raised."""
 
 import pytest
 
@@ -129,7 +129,7 @@ def test_end_by_something_else_while_it_is_asked_is_not_by_the_program(whole):
     assert raised_by(whole).args == SECOND.args
 
 
-def test_what_could_not_be_said_is_taken_back(whole):
+def test_a_close_that_could_not_be_sent_is_taken_back(whole):
     whole.ask()
     whole.take_back()
     assert not whole.shut
@@ -144,7 +144,7 @@ def test_end_cannot_be_taken_back(whole):
     assert raised_by(whole).args == SECOND.args
 
 
-def test_calls_while_it_is_being_closed_are_told_so(whole, part):
+def test_calls_during_the_close_say_so(whole, part):
     part.ask()
     error = raised_by(part)
     assert type(error) is AMQPChannelException
@@ -183,14 +183,14 @@ def test_channel_does_not_end_while_its_connection_is_open(whole, part):
     assert whole.cause is None
 
 
-def test_what_a_channel_has_raised_of_its_connection_is_known_for_both(whole, part):
+def test_a_cause_of_the_connection_that_a_channel_raises_is_reported_for_both(whole, part):
     whole.end(SECOND)
     assert raised_by(part).args == SECOND.args
     assert part.reported
     assert whole.reported
 
 
-def test_what_a_channel_has_raised_of_its_own_is_not_known_of_its_connection(whole, part):
+def test_a_cause_of_the_channel_is_not_reported_for_its_connection(whole, part):
     part.end(FIRST)
     whole.end(SECOND)
     assert raised_by(part).args == FIRST.args
@@ -198,13 +198,13 @@ def test_what_a_channel_has_raised_of_its_own_is_not_known_of_its_connection(who
     assert not whole.reported
 
 
-def test_channel_knows_what_is_known_of_its_connection(whole, part):
+def test_a_reported_cause_of_the_connection_is_reported_for_its_channels(whole, part):
     whole.end(SECOND, reported=True)
     part.end_with_connection()
     assert part.reported
 
 
-def test_raising_lets_go_once(whole):
+def test_on_raise_is_called_once(whole):
     called = []
     part = Closed(whole, lambda: called.append(True))
     part.end(FIRST)
@@ -218,7 +218,7 @@ def test_raising_lets_go_once(whole):
 
 
 @traces_instructions
-def test_of_two_threads_one_has_given_the_cause():
+def test_of_two_threads_one_sets_the_cause():
     """The other one comes in between any two instructions."""
     made, others = [], []
 

@@ -1,4 +1,4 @@
-"""The arguments of a connection, before there is a socket. (The rest is tested with peers.)"""
+"""The arguments of a connection, before there is a socket. (tests/scripted has the rest.)"""
 
 import math
 

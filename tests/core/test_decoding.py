@@ -410,7 +410,7 @@ def test_content_for_a_channel_that_is_not_open_is_an_error_before_it_is_collect
     assert caught.value.args[2:] == (GET_OK, 'Channel.basic_get_ok')
 
 
-def test_whole_content_for_a_channel_that_is_not_open_is_left_to_who_hands_it_out():
+def test_whole_content_for_a_channel_that_is_not_open_is_left_to_the_session():
     decoder = new_decoder(inboxes=Closed)
     decoder.take(b''.join([FIRST, *content(5, GET_OK, b'body')]))
     assert plain(decoder.queue[-1])[:2] == (5, GET_OK)

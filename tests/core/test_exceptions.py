@@ -333,7 +333,7 @@ def test_copy_keeps_the_errno():
     assert (lost.copy().errno, lost.copy().strerror) == (errno.ECONNRESET, 'reset')
 
 
-def test_copy_needs_no_import_which_the_end_of_the_interpreter_has_not():
+def test_copy_works_when_the_interpreter_exits():
     program = (
         'import sys\n'
         'from amqplib.exceptions import ConnectionLost\n'

@@ -274,7 +274,7 @@ def test_a_delivery_does_not_overtake_what_is_on_the_queue():
     assert [signature for _, (signature, _, _) in decoder.queue] == [(60, 30), DELIVER.signature]
 
 
-def test_a_delivery_for_a_channel_that_is_not_open_is_left_to_who_hands_it_out():
+def test_a_delivery_for_a_channel_that_is_not_open_is_left_to_the_session():
     path = Deliveries(Message, {})
     message = Message.received(b'\0\0', b'body')
     path.remember(delivery(), 0, message)

@@ -1,4 +1,4 @@
-"""The log of frames: what it shows, what it never shows, and that it is off by default."""
+"""The log of frames: what it shows, what it never shows; it is off by default."""
 
 import logging
 

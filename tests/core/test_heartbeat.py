@@ -113,7 +113,7 @@ def test_no_heartbeat_is_sent_where_something_else_is(new_session):
     looks = []
 
     class Counter(TransportLike):
-        """Something is sent between any two looks at it."""
+        """A transport that has sent something between any two checks."""
 
         @property
         def sent(self):
@@ -213,7 +213,7 @@ def test_thread_ends_at_once_however_long_the_interval(session):
         assert not thread.is_alive()
 
 
-def test_session_that_is_watched_by_nobody_else_is_let_go(new_session):
+def test_watching_a_session_does_not_keep_it_alive(new_session):
     session = SessionLike()
     heartbeat.watch(session, 0.01)
     assert session.beats_again()

@@ -1,7 +1,7 @@
 """Lanes: which message the broker's answers are about, in any order, over any losses.
 
-A model of a broker stands in for the channel: a test decides what becomes of each message, and in
-which order the broker says so.
+A model of a broker stands in for the channel: a test decides what happens to each message, and in
+which order the broker reports it.
 """
 
 from contextlib import suppress
@@ -393,7 +393,7 @@ def test_every_message_gets_its_own_answer(run, seed):
 
 
 class Speech:
-    """What a broker says on a channel, a word for each wait: a script without an end.
+    """An endless script of what a broker sends on a channel, one method for each wait.
 
     It returns messages in order, each before it confirms it; it confirms in any order, one or
     several at once; now and then the line is cut.

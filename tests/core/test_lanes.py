@@ -123,7 +123,7 @@ def test_a_thread_waits_for_one(come_back):
     assert len(taken) == 1
 
 
-def test_one_that_an_exception_has_left_with_nobody_is_not_missed():
+def test_a_lane_that_was_lost_with_its_call_is_not_waited_for():
     lanes = new_lanes(1)
     lanes.take(NO_DEADLINE)
     assert lanes.take(NO_DEADLINE)

@@ -1,4 +1,4 @@
-"""What amqplib 1.0.2 had beside the client proper: reading and writing by methods and frames."""
+"""What amqplib 1.0.2 had besides the client itself: reading and writing methods and frames."""
 
 import pytest
 
@@ -123,7 +123,7 @@ def test_reader_says_that_it_has_stopped():
     assert not reader.running
 
 
-def test_who_reads_here_sees_also_what_would_take_a_fast_path():
+def test_method_reader_also_returns_methods_of_the_fast_paths():
     inboxes = AllOpen()
     settled = []
     inboxes.get(1).take_confirm = lambda *confirm: settled.append(confirm)
@@ -235,7 +235,7 @@ def test_transports_are_those_of_the_core():
 @pytest.mark.parametrize(
     ('ssl', 'name'), [(False, 'TCPTransport'), (None, 'TCPTransport'), ({}, 'SSLTransport')]
 )
-def test_what_ssl_says_chooses_the_transport_that_is_there_by_now(amqp, ssl, name, monkeypatch):
+def test_create_transport_uses_the_classes_that_programs_assign(amqp, ssl, name, monkeypatch):
     monkeypatch.setattr(amqp.transport, name, lambda *args: (name, args[:2]))
     made = amqp.transport.create_transport('broker', 3, ssl)
     assert made == (name, ('broker', 3))

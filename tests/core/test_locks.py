@@ -87,7 +87,7 @@ def test_an_error_of_the_work_is_raised_and_the_lock_is_free(mutex, way):
 
 
 @pytest.mark.parametrize('way', WAYS)
-def test_who_holds_it_is_refused_and_goes_on_holding_it(mutex, way):
+def test_the_holder_is_refused_and_keeps_the_lock(mutex, way):
     seen = []
 
     def work():
@@ -112,7 +112,7 @@ def test_what_is_tried_is_not_done_while_another_thread_holds_it(taken):
 
 
 @pytest.mark.parametrize('way', ['run', 'run_in_time', 'run without limit'])
-def test_who_waits_does_the_work_when_the_lock_is_let_go(mutex, way):
+def test_a_waiting_thread_does_the_work_when_the_lock_is_released(mutex, way):
     order, waits = [], threading.Event()
 
     def wait():
@@ -151,7 +151,7 @@ def test_an_interrupt_between_any_two_instructions_leaves_it_free(way, fails):
 
 
 @traces_instructions
-def test_an_interrupt_of_who_is_refused_leaves_it_to_who_holds_it():
+def test_an_interrupt_of_a_refused_call_leaves_the_lock_to_its_holder():
     def prepare():
         return lambda: mutex.try_run(lambda: None), raise_interrupt
 

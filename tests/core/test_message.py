@@ -552,7 +552,7 @@ NO_STRINGS = [5, None, b'utf-8', ['utf-8']]
 
 
 @pytest.mark.parametrize('name', ['hex', 'idna', 'no such', '', *NO_STRINGS])
-def test_python_is_not_asked_for_what_a_sender_shall_not_choose(name):
+def test_codecs_that_senders_must_not_choose_are_not_looked_up(name):
     asked = []
 
     class Body(bytes):
@@ -1038,7 +1038,7 @@ def test_value_without_a_hash_is_named():
 
 def test_two_threads_may_look_at_a_received_message_at_once():
     class Raced(Message):
-        """Another thread has decoded it right behind this one's first look."""
+        """Another thread decodes it right after this one has found it undecoded."""
 
         found = None
 

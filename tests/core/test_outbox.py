@@ -144,7 +144,7 @@ def test_state_is_writing_in_the_middle_of_a_write_only(wire, outbox, closed):
     assert is_free(outbox)
 
 
-def test_who_sends_is_told_when_it_is_its_turn(wire, outbox, closed):
+def test_on_turn_is_called_when_the_frames_are_next(wire, outbox, closed):
     seen = []
     outbox.send_urgent(TWO)
     outbox.send(ONE, closed, on_turn=lambda: seen.append(list(wire.writes)))
@@ -263,8 +263,8 @@ def test_what_is_sent_within_a_write_goes_out_after_it(wire, outbox, closed):
     assert not outbox.urgent
 
 
-def test_what_gets_its_number_within_a_write_for_the_same_channel_is_refused(wire, outbox, closed):
-    """The broker might get it before the one that is being sent, and count otherwise."""
+def test_numbered_frames_within_a_write_for_the_same_channel_are_refused(wire, outbox, closed):
+    """The broker might receive it before the one that is being sent, and count differently."""
     turns = []
 
     def send_again():
@@ -353,7 +353,7 @@ def test_urgent_frame_does_not_wait_for_another_thread_s_write(wire, outbox, clo
 
 
 def test_urgent_frame_that_comes_as_the_last_step_of_a_write_is_sent(wire, outbox, closed):
-    """Under the lock nobody looks any more, and whoever has put it there could not have it."""
+    """It is too late for the last check under the lock, and too early to get the lock itself."""
     made = []
 
     class Late(Outbox):
@@ -427,7 +427,7 @@ def test_nothing_follows_a_write_that_was_cut(wire, outbox, closed, error, frame
     for _ in range(2):
         with pytest.raises(ConnectionLost, match='cut short'):
             outbox.send(ONE, closed)
-    # An answer is not worth an error of its own, which could hide the one that counts.
+    # send_urgent() raises nothing here, as that could hide the error that counts.
     outbox.send_urgent(ONE)
     outbox.send_soon(TWO, closed)
     assert not outbox.urgent
@@ -446,7 +446,7 @@ def test_write_that_had_not_begun_spoils_nothing(wire, outbox, closed, error):
     assert wire.writes == [TWO]
 
 
-def test_error_of_who_is_told_of_its_turn_spoils_nothing(wire, outbox, closed):
+def test_error_of_on_turn_spoils_nothing(wire, outbox, closed):
     with pytest.raises(ZeroDivisionError):
         outbox.send(ONE, closed, on_turn=lambda: 1 // 0)
     assert outbox.state is CLEAN
@@ -467,7 +467,7 @@ def test_timeout_before_the_first_byte_spoils_nothing(wire, outbox, closed):
     assert wire.writes == [TWO]
 
 
-def test_timeout_in_the_middle_is_told_to_all_that_follow(wire, outbox, closed):
+def test_timeout_in_the_middle_is_raised_by_all_later_writes(wire, outbox, closed):
     wire.fail(AMQPTimeout(0, 'nothing could be sent'), unfinished=True)
     errors = []
     for _ in range(3):

@@ -352,7 +352,7 @@ def test_a_thread_that_has_all_channels_does_not_wait_for_itself(amqp, process_b
     assert bodies(process_broker) == [b'two']
 
 
-def test_an_error_the_broker_means_for_nobody_is_tried_again(amqp, process_broker, publisher):
+def test_an_internal_error_of_the_broker_is_tried_again(amqp, process_broker, publisher):
     ours = publisher()
     ours.publish(amqp.Message(b'one'), '', 'tasks')
     process_broker.refuse(541, method='basic.publish')

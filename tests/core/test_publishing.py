@@ -236,7 +236,7 @@ def test_an_error_of_the_iterable_is_raised_when_all_before_it_is_settled(end, e
 
 
 @pytest.mark.parametrize('item', [Message(b'secret'), (Message(b'secret'), 'q'), None, 'secret'])
-def test_what_is_not_three_things_is_named_when_all_before_it_is_settled(item):
+def test_an_item_that_is_no_triple_is_named_when_all_before_it_is_settled(item):
     lanes = new_lanes()
     items = iter([*to('q', b'1', b'2'), item, *to('q', b'3')])
     with pytest.raises(TypeError, match=r'^items: .* is not \(Message, exchange, r') as caught:

@@ -1,4 +1,4 @@
-"""The role of the reader: one thread at a time reads, and another one is woken when it stops."""
+"""The reader role: one thread at a time reads, and another one is woken when it stops."""
 
 import threading
 
@@ -18,7 +18,7 @@ from tests.helpers.threads import in_thread
 
 @pytest.fixture(autouse=True)
 def wait_step(monkeypatch):
-    """A function that sets after how many seconds a thread looks again; here, it never does."""
+    """A function that sets how often, in seconds, waiting threads check; by default here, never."""
 
     def set_step(seconds):
         monkeypatch.setattr(reader_role, '_WAIT_STEP', seconds)
@@ -85,7 +85,7 @@ def reader(role):
 # --- Who reads ---
 
 
-def test_who_reads_has_the_role(role):
+def test_the_thread_that_reads_has_the_role(role):
     seen = []
     assert not role.is_mine()
     assert role.try_read(lambda *args: seen.append((args, role.is_mine())), 1, 2) is True
@@ -100,7 +100,7 @@ def test_only_one_thread_reads(role, reader):
     assert role.try_read(pytest.fail) is False
 
 
-def test_who_reads_does_not_read_again_within_that(role):
+def test_a_read_cannot_begin_inside_another_one(role):
     seen = []
     role.try_read(lambda: seen.append(role.try_read(pytest.fail)))
     assert seen == [False]
@@ -201,7 +201,7 @@ def test_interrupt_of_a_wait_leaves_no_waiter_behind(role, reader):
 
 
 @traces_instructions
-def test_nobody_waits_for_ever_if_who_is_woken_to_read_is_interrupted(wait_step):
+def test_no_thread_is_left_waiting_if_the_one_woken_to_read_is_interrupted(wait_step):
     """At whichever instruction: also in the middle of waking the next one."""
     wait_step(0.01)
     made = []

@@ -1,4 +1,4 @@
-"""The session: what is read goes to inboxes, waits end by results, and it ends once."""
+"""The session: methods go to inboxes, waits return whether they were in time, and it ends once."""
 
 import os
 import socket
@@ -131,7 +131,7 @@ def test_methods_go_to_the_inboxes_of_their_channels(wired):
     assert [inbox.arrived for inbox in wired.inboxes.values()] == [[(10, 30)], [SELECT_OK], [FLOW]]
 
 
-def test_method_for_a_channel_that_is_not_open_is_the_connection_s_business(wired):
+def test_method_for_a_channel_that_is_not_open_goes_to_the_connection(wired):
     wired.peer.sendall(method(7, FLOW) + method(1, SELECT_OK))
     assert wired.wait_for(1) is True
     assert wired.unopened == [(7, FLOW)]
@@ -230,7 +230,7 @@ def test_thread_that_reads_brings_what_another_waits_for(wired):
     assert results == [True, True]
 
 
-def test_thread_that_waits_reads_when_the_other_has_its_own(wired):
+def test_waiting_thread_reads_once_the_reader_has_its_reply(wired):
     threads = []
     for number in (1, 2):
         threads.append(threading.Thread(target=wired.wait_for, args=(number,)))
@@ -278,7 +278,7 @@ def test_wait_in_the_middle_of_reading_is_refused(wired):
         wired.wait_for(1)
 
 
-def test_handler_that_is_called_so_may_wait(wired, session):
+def test_handler_called_by_call_handler_may_wait(wired, session):
     results = []
 
     def on_arrival(method):
@@ -400,7 +400,7 @@ def test_heartbeat_is_sent_where_there_is_room(wired, session):
 # --- The end ---
 
 
-def test_first_cause_is_kept_and_everybody_is_told_once(wired, session):
+def test_first_cause_is_kept_and_each_inbox_is_notified_once(wired, session):
     session.end(AMQPConnectionException(320, 'first'))
     session.end(AMQPConnectionException(320, 'second'))
     session.tear_down()
@@ -427,7 +427,7 @@ def test_end_that_was_interrupted_is_finished_by_the_next_one(wired, session):
     assert wired.transport.sock.fileno() == -1
 
 
-def test_broker_is_told_what_it_did_wrong_and_only_of_the_first(wired, session):
+def test_only_the_first_protocol_error_is_reported_to_the_broker(wired, session):
     session.end(ProtocolError(505, 'wrong'))
     session.end(ProtocolError(505, 'wrong again'))
     assert [error.args[1] for error in wired.complaints] == ['wrong']
@@ -493,7 +493,7 @@ def test_interrupt_of_a_wait_changes_nothing(wired, session):
 
 
 def test_descriptor_is_freed_by_the_thread_that_reads_it(wired, session):
-    """Its number could be given to another file while that one waits for it."""
+    """Otherwise its number could be reused for another file while that thread waits for it."""
     freed = []
     release = wired.transport.release
 

@@ -1,4 +1,4 @@
-"""What AMQP is as data: rows, and the versions that are made of them."""
+"""AMQP as data: rows, and the versions that are made of them."""
 
 import pytest
 

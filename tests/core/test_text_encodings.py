@@ -56,7 +56,7 @@ def test_anything_else_cannot_be_chosen(name):
     assert not is_text_encoding(name)
 
 
-def test_python_is_not_asked(monkeypatch):
+def test_codecs_are_not_looked_up_by_names_of_senders(monkeypatch):
     """Codecs may be imported by whatever name a sender gives."""
     monkeypatch.setattr(codecs, 'lookup', pytest.fail)
     is_text_encoding.cache_clear()

@@ -1,4 +1,4 @@
-"""Threads of the library's own, and where there can be none."""
+"""The library's own threads, and where no thread can be started."""
 
 import threading
 

@@ -61,7 +61,7 @@ def has_arrived(transport):
 
 @pytest.fixture
 def full(transport):
-    """The other end of a transport whose socket takes no more, and what there is to receive."""
+    """The other end of a transport whose socket is full, and the bytes in it."""
     # Not by TCP, where the system goes on moving bytes to the other side while it finds room.
     sock, peer = socket.socketpair()
     sock.settimeout(transport.sock.gettimeout())
@@ -73,7 +73,7 @@ def full(transport):
 
 
 def fill(transport):
-    """Send until the socket takes not one more byte; yield what was sent."""
+    """Send until the socket is full; yield what was sent."""
     for piece in (b'x' * (1 << 16), b'x'):
         while count := transport.send_some(piece):
             yield piece[:count]
@@ -224,7 +224,7 @@ def test_a_full_socket_takes_nothing(transport, full):
     assert receive_all(peer, len(sent)) == sent
 
 
-def test_who_uses_it_may_wait_in_a_way_of_its_own(transport, full):
+def test_wait_writable_may_be_replaced(transport, full):
     peer, sent = full
     waits = []
 

@@ -221,7 +221,7 @@ def test_what_is_not_recoverable_ends_the_search(error):
     assert brokers.hosts() == ['b']
 
 
-def test_a_login_that_was_not_answered_does_not():
+def test_a_login_that_was_not_answered_does_not_end_the_search():
     brokers = Brokers(a=LoginRefused.by_hanging_up('who knows'))
     assert connect(brokers, parse_all(ABC), {}) == 'connection to b'
 

@@ -1,4 +1,4 @@
-"""A real broker that freezes, crashes, stops, restarts, and throws its clients out."""
+"""A real broker that freezes, crashes, stops, restarts, and disconnects its clients."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.helpers.queues import drain, get_all, get_messages, new_name
 from tests.helpers.threads import await_blocked, begin, outcome
 from tests.helpers.waiting import BUSY, PATIENCE, lasting, poll
 
-#: With which a program waits when nothing at all should come.
+#: How long a program waits where nothing should come.
 QUIET = 0.2
 
 
@@ -113,7 +113,7 @@ def test_calls_to_a_frozen_broker_end_by_their_deadlines(amqp, node, connect):
             two.wait(timeout=0.2)
         with lasting(0.2, BUSY), pytest.raises(amqp.AMQPTimeout):
             three.close(timeout=0.2)
-    # What it answers now is for channels that nobody waits on any more.
+    # Its late replies are for channels that have been given up.
     connection.rpc_timeout = PATIENCE
     assert two.queue_declare(exclusive=True)
     assert connection.channel().queue_declare(exclusive=True)
@@ -200,7 +200,7 @@ def test_crash_ends_every_call_and_keeps_what_was_committed(amqp, node, connect,
     channel.queue_delete(queue)
 
 
-def test_stopping_broker_says_so_and_keeps_what_is_durable(amqp, node, connect, busy):
+def test_stopping_broker_says_so_and_keeps_durable_messages(amqp, node, connect, busy):
     keeper = connect(node.address).channel()
     first, second, transient = (
         persistent(amqp, 'first'),
@@ -228,10 +228,10 @@ def test_stopping_broker_says_so_and_keeps_what_is_durable(amqp, node, connect, 
     channel.queue_delete(queue)
 
 
-# --- Thrown out ---------------------------------------------------------------------------------
+# --- Disconnected -------------------------------------------------------------------------------
 
 
-def test_operator_who_closes_all_connections_is_quoted(amqp, node, busy):
+def test_reason_of_an_operator_who_closes_all_connections_is_raised(amqp, node, busy):
     node.rabbitmqctl('close_all_connections', 'time for bed')
     for name, error in busy().items():
         assert type(error) is amqp.ConnectionForced, f'{name}: {error!r}'
@@ -286,9 +286,7 @@ def test_deleted_virtual_host_ends_its_connections_and_no_others(amqp, node, con
     assert caught.value.amqp_reply_code == 530
 
 
-def test_permissions_that_are_taken_away_are_missed_by_the_next_call(
-    amqp, node, connect, virtual_host
-):
+def test_next_call_after_permissions_are_revoked_is_refused(amqp, node, connect, virtual_host):
     connection = connect(node.address, virtual_host=virtual_host)
     declaring, publishing = connection.channel(), connection.channel()
     declaring.queue_declare('mine', durable=True)
@@ -323,7 +321,7 @@ def consume_two(connection, **arguments):
 
 
 @pytest.mark.parametrize('told', ['by wait', 'by on_cancel'])
-def test_consumer_whose_queue_is_deleted_is_told(amqp, address, connect, told):
+def test_consumer_whose_queue_is_deleted_is_notified(amqp, address, connect, told):
     cancelled = []
     arguments = {'on_cancel': cancelled.append} if told == 'by on_cancel' else {}
     channel, names = consume_two(connect(address), **arguments)

@@ -1,4 +1,4 @@
-"""How soon one who only publishes learns that the broker has closed what it publishes on."""
+"""How soon a program that only publishes learns that the broker has closed its channel."""
 
 import select
 import time
@@ -20,12 +20,12 @@ AT_MOST = 1.0
 
 
 def missing_exchange(amqp, channel):
-    """Have the channel closed, some time after this returns."""
+    """Make the broker close the channel, some time after this returns."""
     channel.basic_publish(amqp.Message('x'), exchange=new_name())
 
 
 def immediate(amqp, channel):
-    """Have the connection closed, some time after this returns."""
+    """Make the broker close the connection, some time after this returns."""
     channel.basic_publish(amqp.Message('x'), routing_key='amqplib-test-nowhere', immediate=True)
 
 
@@ -74,7 +74,7 @@ def test_publisher_learns_of_a_close_soon_after_its_arrival(
 
 
 def seconds_until_known(amqp, proxy, connection, closed, pause):
-    """Return how long after a close one who only publishes is told of it."""
+    """Return how long after a close a program that only publishes learns of it."""
     close, name = CLOSES[closed]
     channel = connection.channel()
     record = proxy.record(DOWN)
@@ -122,7 +122,7 @@ def test_publisher_on_another_channel_is_not_disturbed_by_a_close(amqp, proxy, c
 
 
 def test_close_of_a_large_publish_in_progress_is_raised_by_it(amqp, proxy, connect):
-    """The broker says why before it hangs up, and drops what it is still sent."""
+    """The broker says why before it hangs up, and drops what it still receives."""
     connection = connect(proxy.address)
     channel = connection.channel()
     immediate(amqp, channel)

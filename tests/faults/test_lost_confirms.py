@@ -1,7 +1,7 @@
 """Publisher confirms over a line that is cut, reset or stalled, and of a broker that is killed.
 
-Whatever happens: what counts as confirmed is in the queue, and what does not was given up by one
-exception that says why.
+In all cases, what counts as confirmed is in the queue; for the rest, one exception says why it is
+not confirmed.
 """
 
 import pytest
@@ -28,7 +28,7 @@ def keeper(connect, address):
 
 # --- Cut ----------------------------------------------------------------------------------------
 
-#: As short as may be, for every byte of it is one where to cut.
+#: As short as possible, because the tests cut at each of its bytes.
 SHORT_NAME = 12
 
 
@@ -101,7 +101,7 @@ def confirmed_until_cut(amqp, connection, queue):
 
 
 @pytest.mark.parametrize('size', [1, 5, 20, 22])
-def test_confirms_in_pieces_are_all_told(amqp, proxy, connect, size):
+def test_confirms_in_pieces_are_all_reported(amqp, proxy, connect, size):
     proxy.fragment(DOWN, size)
     channel = connect(proxy.address).channel()
     queue = channel.queue_declare(exclusive=True)[0]
@@ -135,7 +135,7 @@ def test_message_that_was_cut_by_write_timeout_is_not_confirmed(amqp, proxy, con
     proxy.resume(UP)
     poll(lambda: not proxy.links, 'the end of the stream')
     assert confirmed.numbers == {1}
-    # The second was with the system, which may have sent it.
+    # The system had the second one in its buffer, and may have sent it.
     assert get_all(keeper, queue) in ([b'1'], [b'1', b'2'])
 
 
@@ -189,7 +189,7 @@ def test_confirms_that_are_held_up_are_waited_for_within_write_timeout(
 class Publisher:
     """Publishes, in a thread of its own, numbered messages to a queue of its own.
 
-    batch: after how many it waits for all confirms; None if on_confirm is told of them.
+    batch: after how many it waits for all confirms; None if on_confirm receives them.
 
     sent: the number of the last one; confirmed: the numbers that are.
     """

@@ -1,4 +1,4 @@
-"""A real broker that is short of memory: it stops reading from those who publish."""
+"""A real broker that is short of memory: it stops reading from connections that publish."""
 
 import contextlib
 
@@ -53,7 +53,7 @@ def test_all_calls_during_an_alarm_end_in_time(amqp, node, connect, alarm):
         channel.basic_publish(amqp.Message(bytes(HUGE)), routing_key='amqplib-test-nowhere')
     check_repeated(caught.value, connection.channel)
 
-    # Who does not publish is not disturbed.
+    # Connections that do not publish are not disturbed.
     channel = connect(node.address).channel()
     queue = channel.queue_declare(exclusive=True)[0]
     assert channel.basic_get(queue) is None
@@ -115,7 +115,7 @@ def test_publish_that_was_cut_never_arrives_in_part(amqp, node, connect, alarm):
 def test_heartbeats_keep_a_blocked_connection_alive_until_the_alarm_is_over(
     amqp, node, connect, alarm
 ):
-    """Also while the line is full to the brim, where no heartbeat can be sent."""
+    """Also while the socket is full, so that no heartbeat can be sent."""
     connection = connect(node.address, heartbeat=1)
     channel = connection.channel()
     queue = channel.queue_declare(exclusive=True)[0]

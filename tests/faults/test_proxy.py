@@ -1,4 +1,4 @@
-"""A real broker behind a proxy that breaks up, cuts, resets and stalls what passes."""
+"""A real broker behind a proxy that fragments, closes, resets and stalls connections."""
 
 import functools
 import socket
@@ -43,7 +43,7 @@ def small_frames(amqp):
 
 
 class Conversation:
-    """A bit of everything that programs do with a broker, the same bytes each time."""
+    """A little of everything that programs do with a broker, with the same bytes each time."""
 
     def __init__(self, amqp):
         self.amqp = amqp
@@ -193,14 +193,14 @@ class Places:
         return sorted(place for place in found if place < self.length[direction])
 
     def most(self, direction):
-        """Return every byte's place, but for the inside of long frames."""
+        """Return the positions of all bytes, except inside long frames."""
         found = set()
         for start, end in zip([0, *self.frame_ends[direction]], self.frame_ends[direction]):
             found.update(range(start, min(start + 1000, end)), range(max(start, end - 20), end))
         return sorted(found)
 
     def errors(self, direction, place):
-        """Return the classes of the errors of which the conversation ends by one."""
+        """Return the classes of errors one of which ends the conversation."""
         if direction == DOWN and place == self.frame_ends[DOWN][0]:
             # If it sees this end before it logs in, no login was refused.
             return {self.amqp.LoginRefused, self.amqp.ConnectionLost}
@@ -394,7 +394,7 @@ DEADLINES = {
 
 @pytest.fixture
 def reset_at_the_end(proxy, connect):
-    """Let nothing wait any more when the connections are closed after the test."""
+    """Reset the connections after the test, so that closing them does not wait."""
     yield
     proxy.reset()
 

@@ -1,7 +1,7 @@
 """Publisher over lines that are cut, and a broker that is killed, frozen or out of memory.
 
-What publish() has returned for is in the queue; nothing is lost, and nothing silently dropped. What
-is there twice has the same message_id, and only after a loss.
+Every message for which publish() has returned is in the queue. A message is there twice only after
+a loss, and then with the same message_id.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """A peer that answers whatever a client asks, and checks that what it is sent is whole.
 
-It serves any number of connections, each in a thread of its own. What it was sent is kept by the
-connection's name, so that a test can compare it with what the program meant to send.
+It serves any number of connections, each in a thread of its own. It records what each of them sent,
+by the connection's name, so that a test can compare it with what the program meant to send.
 """
 
 import contextlib

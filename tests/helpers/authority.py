@@ -28,7 +28,7 @@ class Authority:
         return context
 
     def asking_server(self):
-        """Return the SSLContext of a server that wants a certificate of the client."""
+        """Return the SSLContext of a server that requires a client certificate."""
         context = self.server()
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(self.file)

@@ -79,9 +79,9 @@ def say(text):
 class TLS:
     """Files (PEM) for a node's TLS listener.
 
-    With `client_certificates` only clients that show a certificate signed by
-    `cafile` get in, and may log in by it: mechanism EXTERNAL, as the user who
-    is named by the certificate's common name.
+    With `client_certificates`, clients must present a certificate signed by
+    `cafile`, and may log in with it: mechanism EXTERNAL, as the user named by
+    its common name.
     """
 
     certfile: str

@@ -12,7 +12,7 @@ from tests.helpers.waiting import lasting
 def refused(broker, kind, most=5.0, **arguments):
     """Fail to connect; return the error, after checking that nothing else came of it.
 
-    The descriptors are counted while the error, and so all that it refers to, is alive.
+    The descriptors are counted while the error, and everything it refers to, is still alive.
     """
     arguments.setdefault('connect_timeout', 10)
     arguments.setdefault('host', broker.address)

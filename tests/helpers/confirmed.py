@@ -1,8 +1,8 @@
-"""What on_confirm is told, as the numbers that are confirmed."""
+"""An on_confirm callback that collects the numbers of the confirmed messages."""
 
 
 class Confirmed:
-    """The confirms of a channel, whose on_confirm it becomes; nothing may be refused.
+    """Becomes the on_confirm of a channel, and fails if a message is refused.
 
     numbers: those that are confirmed so far.
     """

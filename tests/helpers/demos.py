@@ -8,7 +8,7 @@ DEMO = Path(__file__).resolve().parents[2] / 'demo'
 
 
 def demos_of(amqp, folder):
-    """Return the folder of the demos: for 0-8, of copies, which are written into `folder`."""
+    """Return the folder of the demos; for 0-8, copies of them are written to `folder`."""
     if amqp is CLIENT_0_9_1:
         return DEMO
     for path in DEMO.glob('*.py'):

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a broker that breaks up, slows down, stalls, cuts and resets.
+"""A TCP proxy in front of a broker that can fragment, delay, stall, close and reset connections.
 
     with FaultProxy(broker.address) as proxy:
         conn = amqp.Connection(host=proxy.address)
@@ -79,7 +79,7 @@ class FaultProxy:
             self._change(direction, stalled=False)
 
     def cut_after(self, direction, count):
-        """End a link by FIN once it has passed this many bytes of all that it ever passes."""
+        """End a link by FIN once it has passed this many bytes, counted from its beginning."""
         self._change(direction, limit=count, at_limit=FIN)
 
     def reset_after(self, direction, count):

@@ -41,7 +41,7 @@ def split(data, size=1):
 
 
 class InboxLike:
-    """What the decoder looks at of a channel."""
+    """A channel, as far as the decoder looks at it."""
 
     keeps_content = True
     delivery_queue = take_confirm = None

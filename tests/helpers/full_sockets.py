@@ -1,4 +1,4 @@
-"""Sockets whose systems take no more, because the broker does not read."""
+"""Filling a socket: the system accepts no more bytes, because the broker does not read."""
 
 import contextlib
 import select
@@ -16,7 +16,7 @@ DO_NOT_WAIT = getattr(socket, 'MSG_DONTWAIT', 0)
 
 
 def fill(connection):
-    """Send heartbeats until the system takes not one byte more.
+    """Send heartbeats until the system does not accept a single byte more.
 
     Returns what is still to be sent of the last one, after which anything else may follow.
     """
@@ -48,5 +48,5 @@ def send_rest(connection, rest):
 
 
 def small_send_buffer(connection):
-    """Let the system keep little of what the client sends."""
+    """Give the client's socket a small send buffer."""
     connection.transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)

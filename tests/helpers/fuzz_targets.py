@@ -1,4 +1,4 @@
-"""What is fuzzed beside whole conversations: functions of bytes, which raise what is wrong."""
+"""Targets of fuzzing besides whole conversations: functions of bytes that raise what is wrong."""
 
 import amqplib.client_0_8 as amqp
 from amqplib.client_0_8.spec import PROTOCOL, ROWS
@@ -47,7 +47,7 @@ def arguments(data):
 
 
 def properties(data):
-    """A message whose damage shows where it is looked at."""
+    """A message whose damaged properties raise an error only when they are read."""
     message = amqp.Message.received(data, b'body') if len(data) > 1 else amqp.Message()
     for name in [name for name, _ in BASIC_PROPERTIES]:
         try:

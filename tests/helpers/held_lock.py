@@ -8,9 +8,9 @@ from tests.helpers.waiting import PATIENCE
 
 
 class HeldLock:
-    """A lock that one thread may take only when it is let go; the others take it as ever.
+    """A lock that holds one thread back until let_go(); other threads take it as usual.
 
-    That thread has looked by then at all that it looks at before it takes the lock.
+    The held thread has then done everything that it does before it takes the lock.
     """
 
     def __init__(self, lock):
@@ -31,7 +31,7 @@ class HeldLock:
         return worker
 
     def let_go(self):
-        """Let the thread that is held have the lock."""
+        """Let the held thread take the lock."""
         self._let_go.set()
 
     def acquire(self, *args, **kwargs):
@@ -52,7 +52,7 @@ class HeldLock:
 
 @contextlib.contextmanager
 def held_before_writing(connection, call):
-    """Hold a call, made in a thread, from before it takes the lock of the writer until the end."""
+    """Hold a call in another thread, just before it takes the lock of the outbox, until the end."""
     mutex = connection._session.outbox._mutex
     lock = mutex.lock = HeldLock(mutex.lock)
     try:

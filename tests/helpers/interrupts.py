@@ -14,7 +14,7 @@ FOLDER = str(Path(amqplib.__file__).parent)
 
 
 def at_line(line, action, call, *arguments):
-    """Make a call, and do the action before this line of the library; return if it came so far.
+    """Make a call; do the action before this line of the library; return whether it was reached.
 
     The action may raise something, which is what signal handlers do, or call the library.
     """
@@ -50,7 +50,7 @@ class Alarm(TimeoutError):
 
 
 def interrupt(line, call, *arguments, by=KeyboardInterrupt):
-    """Make a call, and interrupt it before this line of the library; return if it came so far."""
+    """Make a call; interrupt it before this line of the library; return whether it was reached."""
 
     def raise_it():
         raise by

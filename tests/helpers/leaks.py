@@ -18,7 +18,7 @@ def open_descriptors():
 
 
 def leftovers(threads, descriptors):
-    """Return what is there now and was not then."""
+    """Return what exists now and did not exist then."""
     new_threads = [
         thread
         for thread in threading.enumerate()

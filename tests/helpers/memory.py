@@ -24,9 +24,9 @@ SCARCE = 512 * 1024 * 1024
 
 @contextlib.contextmanager
 def scarce_memory(room=SCARCE):
-    """Let the system refuse memory in the block; also what is only asked for, and never used.
+    """Limit the address space in the block, so that memory that is never used counts too.
 
-    What a peer announces and does not send must not matter. Only Linux says what there is.
+    A size that a peer announces must not be allocated. Only Linux says what there is.
     """
     if sys.platform != 'linux':
         yield

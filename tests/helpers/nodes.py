@@ -1,4 +1,4 @@
-"""What is done to a node beside starting and stopping it."""
+"""What tests do to a node besides starting and stopping it."""
 
 import contextlib
 from pathlib import Path
@@ -7,7 +7,7 @@ from tests.helpers.waiting import poll
 
 
 def write_down(node):
-    """Have what was declared on disk: RabbitMQ with Mnesia writes it some time after its answer."""
+    """Have declarations written to disk: with Mnesia, RabbitMQ does so only after its reply."""
     node.evaluate('catch mnesia:sync_log()')
 
 

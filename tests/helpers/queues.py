@@ -7,17 +7,17 @@ from tests.helpers.waiting import PATIENCE, poll
 
 
 def new_name():
-    """Return a name that nobody else uses."""
+    """Return a unique name."""
     return f'amqplib-test-{uuid.uuid4()}'
 
 
 def ready_count(channel, queue):
-    """Return how many messages of the queue are not delivered."""
+    """Return how many messages of the queue are ready."""
     return channel.queue_declare(queue, passive=True)[1]
 
 
 def await_ready(channel, queue, count):
-    """Wait until the queue has this many messages that are not delivered."""
+    """Wait until this many messages of the queue are ready."""
     poll(lambda: ready_count(channel, queue) == count, f'{count} messages in the queue')
 
 
@@ -32,10 +32,10 @@ def get_bodies(channel, queue, count):
 
 
 def close_and_get_what_comes_back(amqp, connection, channel, queue):
-    """Close a channel on which messages of an empty queue are; return the bodies of those left.
+    """Close a channel that holds the messages of a queue; return the bodies that come back.
 
-    They come back some time after the answer to the close, all together. So one more that has to
-    come back says when that is.
+    They come back together, some time after close-ok. One more message, which has to come back too,
+    shows when that has happened.
     """
     other = connection.channel()
     other.basic_publish(amqp.Message('the last one'), '', queue)
@@ -48,14 +48,14 @@ def close_and_get_what_comes_back(amqp, connection, channel, queue):
 
 
 def drain(channel, until, patience=PATIENCE):
-    """Hand out what arrives on the channel until the condition holds."""
+    """Call wait() on the channel until the condition holds."""
     deadline = time.monotonic() + patience
     while not until():
         channel.wait(timeout=max(0.0, deadline - time.monotonic()))
 
 
 def nothing_waits(amqp, channel):
-    """Whether the broker has sent nothing so far that the next wait() would hand out."""
+    """Return whether the broker has sent nothing that the next wait() would dispatch."""
     # What was sent before the reply has arrived with it.
     channel.exchange_declare('amq.direct', 'direct', passive=True)
     try:
@@ -66,7 +66,7 @@ def nothing_waits(amqp, channel):
 
 
 def hand_out_the_rest(amqp, channel):
-    """Hand out all that the broker has sent so far on the channel."""
+    """Call wait() for everything that the broker has sent so far on the channel."""
     while not nothing_waits(amqp, channel):
         pass
 

@@ -1,4 +1,4 @@
-"""Field tables and properties as other clients may write them."""
+"""Field tables and properties as other clients may encode them."""
 
 import struct
 
@@ -9,7 +9,7 @@ def raw_field(key, tag, data=b''):
 
 
 def raw_long(data):
-    """Return bytes behind their number, as long strings, tables and arrays are written."""
+    """Return bytes after their size, as long strings, tables and arrays are encoded."""
     return struct.pack('>I', len(data)) + data
 
 

@@ -1,8 +1,8 @@
-"""A conversation with a broker: recorded once, and played again in memory, whole or spoiled.
+"""A conversation with a broker: recorded once, and replayed in memory, intact or damaged.
 
 `record` holds the conversation with a real broker. `replay` holds it again with a socket that
 plays the broker's part: with the same bytes, in other portions. `feed` does so with any bytes
-instead. There is no thread, and no time passes: what would wait for ever is an error at once.
+instead. There is no thread, and no time passes: a wait that would never end is an error at once.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ BODIES = [b'', b'\xce' * 20, bytes(range(256)) * 5]
 
 
 class Conversation:
-    """A bit of everything that programs do, with the same bytes each time.
+    """A little of everything that programs do, with the same bytes each time.
 
     results: what came of it so far.
     """
@@ -351,7 +351,7 @@ def replay(client, played, cuts=()):
 def feed(client, data, size=transport.RECEIVE_SIZE):
     """Hold the conversation with these bytes for the broker's; return the error or None.
 
-    Any error but an AMQPException is raised, and so is a state that is none.
+    Any error that is no AMQPException is raised, as is an inconsistent state.
     """
     with Feed(data, size) as player:
         conversation = Conversation(client)
@@ -386,7 +386,7 @@ TELLING = (0, 1, 2, 3, 8, 10, 20, 40, 41, 50, 60, 0x7F, 0x80, 0xCE, 0xFF)
 
 
 def mutated(data, chance):
-    """Return bytes with some changed, missing, doubled, exchanged or made up.
+    """Return the data with some bytes changed, deleted, doubled, swapped or inserted.
 
     chance: a random.Random.
     """
@@ -435,7 +435,7 @@ MUTATIONS = (_set, _flip, _delete, _double, _make_up, _set_number, _exchange)
 
 
 def with_other_frames(stream, chance):
-    """Return a stream of frames with some of them missing, doubled, exchanged or renumbered."""
+    """Return a stream of frames with some of them deleted, doubled, swapped or renumbered."""
     frames = split_frames(stream)
     for _ in range(chance.randint(1, 3)):
         position = chance.randrange(len(frames))
@@ -464,7 +464,7 @@ def reframed(payload, frame):
 
 
 def split_frames(stream):
-    """Return the frames of a sound stream."""
+    """Return the frames of a valid stream."""
     frames, position = [], 0
     while position < len(stream):
         end = position + FRAME.unpack_from(stream, position)[2] + FRAME.size + 1

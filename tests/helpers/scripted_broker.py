@@ -15,9 +15,9 @@ client and what to send to it:
         ...
 
 The script runs in a thread of its own, one script for each connection that is
-accepted, in that order. What fails in it, fails the test: `finish`, at the
-latest at the end of the `with` block, raises it again. Every verb is bounded in
-time, and nothing is left running. Its bytes are those of `wire`.
+accepted, in that order. An error in a script fails the test: `finish`, at the
+latest at the end of the `with` block, raises it. Every verb is bounded in time,
+and nothing is left running. The module `wire` makes the bytes.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ from tests.helpers.wire import (
 
 
 def keep_alive(peer, until, interval=0.3):
-    """As the script of a peer: send heartbeats until a condition holds for what the client sends.
+    """Send heartbeats, as the script of a peer, until a condition holds for what the client sends.
 
     until: a function of these bytes; they are returned.
     """
@@ -266,13 +266,13 @@ class Peer:
         self.sock.sendall(data)
 
     def drip(self, data, interval=0.001):
-        """Send bytes one by one, with so many seconds in between; until the client hangs up."""
+        """Send bytes one by one, with this many seconds in between, until the client hangs up."""
         for position in range(len(data)):
             try:
                 self.send_raw(data[position : position + 1])
             except OSError:
                 return
-            # There is no event to wait for: the time between them is what is asked for.
+            # There is no event to wait for: the script asks for the time between them.
             if self.broker._finished.wait(interval):
                 interval = 0
 

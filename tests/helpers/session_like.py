@@ -1,4 +1,4 @@
-"""A channel without a socket: what it sends is kept, and what arrives for it is given by hand."""
+"""A channel without a socket: what it sends is recorded, and tests pass it what arrives."""
 
 from amqplib.client_0_8.channel import Channel
 from amqplib.client_0_8.spec import METHODS, PROTOCOL

@@ -1,4 +1,4 @@
-"""Calls in threads of their own: what came of them, and what they are doing."""
+"""Calls in threads of their own: their results, and whether they wait."""
 
 import sys
 import threading
@@ -22,7 +22,7 @@ def compute(seconds):
 
 
 class Worker(threading.Thread):
-    """A thread that makes one call and keeps what came of it."""
+    """A thread that makes one call, and keeps its result or its error."""
 
     def __init__(self, call, *args):
         super().__init__(daemon=True)
@@ -95,7 +95,7 @@ def outcome(future, within=PATIENCE):
 
 
 def begin(function, *args):
-    """Call the function in a thread of its own; return the Future of what comes of it."""
+    """Call the function in a thread of its own; return the Future of its result."""
     future = Future()
 
     def run():

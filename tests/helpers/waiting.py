@@ -6,8 +6,8 @@ import time
 
 #: Seconds after which something that should happen is taken not to happen.
 PATIENCE = 20.0
-#: Seconds that anything may take longer on a machine with other work to do. A limit with it has to
-#: stay below those that a call has in any case: a close, for one, gives up after ten seconds.
+#: How many seconds longer anything may take on a busy machine. A limit that includes it has to stay
+#: below those that calls have anyway: a close, for example, gives up after ten seconds.
 BUSY = 5.0
 
 

@@ -96,7 +96,7 @@ def pack_long_string(value):
 
 
 def pack_table(table):
-    """Return the bytes of a field table; given as bytes, its entries are bytes already."""
+    """Return the bytes of a field table, whose entries may be encoded already."""
     if isinstance(table, bytes):
         return pack_long_string(table)
     return pack_long_string(
@@ -205,6 +205,6 @@ def split_frames(data):
 
 
 def methods_in(data, version=VERSION_0_8):
-    """Return the methods of the whole frames in bytes, as `read_method` does."""
+    """Return the methods of the whole frames in the data, as `read_method` does."""
     found = (read_method(arrived, version) for arrived in split_frames(data)[0])
     return [method for method in found if method]

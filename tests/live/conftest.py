@@ -1,7 +1,7 @@
 """Fixtures of the live tests: connections, channels and queues.
 
-A test takes the client from the fixture `amqp` and nowhere else, and so runs once for each package.
-Those that are about one of them say so with a mark of `tests.helpers.packages`.
+Tests use the client of the fixture `amqp`, so each runs once for each package. Tests of one package
+have a mark of `tests.helpers.packages`.
 """
 
 import contextlib

@@ -113,7 +113,7 @@ def have_connections(amqp, dial):
 
 
 def be_idle(amqp, dial):
-    """Wait for nothing, in the meantime of which only heartbeats keep the connection."""
+    """Wait where nothing comes, so that only heartbeats keep the connection alive."""
     with dial(heartbeat=1) as connection, connection.channel() as channel, ticking():
         sent = connection.transport.sent
         try:
@@ -150,7 +150,7 @@ def be_closed_by_another(amqp, dial):
 
 
 def end_loops(amqp, dial):
-    """Iterate where nothing comes, until another greenlet sets a flag or cancels the consumer."""
+    """Iterate over an empty queue until another greenlet sets a flag or cancels the consumer."""
     import threading
 
     stopping = threading.Event()

@@ -204,7 +204,7 @@ def test_a_failed_publish_is_raised_by_close_if_another_channel_read_it(
 
 
 def test_a_failed_publish_is_raised_at_the_end_of_a_with_block(amqp, connection):
-    """Over and over, as the two closes cross on the wire in several ways."""
+    """Repeated, as the two closes can cross on the wire in several ways."""
     for _ in range(50):
         with pytest.raises(amqp.NotFound), connection.channel() as channel:
             channel.basic_publish(amqp.Message('x'), new_name())
@@ -235,7 +235,7 @@ def test_an_error_that_was_raised_is_not_raised_again_by_closing_the_connection(
 
 
 def test_a_failed_publish_is_raised_by_a_publish_soon_after(amqp, connection, queue):
-    """Within 0.1 s after the broker's word has arrived; the best of three, on busy machines."""
+    """Within 0.1 s after the close has arrived; the best of three, as machines may be busy."""
 
     def seconds_until_raised():
         channel = connection.channel()

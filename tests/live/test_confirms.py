@@ -163,7 +163,7 @@ def test_what_cannot_be_sent_takes_no_number(amqp, confirming, queue):
 
 @pytest.mark.parametrize('limit', [None, 1])
 def test_interrupted_before_any_line_the_numbers_stay_right(amqp, connect, shared_queue, limit):
-    """Or the channel is given up, or the connection; but no message gets another's number."""
+    """Else the channel or the connection is given up; no message gets another one's number."""
     outcomes = {'usable': 0, 'channel given up': 0, 'connection lost': 0}
 
     def try_all(connection):
@@ -197,7 +197,7 @@ def test_interrupted_before_any_line_the_numbers_stay_right(amqp, connect, share
 
 
 def test_interrupted_before_any_line_confirms_are_asked_for_or_not(amqp, connect, shared_queue):
-    """Or the channel or connection is closed; but never does the broker alone count."""
+    """Else the channel or the connection is closed; the broker never counts alone."""
 
     def try_all(connection):
         for line in itertools.count():
@@ -238,7 +238,7 @@ def test_no_more_than_the_limit_is_outstanding(amqp, channel, queue, limit):
         most.append(len(outstanding))
     channel.wait_for_confirms(timeout=10)
     assert outstanding == set()
-    # The callback is told of a confirm after the library knows of it.
+    # The library counts a confirm before it calls the callback.
     assert max(most) <= limit + 1
     assert ready_count(channel, queue) == 1000
 

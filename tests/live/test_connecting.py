@@ -1,4 +1,4 @@
-"""Opening and closing connections: where, who, what is said, and what is refused."""
+"""Opening and closing connections: addresses, logins, properties, and what is refused."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ from tests.helpers.waiting import poll
 
 @pytest.fixture
 def soon():
-    """Fail the test if it takes as long as what waits for a time that is given by default."""
+    """Fail a test that takes as long as the default timeouts."""
     start = time.monotonic()
     yield
     assert time.monotonic() - start < 9

@@ -137,11 +137,11 @@ def test_what_a_consumer_without_callback_gets_stays_unacknowledged(
     assert get(connection.channel(), queue).redelivered is True
 
 
-class Oops(Exception):
+class UnknownError(Exception):
     """Nothing that the library knows."""
 
 
-@pytest.mark.parametrize('kind', [Oops, AttributeError, KeyError, OSError, TimeoutError])
+@pytest.mark.parametrize('kind', [UnknownError, AttributeError, KeyError, OSError, TimeoutError])
 def test_an_exception_of_a_callback_reaches_the_caller_of_wait(
     amqp, channel, queue, received, kind
 ):
@@ -348,7 +348,7 @@ def consume_what_goes(channel, shared_queue, other_channel):
     return consume
 
 
-def test_the_end_of_a_consumer_by_the_broker_is_told_to_on_cancel(channel, consume_what_goes):
+def test_on_cancel_is_called_when_the_broker_cancels_the_consumer(channel, consume_what_goes):
     cancelled = []
     tag = consume_what_goes(callback=print, on_cancel=cancelled.append)
     drain(channel, lambda: cancelled)

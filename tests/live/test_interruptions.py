@@ -1,4 +1,4 @@
-"""Exceptions of signals before any line of calls that open and close: what they leave is sound."""
+"""Exceptions of signal handlers at any line of open and close leave a consistent state."""
 
 import contextlib
 import itertools

@@ -1,4 +1,4 @@
-"""Messages there and back: every property, every type of header, text, and what others send."""
+"""Messages through a broker: all properties, types of headers, text, other clients' messages."""
 
 import math
 import pickle
@@ -369,7 +369,7 @@ NESTED = nested_tables(2_000)
 
 
 @pytest.mark.parametrize('nested', [NESTED, nested_tables(100)], ids=len)
-def test_headers_nested_too_deep_are_a_damage_of_that_property(amqp, odd_then_fine, nested):
+def test_headers_nested_too_deep_damage_only_that_property(amqp, odd_then_fine, nested):
     message = odd_then_fine(with_raw_headers(amqp, nested))
     assert message.body == b'odd'
     with pytest.raises(ValueError, match=r'application_headers.*nested'):
@@ -377,7 +377,7 @@ def test_headers_nested_too_deep_are_a_damage_of_that_property(amqp, odd_then_fi
     assert 'application_headers' not in message.properties
 
 
-def test_damage_is_seen_only_by_who_looks_at_it(amqp, channel, queue, odd_then_fine):
+def test_damaged_headers_raise_only_when_they_are_read(amqp, channel, queue, odd_then_fine):
     message = odd_then_fine(with_raw_headers(amqp, NESTED))
     assert message.routing_key == queue
     assert message.delivery_tag == 1

@@ -9,7 +9,7 @@ from tests.helpers.queues import new_name
 
 @pytest.fixture
 def nowhere():
-    """A routing key that leads nowhere."""
+    """A routing key without a queue."""
     return new_name()
 
 

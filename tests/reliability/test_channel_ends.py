@@ -18,7 +18,7 @@ THREADS = 2
 
 
 def fail_until_raised(amqp, channel, number):
-    """Publish to where nothing is, and go on until the channel raises why it is closed."""
+    """Publish to a missing exchange until the channel raises why it is closed."""
     others = [
         lambda: channel.basic_publish(amqp.Message(b'x'), 'no such exchange'),
         lambda: channel.basic_ack(number),

@@ -44,7 +44,7 @@ def stall(peer):
 def flood(data):
     """Return a script that sends these bytes without end.
 
-    There should be so many that the client finds something whenever it looks.
+    There should be so many that each receive of the client finds some.
     """
 
     def script(peer):
@@ -121,7 +121,7 @@ def test_write_timeout_may_be_an_attribute_of_a_subclass(amqp, play, connect):
         channel.basic_publish(amqp.Message(bytes(30_000_000)), routing_key='q')
 
 
-def test_write_timeout_cannot_be_changed_to_what_is_none(session):
+def test_write_timeout_cannot_be_set_to_a_wrong_value(session):
     ours = session(lambda peer: peer.rest(), write_timeout=5)
     with pytest.raises(ValueError, match='write_timeout'):
         ours.connection.write_timeout = -1
@@ -291,7 +291,7 @@ def test_large_message_that_has_arrived_takes_one_poll(amqp, session, monkeypatc
 @pytest.mark.parametrize('own', [0.3, 30])
 @pytest.mark.parametrize('beside', [-1, 0, 1])
 def test_timeout_of_the_socket_beside_one_of_the_call(amqp, session, own, beside):
-    """The one that is over first counts, also where the last receive took all it asked for."""
+    """The earlier one counts, even if the last receive filled its buffer."""
     body = bytes(transport.RECEIVE_SIZE - len(delivery(1, 'tag', 1, b'x')) + 1 + beside)
     data = delivery(1, 'tag', 1, body)
     assert len(data) == transport.RECEIVE_SIZE + beside
@@ -401,7 +401,7 @@ def test_call_without_a_reply_ends_its_channel_and_nothing_else(amqp, play, conn
         # The number is not free yet.
         peer.open_channel(3)
         peer.expect_method(2, 'queue.declare')
-        # Behind what ends the channel, so that the client has read that.
+        # After what ends the channel, so that the client has read that.
         peer.send_raw(end + method(2, 'queue.declare_ok', 'other', 0, 0))
         if end.startswith(REFUSED):
             peer.expect_method(1, 'channel.close_ok')
@@ -512,8 +512,8 @@ def test_numbers_that_are_not_free_yet_count_as_channels(amqp, play, connect):
     connection.close()
 
 
-def test_number_of_a_closed_channel_is_its_successors(amqp, session):
-    """What is left to be handed out of the old channel does not touch the new one."""
+def test_late_methods_of_a_closed_channel_do_not_touch_its_successor(amqp, session):
+    """Undispatched methods of the old channel do not affect the new one."""
 
     def script(peer):
         peer.send_raw(delivery(1, 'tag', 7) + REFUSED)
@@ -685,7 +685,7 @@ def test_steps_of_connecting_share_one_deadline(amqp, play, monkeypatch):
         amqp.Connection(host=broker.address, connect_timeout=60)
 
 
-# --- Timeouts that are none ---------------------------------------------------------------------
+# --- Wrong timeouts -----------------------------------------------------------------------------
 
 WRONG = [
     (-1, ValueError),

@@ -32,7 +32,7 @@ def forked(do):
         do()
     except SystemExit:
         raise  # of a child of this child
-    # Nothing may get away: the child has its parent's stack.
+    # No exception may escape: the child has its parent's stack.
     except BaseException:  # noqa: BLE001
         sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
@@ -246,7 +246,7 @@ def fork_by_multiprocessing(amqp, address):
 
 
 def test_fork_while_other_threads_use_the_connection(amqp, address):
-    """Whatever they hold at that moment is held for ever in the child."""
+    """In the child, the locks that they hold at that moment are never released."""
     run_in_child(fork_among_threads, amqp, address, 6)
 
 

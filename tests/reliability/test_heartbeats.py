@@ -111,7 +111,7 @@ def test_heartbeats_are_sent_while_the_program_computes(session):
     busy.channel.wait(timeout=PATIENCE)
     for ours in (idle, busy):
         assert ours.connection.transport is not None
-    # Two a second are what is meant, and no more, however late they are.
+    # Two a second are due, and no more are sent, however late they are.
     assert min(seconds) >= 2
 
 
@@ -268,7 +268,7 @@ def check_given_up(amqp, ours, error):
     poll(lambda: ours.sock.fileno() == -1)
     with lasting(most=1), pytest.raises(amqp.ConnectionLost, match='nothing was heard'):
         ours.connection.channel()
-    # There is nobody to say goodbye to.
+    # No close is sent to a silent peer.
     with lasting(most=1):
         ours.connection.close()
 
@@ -313,7 +313,7 @@ def test_any_byte_is_a_sign_of_life(session):
 
 
 @said_by_one
-def test_bytes_that_nobody_has_read_yet_are_a_sign_of_life(session):
+def test_unread_bytes_are_a_sign_of_life(session):
     whole = delivery(1, 'tag')
 
     def script(peer):

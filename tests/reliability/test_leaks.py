@@ -1,4 +1,4 @@
-"""Connections and channels by the hundred: descriptors, threads and memory are as before."""
+"""Hundreds of connections and channels leave no descriptors, threads or memory behind."""
 
 import contextlib
 import gc
@@ -57,10 +57,10 @@ def test_caches_are_known_and_bounded():
 
 
 def repeat(times, do, warm_up=20):
-    """Do something a few times, and then many times that have to leave nothing.
+    """Do something a few times, and then many times, which have to leave nothing behind.
 
-    Memory is looked at round by round: a leak grows in each. A table of the interpreter's that
-    happens to be made anew, or larger, counts once.
+    Memory is measured round by round: a leak grows in each. A table that the interpreter happens to
+    enlarge counts once.
     """
     for _ in range(warm_up):
         do()
@@ -246,7 +246,7 @@ def test_dropped_connections_leave_nothing_once_they_are_collected(amqp, address
 def test_dropped_connections_are_silent_whatever_was_collected_before(
     amqp, play, authority, monkeypatch, tls
 ):
-    """The collector may come to the socket before it comes to what closes it."""
+    """The collector may finalize the socket before the transport that closes it."""
 
     def collect_and_connect(*args):
         gc.collect(0)  # so the transport is of another generation than the socket

@@ -1,4 +1,4 @@
-"""No lock stays taken, whatever is raised wherever: another thread always goes on.
+"""No lock stays taken, whatever a signal raises, on whatever line: other threads go on.
 
 All of it runs in a Python of its own, which is killed if it hangs.
 """
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(400)
 
 
 class Interruption(BaseException):
-    """What a signal raises, at whatever point the program is."""
+    """What a signal handler raises."""
 
 
 class Alarm(TimeoutError):

@@ -38,7 +38,7 @@ def new_publisher(amqp, broker, **arguments):
 def test_an_interrupt_at_any_line_of_publish_costs_nothing_but_this_call(
     amqp, process_broker, is_connected
 ):
-    # With room for one call: a lane that is lost would leave none for the next.
+    # With a single lane: if it were lost, the next call would have none.
     ours = new_publisher(amqp, process_broker, window=1)
     ours.publish(amqp.Message(b'first'), '', 'tasks')
     # The connection alone takes a thousand lines, of which all do the same here.

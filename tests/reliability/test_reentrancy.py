@@ -1,7 +1,7 @@
 """Finalizers and signal handlers that call the library on a thread that is inside it.
 
-What they ask for is done or refused; the stream stays whole in both directions, every message
-comes once and in order, and the call that they came into goes on.
+Each of their calls is done or refused; the stream stays intact in both directions, every message
+comes once and in order, and the interrupted call goes on.
 """
 
 import contextlib
@@ -227,10 +227,10 @@ def check_that_it_says_so(error):
 
 
 class Finalized:
-    """Garbage that only the collector finds; it calls something then, and leaves more of its kind.
+    """A cycle whose finalizer makes a call, and leaves another such cycle.
 
-    So whenever the collector runs, which is at any allocation, there is a call in the middle of
-    whatever was being done.
+    So whenever the collector runs, which may be at any allocation, a call interrupts whatever was
+    being done.
     """
 
     def __init__(self, call):
@@ -340,7 +340,7 @@ def publish_with_finalizers(amqp, finalizer, confirms):
 
 @posix_only
 def test_a_signal_handler_while_the_thread_waits_for_the_broker(amqp, play):
-    """It may publish and close, which go out at once; what would have to wait is refused."""
+    """It may publish and close, which is sent at once; what would have to wait is refused."""
     broker = play(answer_late)
     run_in_child(handle_while_waiting, amqp, broker.address)
 

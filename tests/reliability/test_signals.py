@@ -1,4 +1,4 @@
-"""Ctrl-C and other signals: they come through at once, and leave a connection that is sound.
+"""Ctrl-C and other signals: their exceptions are raised at once, and the connection stays usable.
 
 What is interrupted runs in a Python of its own, against a scripted or the real broker.
 """
@@ -22,7 +22,7 @@ from tests.helpers.wire import content, delivery, frame, method, method_payload,
 
 pytestmark = posix_only
 
-#: Seconds from the child's word that it is ready until it is in its call.
+#: Seconds from when the child says that it is ready until it is in its call.
 MOMENT = 0.3
 
 
@@ -302,7 +302,7 @@ def interrupt_connecting(amqp, address):
 
 
 class Interruption(BaseException):
-    """What a signal raises, at whatever point the program is."""
+    """What a signal handler raises."""
 
 
 class Alarm(TimeoutError):
@@ -458,7 +458,7 @@ class Interruptible:
 
 
 class Confirming(Interruptible):
-    """The same with confirms, of which all have to come that are waited for, and no others."""
+    """The same with confirms: all that are waited for have to come, and no others."""
 
     def open(self):
         super().open()

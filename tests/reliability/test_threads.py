@@ -67,7 +67,7 @@ class Member:
         self.channel.basic_consume(self.queue, callback=self.take)
         while not stop.is_set():
             self.publish(following)
-            # Not further ahead than the one behind can follow.
+            # Do not fall far behind the thread that sends to this one.
             while len(self.got) < preceding.sent - 5 and not stop.is_set():
                 self.channel.wait(timeout=PATIENCE)
             name = self.channel.queue_declare(self.queue, passive=True)[0]
@@ -183,9 +183,9 @@ def calls():
 
 
 def seldom_wake(threads, calls):
-    """Return whether threads that wait do no more than to look now and then.
+    """Return whether waiting threads do nothing except check now and then whether to read.
 
-    Each looks once in a step of its wait, for which twenty calls and their ends are plenty.
+    Each checks once in a step of its wait; twenty calls are plenty for that.
     """
     begun, before = time.monotonic(), len(calls)
     time.sleep(0.3)
@@ -194,7 +194,7 @@ def seldom_wake(threads, calls):
 
 
 def test_threads_that_wait_for_nothing_do_nothing(amqp, calls, dial):
-    """When one of them was handed something, the others go on sleeping."""
+    """When a method arrives for one of them, the others go on sleeping."""
     connection = dial(heartbeat=0)
     channels = [connection.channel() for _ in range(8)]
     queues = [channel.queue_declare(exclusive=True)[0] for channel in channels]
@@ -249,7 +249,7 @@ def test_number_is_not_free_before_the_close_is_confirmed(amqp, session, monkeyp
     ours.connection.close()
 
 
-def test_confirmation_that_had_to_wait_comes_before_what_is_sent_next(amqp, session):
+def test_close_ok_that_had_to_wait_is_sent_before_the_next_method(amqp, session):
     """It frees the number of the channel, which the next thing that is sent may take."""
 
     def script(peer):
@@ -340,7 +340,7 @@ def test_loss_of_the_connection_ends_all_calls_with_its_cause(amqp, address, rou
     check_closed(connection, sock, errors[0])
 
 
-def test_close_by_the_broker_ends_all_calls_with_its_words(amqp, dial, controlled):
+def test_close_by_the_broker_ends_all_calls_with_its_reason(amqp, dial, controlled):
     connection = dial(host=controlled.address, heartbeat=0)
     workers = busy_threads(amqp, connection)
     controlled.rabbitmqctl('close_all_connections', 'out for lunch')

@@ -1,4 +1,4 @@
-"""What 0-9-1 adds, as it is on the wire, and all that a broker may do to it."""
+"""What 0-9-1 adds, on the wire, and how brokers may misuse it."""
 
 import contextlib
 import gc
@@ -155,7 +155,7 @@ def test_a_broker_that_does_not_say_what_it_can_do(play, connect, properties):
     connection.close()
 
 
-def test_a_close_of_the_broker_has_its_number_in_0_9_1(session):
+def test_connection_close_is_recognised_by_its_ids_of_0_9_1(session):
     def script(peer):
         peer.expect_method(1, 'tx.select')
         peer.send_method(0, 'connection.close', 320, 'good bye', 0, 0)
@@ -168,7 +168,7 @@ def test_a_close_of_the_broker_has_its_number_in_0_9_1(session):
     check_closed(ours.connection, ours.sock, raised.value, [ours.channel])
 
 
-def test_what_0_8_means_by_that_number_is_not_expected(session):
+def test_connection_redirect_of_0_8_is_a_protocol_error(session):
     def script(peer):
         # connection.redirect there, connection.close here, of which this is not one.
         peer.send_frame(FRAME_METHOD, 0, b'\0\x0a\0\x32' + b'\x04host' + b'\0')
@@ -240,7 +240,7 @@ def test_a_secret_that_cannot_be_sent(session):
     ours.connection.close()
 
 
-def test_a_secret_that_nobody_takes_ends_the_connection(session):
+def test_a_secret_without_a_reply_ends_the_connection(session):
     ours = session(lambda peer: peer.rest(), rpc_timeout=0.1)
     with pytest.raises(amqp.AMQPTimeout, match='update_secret') as raised:
         ours.connection.update_secret('the new token')
@@ -248,7 +248,7 @@ def test_a_secret_that_nobody_takes_ends_the_connection(session):
     assert ours.connection.transport is None
 
 
-def test_a_secret_that_the_broker_does_not_take(session):
+def test_a_secret_that_the_broker_refuses(session):
     def script(peer):
         peer.expect_method(0, 'connection.update_secret')
         text = 'New secret was refused by one of the backends'
@@ -323,7 +323,7 @@ def test_confirms_are_read_whatever_is_waited_for(confirming):
     ours.connection.close()
 
 
-def test_a_returned_message_is_there_before_its_confirm_is_told(confirming):
+def test_a_returned_message_is_there_before_its_confirm_is_reported(confirming):
     def script(peer):
         expect_publish(peer)
         peer.send_content(1, 'basic.return', 312, 'NO_ROUTE', '', 'q', body=b'0')
@@ -376,7 +376,7 @@ def test_a_confirm_that_cannot_be_read(confirming, payload):
 
 
 @pytest.mark.parametrize('data', [confirm(1), refuse(1)], ids=['confirm', 'refuse'])
-def test_a_confirm_that_was_not_asked_for(session, data):
+def test_a_confirm_without_confirm_select(session, data):
     def script(peer):
         expect_publish(peer)
         peer.send_raw(data)
@@ -389,7 +389,7 @@ def test_a_confirm_that_was_not_asked_for(session, data):
         ours.channel.wait(timeout=5)
 
 
-def test_waiting_for_confirms_that_were_not_asked_for(session):
+def test_waiting_for_confirms_without_confirm_select(session):
     ours = session(lambda peer: peer.expect_close())
     with pytest.raises(amqp.AMQPException, match='confirm_select'):
         ours.channel.wait_for_confirms()
@@ -408,7 +408,7 @@ def test_a_limit_is_a_number_of_messages(session, limit, error):
     ours.connection.close()
 
 
-def test_confirms_asked_for_without_waiting(session):
+def test_confirm_select_with_nowait(session):
     def script(peer):
         assert peer.expect_method(1, 'confirm.select').nowait
         expect_publish(peer)
@@ -424,7 +424,7 @@ def test_confirms_asked_for_without_waiting(session):
 
 @pytest.mark.parametrize('error', [KeyboardInterrupt, ZeroDivisionError, ValueError])
 @pytest.mark.parametrize('nowait', [False, True])
-def test_interrupted_when_confirms_have_been_asked_for(session, monkeypatch, nowait, error):
+def test_confirm_select_interrupted_after_sending(session, monkeypatch, nowait, error):
     """The broker counts then, and so does the channel."""
 
     def script(peer):
@@ -452,7 +452,7 @@ def test_interrupted_when_confirms_have_been_asked_for(session, monkeypatch, now
     ours.connection.close()
 
 
-def test_interrupted_before_confirms_have_been_asked_for(session, monkeypatch):
+def test_confirm_select_interrupted_before_sending(session, monkeypatch):
     def script(peer):
         expect_publish(peer)
         peer.expect_method(1, 'confirm.select')
@@ -598,7 +598,7 @@ def test_a_timeout_is_a_number_of_seconds(confirming, timeout, error):
 # --- The time that publishing may take --------------------------------------------------------
 
 
-#: What a publish may have to wait for: what begins that, what the client answers, what ends it.
+#: What a publish may wait for: the method that begins it, the client's answer, what ends it.
 WAITS = {
     'blocked': (
         method(0, 'connection.blocked', 'low on memory', version=VERSION_0_9_1),
@@ -614,12 +614,12 @@ WAITS = {
 }
 
 
-#: The time of a publish, of which the peer lets all but two seconds pass while it waits.
+#: The write_timeout of a publish; all but two seconds of it pass while the publish waits.
 LIMIT = 60
 
 
 class Clock:
-    """Stands in for the clock of deadlines; the peer sets it on, while a publish waits."""
+    """Stands in for the clock of deadlines; the peer advances it while a publish waits."""
 
     def __init__(self, monkeypatch):
         self._ahead = 0.0
@@ -636,7 +636,7 @@ class Clock:
         monkeypatch.setattr(Deadline, 'remaining', remaining)
 
     def let_time_pass(self):
-        """Set it on, once a publish has asked how long it may wait."""
+        """Advance it, once a publish has asked how long it may wait."""
         assert self._waits.wait(PATIENCE), 'no publish waits'
         self._ahead = LIMIT - 2
 
@@ -773,7 +773,7 @@ def test_what_cannot_be_sent_gets_no_number(confirming):
     ours.connection.close()
 
 
-def test_what_the_broker_has_paused_gets_no_number(confirming):
+def test_a_publish_on_a_paused_channel_gets_no_number(confirming):
     def script(peer):
         peer.send_method(1, 'channel.flow', False)
         peer.expect_method(1, 'channel.flow_ok')
@@ -799,7 +799,7 @@ def test_what_the_broker_has_paused_gets_no_number(confirming):
 
 
 def test_closing_a_channel_does_not_wait_for_its_confirms(confirming):
-    """But says so, to who waits for them afterwards."""
+    """But a later wait for them says that the channel is closed."""
 
     def script(peer):
         expect_publish(peer, 2)
@@ -817,7 +817,7 @@ def test_closing_a_channel_does_not_wait_for_its_confirms(confirming):
 
 
 @pytest.mark.parametrize('error', [KeyboardInterrupt, ZeroDivisionError])
-def test_interrupted_before_anything_was_sent(confirming, monkeypatch, error):
+def test_publish_interrupted_before_sending(confirming, monkeypatch, error):
     def script(peer):
         expect_publish(peer)
         peer.send_raw(confirm(1))
@@ -839,7 +839,7 @@ def test_interrupted_before_anything_was_sent(confirming, monkeypatch, error):
 
 
 @pytest.mark.parametrize('error', [KeyboardInterrupt, ZeroDivisionError])
-def test_interrupted_when_it_may_have_been_sent(confirming, monkeypatch, error):
+def test_publish_interrupted_while_sending(confirming, monkeypatch, error):
     """The numbers cannot be trusted any more: the channel is given up, the connection goes on."""
 
     def script(peer):
@@ -873,8 +873,8 @@ def test_interrupted_when_it_may_have_been_sent(confirming, monkeypatch, error):
 @pytest.mark.parametrize(
     'error', [KeyboardInterrupt, ValueError, TypeError, amqp.AMQPException(0, 'from a program')]
 )
-def test_interrupted_right_behind_the_sending(confirming, monkeypatch, error):
-    """Whatever a signal handler raises there: its kind does not say that nothing was sent."""
+def test_publish_interrupted_right_after_sending(confirming, monkeypatch, error):
+    """Whatever class of error a signal handler raises, the message may have been sent."""
 
     def script(peer):
         expect_publish(peer)
@@ -961,7 +961,7 @@ def test_what_could_not_be_sent_while_another_thread_sent_gets_no_number(confirm
 
 
 def test_a_publish_that_was_cut_is_not_confirmed(play, connect):
-    """Nor is it as if it had not been made: nobody knows what has arrived."""
+    """Nor does it count as never sent: it is unknown how much has arrived."""
 
     def script(peer):
         peer.handshake()
@@ -1006,7 +1006,7 @@ def test_a_lost_connection_ends_the_wait(confirming, limit):
 
 @pytest.mark.parametrize('what', ['confirms', 'room', 'leave'])
 def test_a_write_of_another_thread_that_was_cut_ends_the_wait(play, connect, what):
-    """By its error, which says that the connection is closed, and not as a wait that was long."""
+    """With its error, which says that the connection is closed, not with a timeout."""
 
     def script(peer):
         peer.handshake()
@@ -1057,7 +1057,7 @@ def test_a_closed_channel_ends_the_wait(confirming):
     ours.connection.close()
 
 
-def test_a_confirm_that_a_blocked_writer_reads_wakes_who_waits_for_it(play, connect, monkeypatch):
+def test_a_confirm_that_a_blocked_writer_reads_wakes_the_waiting_thread(play, connect, monkeypatch):
     # So that nobody looks without being woken.
     monkeypatch.setattr(session_module, '_BLOCKED_WRITE_STEP', 10)
     monkeypatch.setattr(reader_role, '_WAIT_STEP', 10)
@@ -1127,7 +1127,7 @@ def test_channel_that_is_closed_with_the_reply_takes_nothing_any_more(session, a
 # --- on_confirm -----------------------------------------------------------------------------------
 
 
-def test_on_confirm_is_told_of_each(confirming):
+def test_on_confirm_is_called_for_each_confirm(confirming):
     def script(peer):
         expect_publish(peer, 5)
         peer.send_raw(confirm(2) + refuse(3, True) + confirm(0, True))
@@ -1172,8 +1172,8 @@ def test_on_confirm_is_called_in_the_thread_that_uses_the_channel(confirming):
 
 
 @pytest.mark.parametrize('ok', [True, False])
-def test_what_another_thread_reads_last_is_told_too(confirming, monkeypatch, ok):
-    """Right when a wait for confirms has told what was there before."""
+def test_wait_for_confirms_reports_what_another_thread_reads_last(confirming, monkeypatch, ok):
+    """Just after wait_for_confirms() has reported the earlier ones."""
 
     def script(peer):
         peer.open_channel(2)
@@ -1204,7 +1204,7 @@ def test_what_another_thread_reads_last_is_told_too(confirming, monkeypatch, ok)
 
 
 @pytest.mark.parametrize('allowed', [None, [(60, 60)]], ids=['for anything', 'for a message'])
-def test_a_wait_tells_of_what_another_channel_has_read(confirming, allowed):
+def test_wait_reports_confirms_that_another_channel_has_read(confirming, allowed):
     def script(peer):
         peer.open_channel(2)
         expect_publish(peer)
@@ -1238,7 +1238,7 @@ def test_a_wait_tells_of_what_another_channel_has_read(confirming, allowed):
     ours.connection.close()
 
 
-def test_a_wait_tells_of_what_another_thread_reads_just_then(confirming, monkeypatch):
+def test_wait_reports_confirms_that_another_thread_reads_meanwhile(confirming, monkeypatch):
     ours = confirming(confirm_to_another)
     other = ours.connection.channel()
     told = []
@@ -1275,7 +1275,7 @@ def test_on_confirm_is_called_by_a_program_that_only_publishes(confirming):
 
 @pytest.mark.parametrize('limit', [None, 50])
 def test_on_confirm_may_publish_again(confirming, limit):
-    """What is refused once, for a lot of messages that are refused at once."""
+    """It publishes each refused message again, when many are refused at once."""
     count, sent = 3000, []
 
     def script(peer):
@@ -1349,7 +1349,7 @@ def test_a_publish_calls_on_confirm_a_bounded_number_of_times(confirming, limit,
 
 @pytest.mark.parametrize('call', ['publish', 'wait', 'wait_for_confirms'])
 def test_what_on_confirm_publishes_shares_the_time_of_the_call(confirming, call):
-    """As each message would otherwise have a time of its own to wait for room."""
+    """Otherwise each message would have its own time limit to wait for room."""
     seconds = 0.5
 
     def script(peer):
@@ -1428,7 +1428,7 @@ def test_an_error_of_on_confirm_reaches_the_caller_and_harms_nothing(confirming,
     ours.connection.close()
 
 
-def test_after_an_error_of_on_confirm_the_next_publish_tells_the_rest(confirming):
+def test_after_an_error_of_on_confirm_the_next_publish_reports_the_rest(confirming):
     def script(peer):
         expect_publish(peer, 3)
         peer.send_raw(b''.join(map(confirm, (1, 2, 3))))
@@ -1478,7 +1478,7 @@ def test_refused_numbers_that_nobody_asks_for_do_not_pile_up(confirming, monkeyp
     ours.connection.close()
 
 
-def test_on_confirm_knows_of_refused_ones_so_the_oldest_are_dropped(confirming, monkeypatch):
+def test_with_on_confirm_the_oldest_refused_numbers_are_dropped(confirming, monkeypatch):
     monkeypatch.setattr(confirms_module, 'MAX_REFUSED', 10)
 
     def script(peer):
@@ -1534,7 +1534,7 @@ def test_one_thread_publishes_while_another_reads(confirming):
 # --- Blocked --------------------------------------------------------------------------------------
 
 
-def test_blocked_and_unblocked_are_told(session):
+def test_blocked_and_unblocked_are_reported(session):
     def script(peer):
         peer.send_method(0, 'connection.blocked', 'low on memory')
         peer.await_cue()
@@ -1569,7 +1569,7 @@ def test_blocked_without_callbacks(session):
     ours.connection.close()
 
 
-def test_an_error_of_on_blocked_reaches_who_reads_and_harms_nothing(session):
+def test_an_error_of_on_blocked_reaches_the_reader_and_harms_nothing(session):
     def script(peer):
         peer.send_method(0, 'connection.blocked', 'low on memory')
         peer.send_method(0, 'connection.unblocked')
@@ -1612,7 +1612,7 @@ def test_an_error_of_on_blocked_during_a_call_ends_its_channel(session):
     ours.connection.close()
 
 
-def test_an_error_of_on_blocked_hides_no_error_behind_it(session):
+def test_an_error_of_on_blocked_hides_no_later_error(session):
     def script(peer):
         blocked = method(0, 'connection.blocked', 'low on memory', version=VERSION_0_9_1)
         peer.send_raw(blocked + frame(FRAME_METHOD, 1, b'\0'))

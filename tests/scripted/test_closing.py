@@ -1,4 +1,4 @@
-"""Closing, by either side and by both at once; what is known afterwards; what is still written."""
+"""Closing by either side, or by both at once; what calls raise afterwards; what is still sent."""
 
 import contextlib
 import functools
@@ -165,7 +165,7 @@ def test_broker_closes_the_connection_before_a_call(session, call):
 
 
 @pytest.mark.parametrize('call', CALLS)
-def test_reason_wins_over_the_reset_behind_it(session, call):
+def test_reason_wins_over_the_reset_after_it(session, call):
     def script(peer):
         send_close(peer)
         peer.reset()
@@ -176,7 +176,7 @@ def test_reason_wins_over_the_reset_behind_it(session, call):
 
 @pytest.mark.parametrize('end', ['close', 'reset'])
 @pytest.mark.parametrize('call', CALLS)
-def test_broker_goes_without_a_word(session, call, end):
+def test_broker_hangs_up_without_a_close(session, call, end):
     def script(peer):
         peer.await_cue()
         getattr(peer, end)()
@@ -239,7 +239,7 @@ def test_messages_before_the_close_are_handed_out_first(session):
     ours.connection.close()
 
 
-#: Seconds within which one who only publishes learns of a close that has arrived.
+#: Seconds within which a program that only publishes learns of a close that has arrived.
 LEARNS_WITHIN = 0.1
 
 
@@ -249,10 +249,10 @@ LEARNS_WITHIN = 0.1
 def test_publisher_learns_of_a_close_within_a_tenth_of_a_second(
     session, monkeypatch, send, pause, since_look
 ):
-    """Between looks for input, time passes only as the test says: no machine is too slow for it.
+    """Time passes only as the test says, so the test works on a slow machine.
 
-    since_look: how long before the arrival of the close the publisher looked last.
-    pause: what passes between two publishes.
+    since_look: seconds between the publisher's last poll and the arrival of the close.
+    pause: seconds between two publishes.
     """
 
     def script(peer):
@@ -366,7 +366,7 @@ def test_loop_over_callbacks_ends_by_the_loss_and_not_silently(session, end):
 
 
 def test_close_that_cannot_be_answered_yet_holds_nothing_up(play, connect):
-    """The socket is full: the answer waits, and who reads sends it as soon as there is room."""
+    """The socket is full: the answer waits, and the reader sends it as soon as there is room."""
     filled = []
 
     def script(peer):
@@ -401,7 +401,7 @@ def test_close_that_cannot_be_answered_yet_holds_nothing_up(play, connect):
 
 
 def fill(sock):
-    """Send zeros until not one more is taken; return how many were."""
+    """Send zeros until the socket is full; return how many were sent."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     sent = taken = 0
     while taken or not sent:
@@ -506,7 +506,7 @@ def test_confirmation_before_the_close_of_the_broker(session):
 def test_closes_of_the_channel_cross(session, together):
     """The broker sends its own close, then confirms ours; only then is the number free.
 
-    close() knows all that it needs to know by the first.
+    The broker's close is enough for close() to return.
     """
 
     def script(peer):
@@ -533,7 +533,7 @@ def test_closes_of_the_channel_cross(session, together):
 
 @pytest.mark.parametrize('timeout', [0.2, 10, None])
 def test_closes_of_the_channel_cross_and_ours_is_not_confirmed(session, timeout):
-    """Now and then RabbitMQ ends its channel before it has sent that. Nothing waits for it."""
+    """Sometimes RabbitMQ ends its channel without sending close-ok. Nothing waits for it."""
 
     def script(peer):
         peer.expect_method(1, 'channel.close')
@@ -559,7 +559,7 @@ def test_closes_of_the_channel_cross_and_ours_is_not_confirmed(session, timeout)
 
 
 def test_close_of_the_connection_crosses_that_of_a_channel(session):
-    """What went wrong on the channel is not lost with it."""
+    """The error of the channel is still raised."""
 
     def script(peer):
         peer.expect_method(0, 'connection.close')
@@ -794,7 +794,7 @@ def until_expecting(channel):
 
 @pytest.mark.parametrize('end', ['close', 'reset'])
 @pytest.mark.parametrize('of', ['connection', 'channel'])
-def test_broker_goes_during_our_close(session, of, end):
+def test_broker_hangs_up_during_our_close(session, of, end):
     def script(peer):
         peer.expect_frame()
         getattr(peer, end)()
@@ -807,7 +807,7 @@ def test_broker_goes_during_our_close(session, of, end):
 
 
 @pytest.mark.parametrize('end', ['close', 'reset'])
-def test_broker_goes_right_after_its_confirmation(session, end):
+def test_broker_hangs_up_right_after_its_close_ok(session, end):
     def script(peer):
         peer.expect_method(0, 'connection.close')
         peer.send_method(0, 'connection.close_ok')
@@ -832,7 +832,7 @@ def test_close_of_a_connection_that_is_gone_raises_that_once(session):
 
 
 def test_dropped_connection_frees_its_socket(play, connect):
-    """Nothing is said to the broker when a program just forgets its connection."""
+    """No close is sent when a program just drops its connection."""
 
     def script(peer):
         peer.handshake()
@@ -864,7 +864,7 @@ def whole_publish(body, frame_max):
 
 @pytest.fixture
 def stuffed(play, connect):
-    """A function that publishes more than a broker reads; returns what both sides then know."""
+    """A function that publishes more than the broker reads; returns what each side has seen."""
 
     def start(then, **arguments):
         body = bytes(LARGE)
@@ -922,7 +922,7 @@ def test_fault_of_the_broker_during_a_write_that_takes_too_long(stuffed):
 
 @pytest.mark.parametrize('failure', [KeyboardInterrupt, amqp.AMQPTimeout])
 def test_nothing_is_written_though_the_broker_reads_again(session, failure):
-    """The broker makes room, and a mistake that it would be told of, as the write breaks off."""
+    """Just as the write is given up, the broker makes room, and sends a protocol error."""
     body = bytes(LARGE)
     seen = []
 
@@ -954,7 +954,7 @@ def test_nothing_is_written_though_the_broker_reads_again(session, failure):
     assert whole.startswith(seen[0])
 
 
-def test_interrupt_right_behind_the_lock_of_close_does_not_keep_it(session):
+def test_interrupt_right_after_close_takes_the_lock_does_not_keep_it(session):
     def script(peer):
         peer.expect_close()
 
@@ -983,7 +983,7 @@ def cannot_answer(connection, monkeypatch):
     monkeypatch.setattr(connection._session.outbox, 'send_urgent', send_urgent)
 
 
-def test_answer_that_fails_behind_a_reply_is_told_by_close(session, monkeypatch):
+def test_answer_that_fails_after_a_reply_is_raised_by_close(session, monkeypatch):
     def script(peer):
         peer.open_channel(2)
         peer.expect_method(1, 'tx.select')
@@ -1049,7 +1049,7 @@ def test_flood_after_a_failed_write_is_not_read_for_ever(session, monkeypatch):
 
 
 @pytest.mark.parametrize('end', ['close', 'reset'])
-def test_broker_goes_in_the_middle_of_a_write(session, end):
+def test_broker_hangs_up_in_the_middle_of_a_write(session, end):
     def script(peer):
         peer.read(300000)
         getattr(peer, end)()

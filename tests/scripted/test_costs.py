@@ -1,4 +1,4 @@
-"""What a message may cost: system calls and calls of Python functions, which are counted.
+"""What a message may cost, counted in system calls and calls of Python functions.
 
 Times would depend on the machine. These numbers depend on nothing but the code, so they have no
 margin, but for what happens now and then and not for each message. A change that makes something
@@ -85,7 +85,7 @@ class Counting:
 
     calls: calls of Python functions.
     sends, receives, polls: system calls.
-    looks: how often a publisher may have looked for input in this time.
+    looks: how often a publisher may have polled for input in this time.
     """
 
     def __init__(self, connection):

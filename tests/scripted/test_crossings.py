@@ -1,4 +1,4 @@
-"""What comes into a call at the one moment that hurts: another thread, or a signal handler."""
+"""Another thread or a signal handler that interferes with a call at the worst moment."""
 
 import contextlib
 import os
@@ -40,7 +40,7 @@ def interrupt_main_thread():
 
 @both
 def test_wait_for_a_method_outlives_the_emptying_of_its_queue(amqp, session):
-    """What was looked at already may go, and as many others come."""
+    """The methods that were checked may be taken, and as many others arrive."""
 
     def script(peer):
         peer.send_raw(delivery(1, 'tag', 1) + delivery(1, 'tag', 2))
@@ -183,7 +183,7 @@ def test_reply_that_comes_as_its_call_gives_up_harms_nobody(amqp, session, monke
 
 @both
 def test_call_that_gives_up_as_its_reply_is_looked_at_harms_nobody(amqp, session):
-    """It may be gone from the list of calls when the reply is to be given to it."""
+    """It may have left the list of calls when it should get its reply."""
 
     def script(peer):
         peer.expect_close()
@@ -302,7 +302,7 @@ def test_messages_before_an_error_are_not_decoded_again(amqp, session):
 
 @both
 def test_descriptor_is_freed_by_whoever_leaves_last(amqp, session, monkeypatch):
-    """Two threads may each find that the other one still uses it."""
+    """Two threads may each find that the other one is still using it."""
 
     def script(peer):
         peer.expect_end()

@@ -25,7 +25,7 @@ def amqp(request):
 
 # --- Nothing of a channel follows its end ---------------------------------------------------------
 
-#: What a thread may be about to do on a channel: all the ways in which frames go out.
+#: What a thread may be about to do on a channel: all the ways to send frames.
 CALLS = {
     'publish': lambda amqp, channel: channel.basic_publish(amqp.Message(b'x'), 'gone'),
     'large publish': lambda amqp, channel: channel.basic_publish(amqp.Message(bytes(99999)), 'x'),
@@ -41,10 +41,10 @@ CALLS = {
 @pytest.mark.parametrize('limit', [None, 30], ids=['unlimited', 'limited'])
 @pytest.mark.parametrize('call', CALLS)
 def test_no_frame_follows_the_answer_to_the_close_of_a_channel(amqp, channels, call, limit):
-    """A thread has looked whether the channel is open when another one reads that it is not.
+    """One thread has checked that the channel is open when another one reads its close.
 
-    And the number belongs to another channel before the first thread goes on: what it sent there
-    would be taken for that channel's.
+    The number then belongs to another channel before the first thread goes on: the broker would
+    take what it sends for methods of that channel.
     """
 
     def script(peer):
@@ -119,7 +119,7 @@ def test_no_frame_follows_the_close_of_the_connection(amqp, channels, call):
     assert closer.outcome() == (None, None)
 
 
-def test_no_channel_is_opened_behind_the_close_of_the_connection(amqp, channels):
+def test_no_channel_is_opened_after_the_close_of_the_connection(amqp, channels):
     def script(peer):
         peer.expect_method(0, 'connection.close')
         peer.mark()
@@ -156,7 +156,7 @@ def confirm_and(verb):
     'end', [confirm_and('close'), confirm_and('reset'), junk], ids=['close', 'reset', 'junk']
 )
 @pytest.mark.parametrize('patient', [False, True], ids=['alone', 'beside one that waits'])
-def test_what_comes_behind_the_close_ok_changes_nothing(amqp, channels, end, patient):
+def test_what_comes_after_the_close_ok_changes_nothing(amqp, channels, end, patient):
     def script(peer):
         peer.expect_method(0, 'connection.close')
         end(peer)
@@ -379,7 +379,7 @@ def test_a_number_that_is_open_is_not_opened_again(amqp, channels):
 
 
 class Disturbed(dict):
-    """Channels by number; something happens in the middle of the first look at one."""
+    """Channels by number; the first look-up of one calls a function."""
 
     def __init__(self, channels, happen):
         super().__init__(channels)
@@ -468,7 +468,7 @@ EMPTY_REPLIES_0_9_1 = [
 ]
 
 
-def check_junk_behind(amqp, channels, name, values, call):
+def check_junk_after(amqp, channels, name, values, call):
     def script(peer):
         number = peer.expect_frame()[1]
         payload = method_payload(name, *values, version=peer.version) + b'\0'
@@ -483,17 +483,17 @@ def check_junk_behind(amqp, channels, name, values, call):
 
 
 @pytest.mark.parametrize(('name', 'values', 'call'), EMPTY_REPLIES)
-def test_junk_behind_an_empty_reply_is_an_error(amqp, channels, name, values, call):
-    check_junk_behind(amqp, channels, name, values, call)
+def test_junk_after_an_empty_reply_is_an_error(amqp, channels, name, values, call):
+    check_junk_after(amqp, channels, name, values, call)
 
 
 @only_0_9_1
 @pytest.mark.parametrize(('name', 'values', 'call'), EMPTY_REPLIES_0_9_1)
-def test_junk_behind_an_empty_reply_of_0_9_1_is_an_error(amqp, channels, name, values, call):
-    check_junk_behind(amqp, channels, name, values, call)
+def test_junk_after_an_empty_reply_of_0_9_1_is_an_error(amqp, channels, name, values, call):
+    check_junk_after(amqp, channels, name, values, call)
 
 
-def test_junk_behind_the_open_ok_of_a_channel_is_an_error(amqp, channels):
+def test_junk_after_the_open_ok_of_a_channel_is_an_error(amqp, channels):
     def script(peer):
         peer.expect_method(1, 'channel.open')
         fields = ['' for _ in peer.version.methods['channel.open_ok'].fields]
@@ -508,7 +508,7 @@ def test_junk_behind_the_open_ok_of_a_channel_is_an_error(amqp, channels):
 
 
 @only_0_9_1
-def test_junk_behind_unblocked_is_an_error(amqp, channels):
+def test_junk_after_unblocked_is_an_error(amqp, channels):
     def script(peer):
         payload = method_payload('connection.unblocked', version=peer.version)
         peer.send_frame(1, 0, payload + b'\0')
@@ -533,7 +533,7 @@ class Unindexed(deque):
 CANCEL = (60, 30)
 
 
-def test_wait_for_a_method_behind_many_others_goes_through_them_once(amqp, channels):
+def test_wait_for_a_method_after_many_others_goes_through_them_once(amqp, channels):
     count = 3000
 
     def script(peer):

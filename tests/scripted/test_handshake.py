@@ -258,7 +258,7 @@ def test_tuned_frame_size_limits_every_frame_that_is_sent(play, connect):
         ((None, 0), (2047, 1 << 20), (2047, 1 << 20)),
     ],
 )
-def test_the_lower_of_the_two_wishes_is_agreed_on(play, connect, wishes, proposed, agreed):
+def test_the_lower_of_the_two_limits_is_agreed_on(play, connect, wishes, proposed, agreed):
     tuned = {}
 
     def script(peer):
@@ -275,7 +275,7 @@ def test_the_lower_of_the_two_wishes_is_agreed_on(play, connect, wishes, propose
 
 
 @pytest.mark.parametrize('frame_max', [1, 7, 8, 4095])
-def test_frames_below_the_least_size_are_refused(play, frame_max):
+def test_frames_below_the_minimum_size_are_refused(play, frame_max):
     said = []
 
     def script(peer):
@@ -363,7 +363,7 @@ def test_refused_password_says_what_the_broker_says(play):
 
 @pytest.mark.parametrize('end', ['close', 'reset'])
 @pytest.mark.parametrize('challenged', [False, True])
-def test_drop_before_tune_reads_as_a_refused_login(play, end, challenged):
+def test_hang_up_before_tune_is_a_refused_login(play, end, challenged):
     def script(peer):
         peer.expect_login()
         if challenged:
@@ -403,7 +403,7 @@ def test_large_login_is_the_likely_cause_of_a_drop(play, amqp, arguments, cause)
     assert 'pppp' not in repr(error) + str(error)
 
 
-def test_login_of_the_largest_sure_frame_is_none_that_is_too_large(play, amqp):
+def test_login_of_4096_bytes_is_not_called_too_large(play, amqp):
     """Also the size is right: one byte more, and it is named as the cause."""
     sizes = []
 
@@ -525,7 +525,7 @@ def test_publish_after_a_redirect_has_frames_of_the_size_of_the_new_host(play, c
     assert sum(sizes) == len(body)
 
 
-def test_sockets_of_left_hosts_are_closed(play, connect):
+def test_sockets_of_redirecting_hosts_are_closed(play, connect):
     before = open_descriptors()
 
     def last(peer):
@@ -856,7 +856,7 @@ STRANGERS = {
 
 @pytest.mark.parametrize('end', ['stall', 'reset', 'close'])
 @pytest.mark.parametrize('stranger', STRANGERS)
-def test_stranger_is_recognised(play, stranger, end):
+def test_peer_of_another_protocol_is_recognised(play, stranger, end):
     data, text = STRANGERS[stranger]
 
     def script(peer):
@@ -872,7 +872,7 @@ def test_stranger_is_recognised(play, stranger, end):
 
 
 @pytest.mark.parametrize('stranger', STRANGERS)
-def test_stranger_is_recognised_byte_by_byte(play, stranger, byte_by_byte):
+def test_peer_of_another_protocol_is_recognised_byte_by_byte(play, stranger, byte_by_byte):
     data, text = STRANGERS[stranger]
 
     def script(peer):

@@ -1,4 +1,4 @@
-"""Brokers that break the protocol: each fault ends in a value or in one AMQPException, in time."""
+"""Brokers that break the protocol: each call returns or raises one AMQPException, in time."""
 
 import contextlib
 import datetime
@@ -37,7 +37,7 @@ def header(size, class_id=60, weight=0, properties=b'\0\0'):
 
 
 def method_frame(class_id, method_id, args=b'', channel=1):
-    """Return the bytes of a method that need not exist."""
+    """Return the bytes of a method frame, of any ids."""
     return frame(1, channel, struct.pack('>HH', class_id, method_id) + args)
 
 
@@ -544,7 +544,7 @@ def test_memory_is_as_little_as_these_tests_say():
 
 
 @pytest.mark.parametrize('drop', [b'\x08\0\0\0\0\0\0\xce', body(b''), body(b'x')])
-def test_bytes_without_end_do_not_extend_a_deadline(session, drop):
+def test_endless_bytes_do_not_extend_a_deadline(session, drop):
     """Heartbeats, empty body frames and a body that drips in are no progress."""
 
     def script(peer):
@@ -615,7 +615,7 @@ def test_delivery_for_an_unknown_consumer_is_dropped(session):
     ours.connection.close()
 
 
-def test_consume_ok_with_another_tag_is_the_brokers_word(session):
+def test_consume_ok_with_another_tag_gives_the_consumer_that_tag(session):
     def script(peer):
         peer.expect_method(1, 'basic.consume')
         peer.send_method(1, 'basic.consume_ok', 'yours')
@@ -730,7 +730,7 @@ def test_reply_text_of_any_bytes(session, name, text, shown):
 
 
 @pytest.mark.parametrize(('code', 'class_id', 'method_id'), [(0, 0, 0), (65535, 65535, 65535)])
-def test_reasons_that_mean_nothing(session, code, class_id, method_id):
+def test_close_with_meaningless_code_and_method(session, code, class_id, method_id):
     def script(peer):
         peer.send_method(1, 'channel.close', code, '?', class_id, method_id)
         peer.expect_method(1, 'channel.close_ok')
@@ -857,7 +857,7 @@ def test_end_at_every_byte(session, end, position):
     check_closed(ours.connection, ours.sock, error, [ours.channel])
 
 
-def test_whole_conversation_ends_by_its_last_words(session):
+def test_whole_conversation_ends_with_the_reason_of_the_broker(session):
     def script(peer):
         peer.send_raw(CONVERSATION)
         peer.reset()
@@ -909,7 +909,7 @@ def test_every_split_gives_the_same(ending):
 
 
 def mutated(data, chance):
-    """Return bytes with some changed, missing, doubled or made up."""
+    """Return the data with some bytes changed, deleted, doubled or inserted."""
     data = bytearray(data)
     for _ in range(chance.randint(1, 4)):
         position = chance.randrange(len(data))

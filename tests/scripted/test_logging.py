@@ -1,4 +1,4 @@
-"""What the broker says is in the log, and cannot do anything there."""
+"""What the broker says is logged, and cannot forge a line or reach a terminal unescaped."""
 
 import logging
 

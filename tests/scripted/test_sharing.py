@@ -1,4 +1,4 @@
-"""Threads that share a connection: one of those that wait reads, the others get what is theirs."""
+"""Threads that share a connection: one of the waiting threads reads for all of them."""
 
 import threading
 
@@ -57,7 +57,7 @@ def test_each_thread_gets_its_own_messages_in_order(channels):
 
 
 @pytest.mark.parametrize('first', [0, 1])
-def test_who_runs_out_of_time_leaves_the_reading_to_another(channels, first):
+def test_reader_that_reaches_its_deadline_hands_the_reading_over(channels, first):
     def script(peer):
         peer.await_cue()
         peer.send_raw(delivery(1, 'tag', 7))
@@ -107,7 +107,7 @@ def test_what_arrives_for_another_does_not_end_a_wait(channels):
 
 
 @pytest.mark.parametrize('how', ['close', 'reset', 'reason', 'fault'])
-def test_loss_wakes_all_who_wait_with_the_cause(channels, how):
+def test_loss_wakes_all_waiting_threads_with_the_cause(channels, how):
     count = 6
 
     def script(peer):

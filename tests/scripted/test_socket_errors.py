@@ -1,4 +1,4 @@
-"""Which errors of a socket are the system's, and which those of a signal handler behind a call."""
+"""Telling errors of a socket from exceptions of signal handlers that run right after a call."""
 
 import errno
 import os
@@ -39,7 +39,7 @@ HANDLER_ERRORS = [
 
 
 @pytest.mark.parametrize('error', HANDLER_ERRORS, ids=repr)
-def test_what_a_handler_raises_behind_a_write_comes_through_and_nothing_is_sent_twice(
+def test_what_a_handler_raises_after_a_write_comes_through_and_nothing_is_sent_twice(
     session, error
 ):
     def script(peer):

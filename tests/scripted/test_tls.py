@@ -1,4 +1,4 @@
-"""TLS: whom the client trusts, how records may arrive, how it ends; also with a real broker."""
+"""TLS: which servers are trusted, how records arrive, how it ends; also with a real broker."""
 
 import contextlib
 import datetime
@@ -390,7 +390,7 @@ def test_record_that_is_split_at_every_byte(play, connect, authority, version):
     context = authority.server()
     context.maximum_version = version
     data = delivery(1, 'tag', body=b'body')
-    # A record has a header of five bytes, and bytes behind what it carries.
+    # A record has a header of five bytes, and more bytes after its content.
     splits = range(1, len(data) + 20)
 
     def script(peer):

@@ -659,7 +659,7 @@ def deaths_of(message):
     ],
     ids=str,
 )
-def test_a_dead_letter_tells_its_story(
+def test_a_dead_letter_has_its_history(
     channel, declare_mortal, graveyard, arguments, properties, reason, more
 ):
     name = declare_mortal(**arguments)
@@ -673,7 +673,7 @@ def test_a_dead_letter_tells_its_story(
     assert (message.exchange, message.routing_key) == ('', graveyard)
 
 
-def test_deaths_are_told_the_latest_first(channel, declare, declare_mortal, graveyard):
+def test_deaths_are_listed_latest_first(channel, declare, declare_mortal, graveyard):
     second = declare_mortal()
     first = declare(message_ttl=1, dead_letter_exchange='', dead_letter_routing_key=second)
     publish(channel, first, 'x')

@@ -1,4 +1,4 @@
-"""Clients that break the protocol: the broker ends their connection, and nothing else."""
+"""Clients that break the protocol: the broker ends their connections and no others."""
 
 import contextlib
 import logging
@@ -168,7 +168,7 @@ def test_frames_that_are_cut_anywhere(target, is_unharmed, spec):
 
 @pytest.mark.parametrize('spec', SPECS)
 def test_a_client_that_takes_nothing_gets_little(target, is_unharmed, good_channel, spec):
-    """It asks for more and more, without reading the answers."""
+    """It sends requests without reading the replies."""
     queue = f'amqplib-test-{spec.PROTOCOL.name}'
     good_channel.queue_declare(queue, auto_delete=False)
     good_channel.basic_publish(amqp.Message(bytes(100_000)), '', queue)

@@ -1,4 +1,4 @@
-"""What clients do at length is held within limits, and costs the others nothing."""
+"""Endless requests of a client stay within limits, and do not disturb other clients."""
 
 import contextlib
 import struct

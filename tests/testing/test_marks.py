@@ -1,4 +1,4 @@
-"""What the broker in the process lacks is what the tests leave out on it, and its page says so."""
+"""What the tests leave out on the broker in the process is what its page says it lacks."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is answered to clients that break the protocol: the same by RabbitMQ."""
+"""The answers to clients that break the protocol are those of RabbitMQ."""
 
 import socket
 import struct
@@ -125,7 +125,7 @@ def small_broker():
         yield broker
 
 
-def test_a_blocked_connection_is_told_and_goes_on(small_broker):
+def test_a_blocked_connection_is_notified_and_goes_on(small_broker):
     heard, host = [], small_broker.host
     with amqp.Connection(host) as connection, amqp.Connection(host) as other:
         connection.on_blocked = heard.append
