@@ -14,6 +14,7 @@ from tests.helpers.interrupts import (
     raise_interrupt,
     traces_instructions,
 )
+from tests.helpers.waiting import poll
 
 LONG = 30
 NAME = 'amqplib heartbeats'
@@ -199,8 +200,8 @@ def test_thread_ends_with_the_last_session_and_begins_again_with_the_next(new_se
     thread.join(LONG)
     assert not thread.is_alive()
     heartbeat.watch(one, 0.01)
-    assert one.beats_again(2)
-    assert len(one.threads) == 2
+    # Not by the number of its heartbeats, of which some may be left of those before.
+    poll(lambda: len(one.threads) == 2, 'a heartbeat of another thread', LONG)
 
 
 def test_thread_ends_at_once_however_long_the_interval(session):

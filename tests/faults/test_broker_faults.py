@@ -254,15 +254,25 @@ def test_operator_who_closes_one_connection_leaves_the_others(amqp, node, connec
     assert other.queue_declare(exclusive=True)
 
 
+DELETION = 'rabbit_vhost:delete(<<"{}">>, <<"tests">>)'
+
+
 @pytest.fixture
 def virtual_host(node):
     """The name of a virtual host of its own."""
     name = new_name()
-    node.rabbitmqctl('add_vhost', name)
-    node.rabbitmqctl('set_permissions', '-p', name, 'guest', '.*', '.*', '.*')
+    node.evaluate(f'rabbit_vhost:add(<<"{name}">>, <<"tests">>)')
+    permit(node, name, '.*', '.*', '.*')
     yield name
     # A test may have deleted it.
-    node.evaluate(f'catch rabbit_vhost:delete(<<"{name}">>, <<"tests">>)')
+    node.evaluate(f'catch {DELETION.format(name)}')
+
+
+def permit(node, virtual_host, *patterns):
+    """Set what a guest may configure, write and read: regular expressions; none for no access."""
+    do = 'set_permissions' if patterns else 'clear_permissions'
+    values = ', '.join(f'<<"{value}">>' for value in ('guest', virtual_host, *patterns, 'tests'))
+    node.evaluate(f'rabbit_auth_backend_internal:{do}({values})')
 
 
 def test_deleted_virtual_host_ends_its_connections_and_no_others(amqp, node, connect, virtual_host):
@@ -271,7 +281,7 @@ def test_deleted_virtual_host_ends_its_connections_and_no_others(amqp, node, con
     publishing = publishing_connection.channel()
     other = connect(node.address).channel()
     futures = [begin(waiting.wait), begin(publish_for_ever, amqp, publishing)]
-    node.rabbitmqctl('delete_vhost', virtual_host)
+    node.evaluate(DELETION.format(virtual_host))
     error = outcome(futures[0])
     assert type(error) is amqp.ConnectionForced
     assert virtual_host in error.amqp_reply_text
@@ -290,14 +300,14 @@ def test_next_call_after_permissions_are_revoked_is_refused(amqp, node, connect,
     connection = connect(node.address, virtual_host=virtual_host)
     declaring, publishing = connection.channel(), connection.channel()
     declaring.queue_declare('mine', durable=True)
-    node.rabbitmqctl('set_permissions', '-p', virtual_host, 'guest', '^$', '^$', '.*')
+    permit(node, virtual_host, '^$', '^$', '.*')
     with pytest.raises(amqp.AccessRefused, match='refused') as caught:
         declaring.queue_declare('not mine', durable=True)
     assert caught.value.amqp_reply_code == 403
     with lasting(most=PATIENCE), pytest.raises(amqp.AccessRefused):
         publish_to(amqp, publishing, 'amq.direct')
     assert connection.channel().basic_get('mine') is None
-    node.rabbitmqctl('clear_permissions', '-p', virtual_host, 'guest')
+    permit(node, virtual_host)
     with pytest.raises(amqp.AMQPConnectionException) as caught:
         amqp.Connection(host=node.address, virtual_host=virtual_host)
     assert caught.value.amqp_reply_code == 530
