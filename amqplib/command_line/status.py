@@ -48,8 +48,9 @@ def errors_say(what_was_done: Callable[[], str]) -> Iterator[None]:
 
 def text_of(error: Exception) -> str:
     """Return what to report of an error; of a file, its name and what is wrong with it."""
-    filename = getattr(error, 'filename', None)
-    return str(error) if filename is None else f'{filename}: {error.strerror}'  # type: ignore[attr-defined]
+    if isinstance(error, OSError) and error.filename is not None:
+        return f'{error.filename}: {error.strerror}'
+    return str(error)
 
 
 def status_of(error: Exception) -> int:

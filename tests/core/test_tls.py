@@ -13,7 +13,9 @@ def test_context_is_used_as_it_is():
 
 
 @pytest.mark.parametrize(
-    'options', [True, {}, {'ca_certs': None}, {'cert_reqs': None}, dict.fromkeys(_KNOWN)], ids=str
+    'options',
+    [True, {}, {'ca_certs': None}, {'cert_reqs': None}, dict.fromkeys(sorted(_KNOWN))],
+    ids=str,
 )
 def test_certificate_and_name_are_verified_by_default(options):
     context, name = make_context(options, 'host')
