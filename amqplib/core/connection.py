@@ -515,9 +515,10 @@ class Connection(AbstractChannel):
         allowed_methods: Optional[Sequence[Signature]],
         timeout: Optional[float],
     ) -> Optional[ArrivedMethod]:
-        """Wait for a method for a channel as _wait_method() does, by that if a program replaces it.
+        """Wait for a method for a channel, and take it off its queue.
 
-        Else the channel is not looked up: another one may have got its number just now.
+        A program that overrides _wait_method() is asked to do it. Otherwise the channel is not
+        looked up by its number, which another one may have got just now.
         """
         if type(self)._wait_method is Connection._wait_method and '_wait_method' not in vars(self):
             return channel.wait_for_method(allowed_methods, timeout)

@@ -52,7 +52,7 @@ class Lanes:
         self._all: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._idle: deque[Lane] = deque()
         self._left: deque[Lane] = deque()
-        # What was refused first on those; no more, as it may be long until it is asked for.
+        # The first message that was refused of those. Only one is kept, as close() may come late.
         self._refused: list[Refused] = []
         # Held by the thread that settles these.
         self._settling = Mutex()
@@ -108,7 +108,7 @@ class Lanes:
     def settle_all(self, deadline: Deadline) -> list[Refused]:
         """Wait until no lane is in use, and settle what is left over.
 
-        Returns what was refused first of all that was ever left over, until it has returned it.
+        Returns the first message that was refused of those, with its error, or an empty list.
 
         Raises AMQPTimeout at the deadline; ReentrancyError if this thread itself uses a lane.
         """

@@ -25,8 +25,8 @@ from amqplib.exceptions import (
 if TYPE_CHECKING:
     from amqplib.core.lane import Lane
 
-#: The seconds between the beginnings of two attempts to connect: the first time, and at most. Also
-#: after which to look again for a free channel.
+#: The seconds from one attempt to connect to the next: at first, and at most. The first one is also
+#: the pause before the next look for a free channel.
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 
