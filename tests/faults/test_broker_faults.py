@@ -4,7 +4,7 @@ import pytest
 
 from tests.helpers.checks import check_repeated
 from tests.helpers.full_sockets import HUGE
-from tests.helpers.nodes import suspended, write_down
+from tests.helpers.nodes import close_connections, suspended, write_down
 from tests.helpers.packages import only_0_8
 from tests.helpers.queues import drain, get_all, get_messages, new_name
 from tests.helpers.threads import await_blocked, begin, outcome
@@ -232,7 +232,7 @@ def test_stopping_broker_says_so_and_keeps_durable_messages(amqp, node, connect,
 
 
 def test_reason_of_an_operator_who_closes_all_connections_is_raised(amqp, node, busy):
-    node.rabbitmqctl('close_all_connections', 'time for bed')
+    close_connections(node, 'time for bed')
     for name, error in busy().items():
         assert type(error) is amqp.ConnectionForced, f'{name}: {error!r}'
         assert error.amqp_reply_code == 320

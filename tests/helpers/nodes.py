@@ -11,6 +11,12 @@ def write_down(node):
     node.evaluate('catch mnesia:sync_log()')
 
 
+def close_connections(node, reason):
+    """Close all connections to a node, as `rabbitmqctl close_all_connections` does."""
+    close = f'rabbit_networking:close_connection(Pid, "{reason}")'
+    node.evaluate(f'[{close} || Pid <- rabbit_networking:connections()]')
+
+
 @contextlib.contextmanager
 def suspended(node):
     """Freeze a node for the duration of the block."""

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.helpers.confirmed import Confirmed
+from tests.helpers.nodes import close_connections
 from tests.helpers.packages import only_0_9_1
 from tests.helpers.queues import drain, get_bodies, new_name
 
@@ -62,7 +63,7 @@ def test_an_operator_closes_a_connection_whose_confirms_do_not_come(amqp, own_no
         for number in range(1, 4):
             assert channel.basic_publish(amqp.Message('x'), '', queue) == number
         with ThreadPoolExecutor(1) as executor:
-            closing = executor.submit(own_node.rabbitmqctl, 'close_all_connections', 'good night')
+            closing = executor.submit(close_connections, own_node, 'good night')
             for _ in range(2):
                 with pytest.raises(amqp.ConnectionForced, match='good night'):
                     channel.wait_for_confirms(timeout=30)

@@ -12,6 +12,7 @@ import pytest
 
 from amqplib.core import reader_role
 from tests.helpers.checks import check_closed
+from tests.helpers.nodes import close_connections
 from tests.helpers.packages import only_0_8
 from tests.helpers.threads import Worker
 from tests.helpers.waiting import PATIENCE, lasting, poll
@@ -343,7 +344,7 @@ def test_loss_of_the_connection_ends_all_calls_with_its_cause(amqp, address, rou
 def test_close_by_the_broker_ends_all_calls_with_its_reason(amqp, dial, controlled):
     connection = dial(host=controlled.address, heartbeat=0)
     workers = busy_threads(amqp, connection)
-    controlled.rabbitmqctl('close_all_connections', 'out for lunch')
+    close_connections(controlled, 'out for lunch')
     errors = [worker.ended() for worker in workers]
     assert {type(error) for error in errors} <= {amqp.ConnectionForced}, errors
     assert all('out for lunch' in str(error) for error in errors)
