@@ -28,18 +28,17 @@ class Closed:
     reported: whether the program knows: a call has raised the cause, or the program closed it.
     """
 
-    cause: Optional[AMQPException] = None
-    shut = False
-    last_is_sent = False
-    close_queued = False
-    by_program = False
-    reported = False
-
     def __init__(
         self, connection: Optional[Closed] = None, on_raise: Optional[Callable[[], object]] = None
     ) -> None:
         self._connection = connection
         self._on_raise = on_raise
+        self.cause: Optional[AMQPException] = None
+        self.shut = False
+        self.last_is_sent = False
+        self.close_queued = False
+        self.by_program = False
+        self.reported = False
 
     @property
     def asked(self) -> bool:
