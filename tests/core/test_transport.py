@@ -309,7 +309,7 @@ def test_an_interrupt_at_any_line_of_connecting_leaves_no_socket_open(address):
     for line in lines():
         if not interrupt(line, TCPTransport, address, LONG):
             break
-    assert line > 50
+    assert line.number > 50
 
 
 # --- Waiting for any socket ---

@@ -2,7 +2,9 @@
 
 import itertools
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -13,22 +15,59 @@ from tests.helpers.threads import in_thread
 FOLDER = str(Path(amqplib.__file__).parent)
 
 
+@dataclass
+class Line:
+    """A line of the library that is to be tried in a call.
+
+    number: how many were tried before.
+    tried: those that do not count again; None if each line counts whenever it is reached. A line
+        is another one if its function was called from another line.
+    left_out: how many lines are passed before this one.
+    """
+
+    number: int
+    tried: Optional[set[tuple[object, ...]]]
+    left_out: int
+
+    def is_reached(self, frame):
+        """Return whether a frame has come to this line."""
+        if self.tried is not None:
+            caller = frame.f_back
+            place = frame.f_code, frame.f_lineno, caller.f_code, caller.f_lineno
+            if place in self.tried:
+                return False
+            self.tried.add(place)
+        self.left_out -= 1
+        return self.left_out < 0
+
+
+def lines(step=1, once=True):
+    """Return the lines to be tried in calls that are all the same, one line for each call.
+
+    step: how many lines there are to each one that is tried.
+    once: whether a line that is reached several times is tried only the first time.
+    """
+    tried = set() if once else None
+    for number in itertools.count():
+        yield Line(number, tried, step - 1 if once else number * step)
+
+
 def at_line(line, action, call, *arguments):
-    """Make a call; do the action before this line of the library; return whether it was reached.
+    """Make a call; do the action before a line of the library; return whether there was one.
+
+    line: of lines(); if all were tried, the call is made without the action.
 
     The action may raise something, which is what signal handlers do, or call the library.
     """
     reached = False
 
     def trace(frame, event, arg):
-        nonlocal line, reached
+        nonlocal reached
         if not frame.f_code.co_filename.startswith(FOLDER) or frame.f_code.co_name == '__del__':
             return None  # what is raised in a finalizer goes nowhere
-        if event == 'line':
-            line -= 1
-            if line < 0 and not reached:
-                reached = True
-                action()
+        if event == 'line' and not reached and line.is_reached(frame):
+            reached = True
+            action()
         return None if reached else trace
 
     before = sys.gettrace()
@@ -40,17 +79,12 @@ def at_line(line, action, call, *arguments):
     return reached
 
 
-def lines(first=0):
-    """Return the numbers of lines to be tried, one after the other."""
-    return itertools.count(first)
-
-
 class Alarm(TimeoutError):
     """What handlers of signals like to raise."""
 
 
 def interrupt(line, call, *arguments, by=KeyboardInterrupt):
-    """Make a call; interrupt it before this line of the library; return whether it was reached."""
+    """Make a call; interrupt it before a line of the library; return whether there was one."""
 
     def raise_it():
         raise by

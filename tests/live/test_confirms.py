@@ -2,13 +2,12 @@
 what was confirmed is there whatever happens to the broker.
 """
 
-import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.helpers.interrupts import interrupt
+from tests.helpers.interrupts import interrupt, lines
 from tests.helpers.packages import only_0_9_1
 from tests.helpers.queues import await_ready, drain, get_bodies, new_name, ready_count
 
@@ -167,7 +166,7 @@ def test_interrupted_before_any_line_the_numbers_stay_right(amqp, connect, share
     outcomes = {'usable': 0, 'channel given up': 0, 'connection lost': 0}
 
     def try_all(connection):
-        for line in itertools.count():
+        for line in lines():
             channel = connection.channel()
             channel.confirm_select(limit)
             publish(amqp, channel, shared_queue, 1)
@@ -200,7 +199,7 @@ def test_interrupted_before_any_line_confirms_are_asked_for_or_not(amqp, connect
     """Else the channel or the connection is closed; the broker never counts alone."""
 
     def try_all(connection):
-        for line in itertools.count():
+        for line in lines():
             channel = connection.channel()
             if not interrupt(line, channel.confirm_select, 10):
                 connection.close()

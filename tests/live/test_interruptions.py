@@ -1,12 +1,11 @@
 """Exceptions of signal handlers at any line of open and close leave a consistent state."""
 
 import contextlib
-import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.helpers.interrupts import Alarm, interrupt
+from tests.helpers.interrupts import Alarm, interrupt, lines
 from tests.helpers.queues import await_ready
 from tests.helpers.waiting import poll
 
@@ -47,7 +46,7 @@ def test_closing_a_connection_leaves_it_open_or_closed(amqp, address, by):
 
 
 def interrupt_closing(amqp, connect, by):
-    for line in itertools.count():
+    for line in lines():
         connection = connect()
         channel, sock = connection.channel(), connection.transport.sock
         if not interrupt(line, connection.close, by=by):
@@ -60,7 +59,7 @@ def interrupt_closing(amqp, connect, by):
         # And can be closed, for which the program has been interrupted once already.
         assert connection.close() is None
         assert sock.fileno() < 0
-    assert line > 100
+    assert line.number > 100
 
 
 @pytest.mark.parametrize('by', KINDS)
@@ -71,7 +70,7 @@ def test_opening_a_channel_harms_no_other(amqp, address, by):
 def interrupt_opening(amqp, connect, by):
     connection = connect()
     other = connection.channel()
-    for line in itertools.count():
+    for line in lines():
         if not interrupt(line, connection.channel, by=by):
             break
         try:
@@ -82,7 +81,7 @@ def interrupt_opening(amqp, connect, by):
             assert 'interrupted' in str(error)  # noqa: PT017
             connection = connect()
             other = connection.channel()
-    assert line > 100
+    assert line.number > 100
     # Those that were opened are closed, and their numbers free.
     poll(lambda: not connection.numbers.lingering)
 
@@ -96,7 +95,7 @@ def interrupt_closing_a_channel(amqp, connect, queue, by):
     connection = connect()
     other = connection.channel()
     other.basic_publish(amqp.Message('x'), routing_key=queue)
-    for line in itertools.count():
+    for line in lines():
         channel = connection.channel()
         await_ready(other, queue, 1)
         assert channel.basic_get(queue) is not None
@@ -107,6 +106,6 @@ def interrupt_closing_a_channel(amqp, connect, queue, by):
         if connection.transport is None:
             connection = connect()
             other = connection.channel()
-    assert line > 100
+    assert line.number > 100
     # The message came back each time; the numbers are free.
     poll(lambda: other.queue_declare(queue, passive=True) and not connection.numbers.lingering)

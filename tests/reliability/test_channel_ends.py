@@ -132,4 +132,4 @@ def lose_at_any_line(amqp, call):
             assert connection.transport is None
             if not reached:
                 break
-    assert line > 5, line
+    assert line.number > 5, line.number

@@ -130,7 +130,7 @@ def raise_before_any_line(amqp, kind, wanted):
             check_other_threads(session)
             if not reached:
                 break
-    assert line > 100, line
+    assert line.number > 100, line.number
 
 
 @posix_only

@@ -185,8 +185,8 @@ def call_into_any_line(amqp, action, confirms):
                 setting.pooled = setting.connection.channel()
             if not at_line(line, partial(setting.nested, act), call):
                 break
-        assert line > 5, (name, line)
-        assert setting.done + setting.refusals == line
+        assert line.number > 5, (name, line.number)
+        assert setting.done + setting.refusals == line.number
         assert setting.done, name
         setting.check()
 
