@@ -304,6 +304,16 @@ def test_node_whose_port_was_taken_meanwhile_takes_another(make_node, monkeypatc
             assert node._dist_port == expected
 
 
+def test_the_port_of_a_stopped_node_is_given_to_nobody_else(make_node, monkeypatch):
+    with make_node() as node:
+        node.stop()
+        offsets = [7, *[node.port - 20000] * 3]
+        with monkeypatch.context() as patch:
+            patch.setattr(brokers.secrets, 'randbelow', lambda most: offsets.pop())
+            assert brokers.free_port() == 20007
+        node.start()
+
+
 @pytest.mark.any_version
 def test_node_that_cannot_start_shows_its_log(new_node):
     with pytest.raises(brokers.BrokerError, match='no_such_setting'):

@@ -219,12 +219,17 @@ class Node(Broker):
     start_seconds = START_SECONDS
 
     def __init__(self, config_lines=(), tls=None, plugins=()):
-        super().__init__(LOOPBACK, free_port())
-        self.tls_port = free_port() if tls else None
+        self._reserved = contextlib.ExitStack()
+        super().__init__(LOOPBACK, self._reserve_port())
+        self.tls_port = self._reserve_port() if tls else None
         self.name = f'amqplib-{self.port}'
         self.folder = Path(tempfile.mkdtemp(prefix='amqplib-broker-'))
         self._watchdog = Watchdog(self._clean_up_command())
         self._write_config(config_lines, tls, plugins)
+
+    def _reserve_port(self):
+        """Return a port that is the node's until it is closed, also while it does not run."""
+        return self._reserved.enter_context(reserve_port()).getsockname()[1]
 
     def _write_config(self, config_lines, tls, plugins):
         lines = [f'listeners.tcp.1 = {self._listen(self.port, 5672)}', *config_lines]
@@ -244,6 +249,7 @@ class Node(Broker):
     def close(self):
         self.kill()
         self._watchdog.release()
+        self._reserved.close()
 
     @contextlib.contextmanager
     def memory_alarm(self):
@@ -291,11 +297,11 @@ class PrivateNode(Node):
     """
 
     def __init__(self, config_lines=(), tls=None, plugins=()):
-        self._epmd_port = free_port()
+        super().__init__(config_lines, tls, plugins)
+        self._epmd_port = self._reserve_port()
         self._dist_port = None  # one for each start: only epmd has to know it
         self._epmd = None
         self._server = None
-        super().__init__(config_lines, tls, plugins)
 
     @property
     def pid(self):
@@ -638,20 +644,31 @@ def handshake(address):
 
 
 def free_port():
-    """Return a port of the loopback interface that nobody listens on.
+    """Return a port of the loopback interface that nobody listens on, and nobody has reserved."""
+    with reserve_port() as reserved:
+        return reserved.getsockname()[1]
 
-    It is below those that systems hand out by themselves: there, a client that
-    connects to a stopped node could be given that very port, and be connected
-    to itself. The choice does not depend on a seed that a test may have set.
+
+def reserve_port():
+    """Return a socket bound to a free port, which reserve_port() returns to nobody else meanwhile.
+
+    It does not listen: what connects there is refused, and a server that sets SO_REUSEADDR, as
+    most do, can listen there.
+
+    The port is below those that systems hand out by themselves: there, a client that connects to
+    a stopped node could be given that very port, and be connected to itself. The choice does not
+    depend on a seed that a test may have set.
     """
     while True:
-        port = 20000 + secrets.randbelow(10000)
-        with socket.socket() as probe:
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-        return port
+        reserved = socket.socket()
+        try:
+            reserved.bind((LOOPBACK, 20000 + secrets.randbelow(10000)))
+        except OSError:
+            reserved.close()
+            continue
+        # Not before: with this option, two could bind to the same port.
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return reserved
 
 
 def await_port(port):
