@@ -284,9 +284,10 @@ class Message(GenericContent):
         if body == '' and self._properties is None:
             return b''  # an empty body that was received is sent on unchanged
         if isinstance(body, str):
-            encoding = self.properties.get('content_encoding') or DEFAULT_ENCODING
+            properties = self.properties
+            encoding = properties.get('content_encoding') or DEFAULT_ENCODING
             encoded = _encode_text(body, encoding)
-            self.properties['content_encoding'] = encoding
+            properties['content_encoding'] = encoding
             return encoded
         if isinstance(body, memoryview):
             return body.cast('B') if body.c_contiguous else body.tobytes()

@@ -207,13 +207,13 @@ class _Filler:
         lane.unsent.append(outgoing)
         _, _, properties, body, start, _ = outgoing
         if start:
-            plan = plan_of(outgoing, lane.number)
             frames = small_frames(outgoing, lane.number)
             if frames is not None:
                 lane.ready.append(frames)
-            is_same = properties is msg.raw_properties
-            self._known = _Known(
-                type(msg) if is_same else None, properties, exchange, routing_key, place, start,
-                plan.room, plan.pack, plan.first, plan.before, plan.third,
-            )  # fmt: skip
+            if properties is msg.raw_properties:
+                plan = plan_of(outgoing, lane.number)
+                self._known = _Known(
+                    type(msg), properties, exchange, routing_key, place, start,
+                    plan.room, plan.pack, plan.first, plan.before, plan.third,
+                )  # fmt: skip
         return len(body) + len(properties) + 1
