@@ -1,4 +1,4 @@
-"""TLS: which servers are trusted, how records arrive, how it ends; also with a real broker."""
+"""TLS: which servers are trusted, how records arrive, how it ends."""
 
 import contextlib
 import datetime
@@ -8,7 +8,6 @@ import pytest
 
 import amqplib.client_0_8 as amqp
 from amqplib.core import transport
-from tests.helpers import broker as brokers
 from tests.helpers.checks import check_closed, check_repeated, refused, until_raised
 from tests.helpers.waiting import lasting
 from tests.helpers.wire import content, delivery, method
@@ -696,88 +695,3 @@ def test_publish_for_which_there_was_no_room_counts_as_begun(secure_session):
     as_sent = b''.join(publishes).startswith(arrived)
     assert as_sent
     assert len(arrived) >= len(b''.join(publishes[:sent]))
-
-
-# --- With a real broker -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope='module')
-def strict_node(make_node, authority):
-    """A real broker that speaks TLS with those who show a certificate."""
-    certificate, key = authority.files('127.0.0.1', 'localhost')
-    tls = brokers.TLS(certificate, key, authority.file, client_certificates=True)
-    with make_node(tls=tls) as node:
-        yield node
-
-
-def test_publish_and_get_with_a_real_broker(own_node, authority):
-    options = {'ca_certs': authority.file}
-    body = bytes(range(256)) * 12000
-    with amqp.Connection(host=own_node.tls_address, ssl=options) as connection:
-        channel = connection.channel()
-        queue, _, _ = channel.queue_declare(exclusive=True)
-        for text in (b'small', body):
-            channel.basic_publish(amqp.Message(text), routing_key=queue)
-        channel.queue_declare(queue, passive=True)  # both have arrived now
-        assert channel.basic_get(queue, no_ack=True).body == b'small'
-        assert channel.basic_get(queue, no_ack=True).body == body
-        got = []
-        channel.basic_consume(queue, no_ack=True, callback=got.append)
-        for _ in range(200):
-            channel.basic_publish(amqp.Message(b'x' * 500), routing_key=queue)
-        while len(got) < 200:
-            channel.wait(timeout=10)
-
-
-def test_refusals_by_a_real_broker_over_tls(own_node, authority):
-    options = {'ca_certs': authority.file}
-    with lasting(most=2), pytest.raises(amqp.LoginRefused) as caught:
-        amqp.Connection(host=own_node.tls_address, ssl=options, password='wrong')
-    assert caught.value.amqp_reply_code == 403
-    with lasting(most=2), pytest.raises(amqp.AMQPConnectionException) as caught:
-        amqp.Connection(host=own_node.tls_address, ssl=options, virtual_host='/nowhere')
-    assert caught.value.amqp_reply_code == 530
-
-
-def test_wrong_port_of_a_real_broker(own_node, authority):
-    with lasting(most=2), pytest.raises(amqp.ProtocolVersionRefused, match='ssl=True'):
-        amqp.Connection(host=own_node.tls_address, connect_timeout=5)
-    with lasting(most=2), pytest.raises(amqp.ConnectionLost, match='TLS'):
-        amqp.Connection(host=own_node.address, ssl={'ca_certs': authority.file}, connect_timeout=5)
-
-
-def test_real_broker_of_an_unknown_authority(own_node, other_authority):
-    with lasting(most=2), pytest.raises(amqp.ConnectionLost, match='verify failed'):
-        amqp.Connection(host=own_node.tls_address, ssl={'ca_certs': other_authority.file})
-
-
-def test_external_login_by_certificate_with_a_real_broker(strict_node, authority):
-    certificate, key = authority.files('guest@example.org', common_name='guest')
-    options = {'ca_certs': authority.file, 'certfile': certificate, 'keyfile': key}
-    with amqp.Connection(
-        host=strict_node.tls_address,
-        ssl=options,
-        login_method='EXTERNAL',
-        userid=None,
-        password=None,
-    ) as connection:
-        assert 'EXTERNAL' in connection.mechanisms
-        assert connection.channel().queue_declare(exclusive=True)[1:] == (0, 0)
-
-
-def test_certificate_of_no_user_is_a_refused_login(strict_node, authority):
-    certificate, key = authority.files('nobody@example.org', common_name='nobody')
-    options = {'ca_certs': authority.file, 'certfile': certificate, 'keyfile': key}
-    with lasting(most=5), pytest.raises(amqp.LoginRefused):
-        amqp.Connection(
-            host=strict_node.tls_address,
-            ssl=options,
-            login_method='EXTERNAL',
-            userid=None,
-            password=None,
-        )
-
-
-def test_real_broker_that_wants_a_certificate(strict_node, authority):
-    with lasting(most=5), pytest.raises(amqp.ConnectionLost):
-        amqp.Connection(host=strict_node.tls_address, ssl={'ca_certs': authority.file})
