@@ -4,7 +4,7 @@ import pytest
 
 from tests.helpers.checks import check_repeated
 from tests.helpers.full_sockets import HUGE
-from tests.helpers.nodes import close_connections, suspended, write_down
+from tests.helpers.nodes import close_connection, close_connections, suspended, write_down
 from tests.helpers.packages import only_0_8
 from tests.helpers.queues import drain, get_all, get_messages, new_name
 from tests.helpers.threads import await_blocked, begin, outcome
@@ -245,12 +245,13 @@ def test_operator_who_closes_one_connection_leaves_the_others(amqp, node, connec
     closed = connect(node.address, client_properties={'connection_name': 'the one'})
     other = connect(node.address).channel()
     waiting = begin(closed.channel().wait)
-    listed = node.rabbitmqctl('list_connections', 'pid', 'client_properties').splitlines()
-    (pid,) = [line.split('\t')[0] for line in listed if 'the one' in line]
-    node.rabbitmqctl('close_connection', pid, 'only you')
+    close_connection(node, 'the one', 'only you')
     error = outcome(waiting)
     assert type(error) is amqp.ConnectionForced
     assert 'only you' in error.amqp_reply_text
+    assert closed.transport is None
+    with pytest.raises(amqp.ConnectionForced, match='only you'):
+        closed.channel()
     assert other.queue_declare(exclusive=True)
 
 

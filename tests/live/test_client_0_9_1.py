@@ -4,6 +4,7 @@ consumers, streams, None in tables, names of connections, new secrets.
 
 import pytest
 
+from tests.helpers.nodes import await_connection
 from tests.helpers.packages import only_0_9_1
 from tests.helpers.queues import (
     await_ready,
@@ -16,7 +17,6 @@ from tests.helpers.queues import (
     nothing_waits,
     ready_count,
 )
-from tests.helpers.waiting import poll
 
 pytestmark = only_0_9_1
 
@@ -48,11 +48,7 @@ def test_what_the_broker_can_do(connection):
 def test_the_name_of_a_connection_is_seen_by_the_broker(controlled, connect):
     name = new_name()
     connect(host=controlled.address, connection_name=name)
-
-    def listing():
-        return controlled.rabbitmqctl('list_connections', 'client_properties')
-
-    poll(lambda: f'"connection_name","{name}"' in listing(), 'the listing of the connection')
+    await_connection(controlled, name)
 
 
 def test_a_new_secret_is_taken(connection, channel):

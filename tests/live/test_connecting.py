@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from tests.helpers.ports import closed_port
+from tests.helpers.broker import free_port
 from tests.helpers.queues import new_name
 from tests.helpers.relay import Relay
 from tests.helpers.waiting import poll
@@ -235,7 +235,7 @@ def test_a_failed_connection_leaves_nothing_behind(no_leaks, amqp, connect):
     for arguments in (
         {'password': 'wrong'},
         {'virtual_host': '/none'},
-        {'host': f'127.0.0.1:{closed_port()}'},
+        {'host': f'127.0.0.1:{free_port()}'},
     ):
         with pytest.raises(amqp.AMQPConnectionException):
             connect(**arguments)
@@ -262,20 +262,6 @@ def test_known_arguments_give_no_warning(connect):
 
 
 # What the broker sees
-
-
-@pytest.fixture
-def pid_of(controlled):
-    """A function (connection name) that returns what rabbitmqctl knows the connection by."""
-
-    def find(name):
-        listing = controlled.rabbitmqctl('list_connections', 'pid', 'client_properties')
-        for line in listing.splitlines():
-            if name in line:
-                return line.split('\t')[0]
-        return None
-
-    return lambda name: poll(lambda: find(name), 'the listing of the connection')
 
 
 def test_client_properties_are_seen_by_the_broker(controlled, connect, by_version):
@@ -308,19 +294,6 @@ def test_client_properties_are_seen_by_the_broker(controlled, connect, by_versio
     assert capabilities == dict.fromkeys(by_version(in_both, in_both | added), True)
 
 
-def test_the_operators_close_is_raised_with_its_text(amqp, controlled, connect, pid_of):
-    name = new_name()
-    conn = connect(host=controlled.address, client_properties={'connection_name': name})
-    channel = conn.channel()
-    controlled.rabbitmqctl('close_connection', pid_of(name), 'maintenance tonight')
-    with pytest.raises(amqp.AMQPConnectionException, match='maintenance tonight') as raised:
-        channel.wait(timeout=10)
-    assert raised.value.amqp_reply_code == 320
-    assert conn.transport is None
-    with pytest.raises(amqp.AMQPConnectionException, match='maintenance tonight'):
-        conn.channel()
-
-
 # By a URL
 
 
@@ -351,7 +324,7 @@ def test_a_url_makes_a_connection_of_the_class_that_was_asked(amqp, address):
 
 
 def test_the_next_url_is_used_if_nobody_listens(from_url, address):
-    conn = from_url([f'amqp://localhost:{closed_port()}', f'amqp://{address}'])
+    conn = from_url([f'amqp://localhost:{free_port()}', f'amqp://{address}'])
     assert conn.is_open
 
 
@@ -363,7 +336,7 @@ def test_a_refused_login_is_not_tried_elsewhere(amqp, from_url, address):
 
 def test_a_user_without_a_password_is_refused_before_anything_is_sent(from_url):
     with pytest.raises(TypeError, match='password'):
-        from_url(f'amqp://guest@localhost:{closed_port()}')
+        from_url(f'amqp://guest@localhost:{free_port()}')
 
 
 def test_a_lost_connection_is_not_open(connection):

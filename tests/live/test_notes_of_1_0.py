@@ -108,9 +108,13 @@ def test_example_for_creating_a_connection_with_ssl(amqp, own_node, authority, m
 def test_example_for_creating_a_connection_as_a_user(amqp, controlled, monkeypatch):
     """conn = amqp.Connection(userid='foo', password='bar')"""
     monkeypatch.setattr(amqp.transport.TCPTransport, 'default_port', controlled.port)
-    controlled.rabbitmqctl('add_user', 'foo', 'bar')
+    users = 'rabbit_auth_backend_internal'
+    everything = ', '.join(['<<".*">>'] * 3)
+    controlled.evaluate(f'{users}:add_user(<<"foo">>, <<"bar">>, <<"tests">>)')
     try:
-        controlled.rabbitmqctl('set_permissions', 'foo', '.*', '.*', '.*')
+        controlled.evaluate(
+            f'{users}:set_permissions(<<"foo">>, <<"/">>, {everything}, <<"tests">>)'
+        )
         conn = amqp.Connection(userid='foo', password='bar')
         channel = conn.channel()
         queue, _, _ = channel.queue_declare(exclusive=True)
@@ -119,7 +123,7 @@ def test_example_for_creating_a_connection_as_a_user(amqp, controlled, monkeypat
         assert get(channel, queue).user_id == 'foo'
         conn.close()
     finally:
-        controlled.rabbitmqctl('delete_user', 'foo')
+        controlled.evaluate(f'{users}:delete_user(<<"foo">>, <<"tests">>)')
 
 
 def test_connections_are_closed_with_the_close_method(amqp, connection):

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from tests.helpers.ports import closed_port
+from tests.helpers.broker import free_port
 from tests.helpers.queues import get, new_name
 
 
@@ -34,7 +34,7 @@ def test_work_goes_on_with_a_fresh_connection(amqp, channel, queue, shared_queue
 
 
 def test_another_host_is_tried(amqp, url):
-    for attempt in amqp.reconnecting([f'amqp://localhost:{closed_port()}', url], first=1e9):
+    for attempt in amqp.reconnecting([f'amqp://localhost:{free_port()}', url], first=1e9):
         with attempt as conn:
             assert type(conn) is amqp.Connection
 

@@ -14,8 +14,8 @@ import pytest
 from amqplib.core import transport
 from amqplib.core.arguments import encode_get, encode_publish
 from tests.helpers import memory
+from tests.helpers.broker import free_port
 from tests.helpers.leaks import open_descriptors
-from tests.helpers.ports import closed_port
 from tests.helpers.relay import serving
 from tests.helpers.threads import heartbeat_threads
 from tests.helpers.waiting import poll
@@ -96,7 +96,7 @@ def address(broker):
 
 
 def test_refused_connections_leave_nothing(amqp):
-    address = f'127.0.0.1:{closed_port()}'
+    address = f'127.0.0.1:{free_port()}'
 
     def fail():
         with pytest.raises(amqp.ConnectionLost):
