@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from io import BytesIO
-from struct import Struct
 from typing import TYPE_CHECKING, NoReturn, Optional, Union
 
 from amqplib.core.fast_decoding import (
@@ -23,6 +22,7 @@ from amqplib.core.fast_decoding import (
 from amqplib.core.message import Message
 from amqplib.core.spec import (
     CHANNEL_ERROR,
+    CONTENT_START,
     CONTENT_TOO_LARGE,
     DELIVER,
     FRAME_BODY,
@@ -32,6 +32,9 @@ from amqplib.core.spec import (
     FRAME_HEARTBEAT,
     FRAME_METHOD,
     FRAME_MIN_SIZE,
+    FRAME_START,
+    HEADER_START,
+    SIGNATURE,
     SYNTAX_ERROR,
     UNEXPECTED_FRAME,
 )
@@ -49,14 +52,6 @@ MAX_REUSED = 2 * 1024 * 1024
 MIN_DIRECT = 16384
 #: More bytes than any content header can announce.
 NO_LIMIT = 1 << 64
-
-_FRAME = Struct('>BHI')
-_SIGNATURE = Struct('>HH')
-#: Class, weight (always 0), size of the body.
-_CONTENT = Struct('>HHQ')
-#: A frame header and the beginning of a content header.
-_HEADER = Struct('>BHI2sHQ')
-
 
 _new_message = Message.__new__
 _new_arguments = AMQPReader.__new__
@@ -157,13 +152,13 @@ class PartialMessage:
 
     def add_header(self, payload: bytes) -> None:
         """Take the content header."""
-        if len(payload) < _CONTENT.size + 2:
+        if len(payload) < CONTENT_START.size + 2:
             raise ProtocolError(SYNTAX_ERROR, 'a content header is too short', self.signature, '')
-        content_class, weight, self.missing = _CONTENT.unpack_from(payload)
+        content_class, weight, self.missing = CONTENT_START.unpack_from(payload)
         if content_class != self.signature[0] or weight:
             text = f'a content header of class {content_class} and weight {weight}'
             raise ProtocolError(UNEXPECTED_FRAME, text, self.signature, '')
-        self.properties = payload[_CONTENT.size :]
+        self.properties = payload[CONTENT_START.size :]
 
     def add_body(self, data: memoryview) -> None:
         """Take the next bytes of the body."""
@@ -257,9 +252,9 @@ class Decoder:
 
         Returns 0 for anything else, including errors, which the general way then finds.
         """
-        if len(after) != 1 + _FRAME.size or after[0] != FRAME_END:
+        if len(after) != 1 + FRAME_START.size or after[0] != FRAME_END:
             return 0
-        kind, frame_channel, size = _FRAME.unpack_from(after, 1)
+        kind, frame_channel, size = FRAME_START.unpack_from(after, 1)
         fits = (
             kind == FRAME_BODY and frame_channel == channel and size <= min(limit, self.body_limit)
         )
@@ -286,7 +281,7 @@ class Decoder:
         try:
             if self.open_frame is not None:
                 offset = self._continue_frame(data, 0)
-            while end - offset >= _FRAME.size:
+            while end - offset >= FRAME_START.size:
                 following = offset
                 if not self.partial_messages:
                     prefix = data[offset + 7 : offset + 11]
@@ -310,8 +305,8 @@ class Decoder:
         If it is incomplete, a body frame is taken as far as it is here, and for any other frame the
         offset is returned unchanged.
         """
-        frame_type, channel, size = _FRAME.unpack_from(data, offset)
-        start: int = offset + _FRAME.size
+        frame_type, channel, size = FRAME_START.unpack_from(data, offset)
+        start: int = offset + FRAME_START.size
         end: int = start + size
         if size > self.body_limit or size > self.header_limit:
             self._check_size(frame_type, size)
@@ -327,7 +322,7 @@ class Decoder:
                 self._partial_for_body(channel, size)
             raise _wrong_end(data[end])
         if frame_type == FRAME_METHOD:
-            if size < _SIGNATURE.size:
+            if size < SIGNATURE.size:
                 raise ProtocolError(SYNTAX_ERROR, f'a method frame of {size} bytes')
             self._take_method(channel, data[start : start + 4], data[start + 4 : end])
         else:
@@ -343,16 +338,16 @@ class Decoder:
         prefix: the class id and method id at the offset.
         body_limit: the largest body that is taken here.
         """
-        frame_type, channel, size = _FRAME.unpack_from(data, offset)
-        end: int = offset + _FRAME.size + size
+        frame_type, channel, size = FRAME_START.unpack_from(data, offset)
+        end: int = offset + FRAME_START.size + size
         header_start = end + 1
-        if len(data) < header_start + _HEADER.size:
+        if len(data) < header_start + HEADER_START.size:
             return offset
-        kind, header_channel, header_size, content_class, weight, body_size = _HEADER.unpack_from(
-            data, header_start
+        kind, header_channel, header_size, content_class, weight, body_size = (
+            HEADER_START.unpack_from(data, header_start)
         )
-        header_end = header_start + _FRAME.size + header_size
-        body_start = header_end + 1 + _FRAME.size
+        header_end = header_start + FRAME_START.size + header_size
+        body_start = header_end + 1 + FRAME_START.size
         body_end: int = body_start + body_size
         if (
             frame_type != FRAME_METHOD
@@ -364,23 +359,23 @@ class Decoder:
             or not 0 < body_size <= body_limit
             or size > self.header_limit
             or header_size > self.header_limit
-            or header_size < _CONTENT.size + 2
+            or header_size < CONTENT_START.size + 2
             or body_end >= len(data)
             or data[end] != FRAME_END
             or data[header_end] != FRAME_END
             or data[body_end] != FRAME_END
-            or _FRAME.unpack_from(data, header_end + 1) != (FRAME_BODY, channel, body_size)
+            or FRAME_START.unpack_from(data, header_end + 1) != (FRAME_BODY, channel, body_size)
         ):
             return offset
         message = _new_message(self._message_class)
-        message.raw_properties = data[header_start + _HEADER.size : header_end]
+        message.raw_properties = data[header_start + HEADER_START.size : header_end]
         message.body = data[body_start:body_end]
         if prefix == DELIVER.prefix:
             arguments = self._deliveries.remember(data, offset, message)
         else:
             arguments = _new_arguments(AMQPReader)
-            arguments.input = arguments.data = data[offset + _FRAME.size + 4 : end]
-        self.queue.append((channel, (_SIGNATURE.unpack(prefix), arguments, message)))
+            arguments.input = arguments.data = data[offset + FRAME_START.size + 4 : end]
+        self.queue.append((channel, (SIGNATURE.unpack(prefix), arguments, message)))
         return body_end + 1
 
     def _continue_frame(self, data: bytes, start: int) -> int:
@@ -422,7 +417,7 @@ class Decoder:
     def _take_method(self, channel: int, prefix: bytes, arguments: bytes) -> None:
         if channel in self.partial_messages:
             raise _unexpected('a method in the middle of a content', channel)
-        signature: Signature = _SIGNATURE.unpack(prefix)
+        signature: Signature = SIGNATURE.unpack(prefix)
         args = AMQPReader(arguments)
         if prefix not in self._protocol.content_prefixes:
             self.queue.append((channel, (signature, args, None)))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Union
 
 from amqplib.core.memoize import lru_cache
 from amqplib.core.spec import (
+    CONTENT_START,
     FRAME_BODY,
     FRAME_END,
     FRAME_HEADER,
@@ -26,6 +27,8 @@ from amqplib.core.spec import (
     FRAME_METHOD,
     FRAME_MIN_SIZE,
     FRAME_OVERHEAD,
+    FRAME_START,
+    HEADER_START,
 )
 
 if TYPE_CHECKING:
@@ -36,16 +39,11 @@ if TYPE_CHECKING:
     Frames = Union[bytes, list[BytesLike]]
 
 #: With at most this many bytes of arguments, properties and body, a method takes the fast path.
-SMALL = FRAME_MIN_SIZE - FRAME_OVERHEAD - 12  # of a content header, besides the properties
+SMALL = FRAME_MIN_SIZE - FRAME_OVERHEAD - CONTENT_START.size
 #: With at most this many bytes of body, the frames are joined; else they are sent as pieces.
 MAX_JOINED = 32768
 
-_FRAME = Struct('>BHI')
 _TYPE_AND_CHANNEL = Struct('>BH')
-#: Class, weight (always 0), size of the body.
-_CONTENT_SIZE = Struct('>HHQ').size
-#: A frame header and the beginning of a content header.
-_HEADER = Struct('>BHI2sHQ')
 _NO_WEIGHT = b'\0\0'
 #: The frame of an acknowledgement, the same as from an Encoder, but by a single call: frame type,
 #: channel, size, class and method id, delivery tag, a bit, frame end.
@@ -54,7 +52,7 @@ pack_acknowledgement = _ACKNOWLEDGEMENT.pack
 ACKNOWLEDGEMENT_SIZE = _ACKNOWLEDGEMENT.size - FRAME_OVERHEAD
 END = bytes((FRAME_END,))
 
-HEARTBEAT_FRAME = _FRAME.pack(FRAME_HEARTBEAT, 0, 0) + END
+HEARTBEAT_FRAME = FRAME_START.pack(FRAME_HEARTBEAT, 0, 0) + END
 
 
 class Encoder:
@@ -94,12 +92,12 @@ class Encoder:
         """Return the frame of a method; raise ValueError if it would be too large."""
         if len(payload) > self.frame_max - FRAME_OVERHEAD:
             self.check_size(len(payload), 'arguments')
-        return _FRAME.pack(FRAME_METHOD, channel, len(payload)) + payload + END
+        return FRAME_START.pack(FRAME_METHOD, channel, len(payload)) + payload + END
 
     def frames_of(self, channel: int, payload: bytes, properties: bytes, body: BytesLike) -> Frames:
         """Return the frames of a method and its content, whose properties are encoded already."""
         head = self.method_frame(channel, payload)
-        self.check_size(_CONTENT_SIZE + len(properties), 'properties')
+        self.check_size(CONTENT_START.size + len(properties), 'properties')
         pieces = [head, *self._content_pieces(channel, payload[:2], properties, body)]
         return b''.join(pieces) if len(body) <= MAX_JOINED else pieces
 
@@ -114,15 +112,15 @@ class Encoder:
         self, channel: int, class_id: bytes, properties: bytes, body: BytesLike
     ) -> Iterator[BytesLike]:
         """Return the header frame and the body frames, without copying the body."""
-        size = _CONTENT_SIZE + len(properties)
-        header = _HEADER.pack(FRAME_HEADER, channel, size, class_id, 0, len(body))
+        size = CONTENT_START.size + len(properties)
+        header = HEADER_START.pack(FRAME_HEADER, channel, size, class_id, 0, len(body))
         yield header + properties + END
         largest = self.frame_max - FRAME_OVERHEAD
         view = memoryview(body)
         end = b''
         for start in range(0, len(body), largest):
             piece = view[start : start + largest]
-            yield end + _FRAME.pack(FRAME_BODY, channel, len(piece))
+            yield end + FRAME_START.pack(FRAME_BODY, channel, len(piece))
             yield piece
             end = END
         yield end
@@ -130,7 +128,7 @@ class Encoder:
 
 def method_frame(channel: int, payload: bytes) -> bytes:
     """Return the frame of a method that is known to be small."""
-    return _FRAME.pack(FRAME_METHOD, channel, len(payload)) + payload + END
+    return FRAME_START.pack(FRAME_METHOD, channel, len(payload)) + payload + END
 
 
 @lru_cache(maxsize=256)
@@ -165,10 +163,10 @@ def frames_with_gap(
 
 def _up_to_body_size(channel: int, payload: bytes, properties_size: int) -> bytes:
     pieces = (
-        _FRAME.pack(FRAME_METHOD, channel, len(payload)),
+        FRAME_START.pack(FRAME_METHOD, channel, len(payload)),
         payload,
         END,
-        _FRAME.pack(FRAME_HEADER, channel, _CONTENT_SIZE + properties_size),
+        FRAME_START.pack(FRAME_HEADER, channel, CONTENT_START.size + properties_size),
         payload[:2],
         _NO_WEIGHT,
     )

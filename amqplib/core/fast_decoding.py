@@ -22,11 +22,13 @@ from amqplib.core.message import DELIVERY_FIELDS, Message
 from amqplib.core.spec import (
     ACK,
     CHANNEL_ERROR,
+    CONTENT_START,
     DEFAULT_FRAME_MAX,
     DELIVER,
     FRAME_BODY,
     FRAME_END,
     FRAME_METHOD,
+    FRAME_START,
     Signature,
 )
 from amqplib.core.streams import AMQPReader
@@ -43,16 +45,13 @@ MAX_HEADER = 8 * DEFAULT_FRAME_MAX
 #: When about this many items are remembered, all are discarded: routing keys may all differ.
 MAX_REMEMBERED = 1024
 
-_FRAME = Struct('>BHI')
 #: Bytes that identify the kind: frame header, signature, size of the consumer tag.
 _KIND_SIZE = 12
 #: The first bytes of a content header: its size, class and weight.
 _HEADER_LEAD_SIZE = 8
-#: Class, weight and size of the body, which count as part of a content header.
-_CONTENT_SIZE = 12
 _DELIVERY_TAG_SIZE = 8
 #: The offset of the arguments of a method in its frame.
-_ARGUMENTS = _FRAME.size + 4
+_ARGUMENTS = FRAME_START.size + 4
 
 #: Frame type, channel, size and signature, sequence number, a bit, frame end.
 _CONFIRM = Struct('>BH8sQBB')
@@ -152,7 +151,7 @@ class _Kind:
     def __init__(self, channel: int, size: int, tag_size: int) -> None:
         self.channel = channel
         self.lead_size = _ARGUMENTS + 1 + tag_size
-        self.header_start = _FRAME.size + size + 4
+        self.header_start = FRAME_START.size + size + 4
         self.source_size = self.header_start - self.lead_size - _DELIVERY_TAG_SIZE
         self.tags: dict[bytes, str] = {}
         self.sources: dict[bytes, tuple[bool, str, str]] = {}
@@ -171,7 +170,7 @@ class _Layout:
         self.channel = kind.channel
         self.header = header
         self.tags, self.sources = kind.tags, kind.sources
-        properties = int.from_bytes(header[:4], 'big') - _CONTENT_SIZE
+        properties = int.from_bytes(header[:4], 'big') - CONTENT_START.size
         # The second and the last number are the size of the body.
         layout = Struct(
             f'>{kind.lead_size}sQ{kind.source_size}s{_HEADER_LEAD_SIZE}sQ{properties}s4sI'
@@ -261,8 +260,8 @@ class Deliveries:
         If they are malformed, or if encoding their values gives different bytes, nothing is
         remembered; if they are malformed, wait() raises the error.
         """
-        _, channel, size = _FRAME.unpack_from(data, offset)
-        arguments = data[offset + _ARGUMENTS : offset + _FRAME.size + size]
+        _, channel, size = FRAME_START.unpack_from(data, offset)
+        arguments = data[offset + _ARGUMENTS : offset + FRAME_START.size + size]
         try:
             values = _decode_delivery(AMQPReader(arguments))
             written = _encode_delivery(*values)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import count, islice, takewhile
-from struct import Struct
 from typing import TYPE_CHECKING, Any, cast
 
 from amqplib.core.addresses import join_address
@@ -17,7 +16,7 @@ from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.decoding import Decoder
 from amqplib.core.log import escaped
 from amqplib.core.session import Session
-from amqplib.core.spec import FRAME_HEADER, FRAME_METHOD
+from amqplib.core.spec import CONTENT_START, FRAME_HEADER, FRAME_METHOD, FRAME_START, SIGNATURE
 from amqplib.core.streams import AMQPReader
 from amqplib.exceptions import ProtocolError
 
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
     from amqplib.core.spec import Protocol, Signature
     from amqplib.core.transport import AbstractTransport
 
-_FRAME = Struct('>BHI')
-#: Class, weight and size of the body.
-_CONTENT = Struct('>HHQ')
-_SIGNATURE = Struct('>HH')
 _FRAME_END_SIZE = 1
 
 #: The fields that are not shown; nor is the size of their method.
@@ -89,18 +84,18 @@ class FramesLog:
     def sent(self, frames: bytes) -> None:
         """Log the methods in frames that are sent."""
         offset, line = 0, ''
-        while len(frames) - offset >= _FRAME.size:
-            kind, channel, size = _FRAME.unpack_from(frames, offset)
-            start = offset + _FRAME.size
+        while len(frames) - offset >= FRAME_START.size:
+            kind, channel, size = FRAME_START.unpack_from(frames, offset)
+            start = offset + FRAME_START.size
             offset = start + size + _FRAME_END_SIZE
             if kind == FRAME_METHOD:
                 self._end(line)
-                signature = _SIGNATURE.unpack_from(frames, start)
-                arguments = frames[start + _SIGNATURE.size : start + size]
+                signature = SIGNATURE.unpack_from(frames, start)
+                arguments = frames[start + SIGNATURE.size : start + size]
                 line = f'-> channel {channel}: {self._describe(signature, arguments)}'
             elif kind == FRAME_HEADER:
-                _, _, body = _CONTENT.unpack_from(frames, start)
-                line += _sizes(size - _CONTENT.size, body)
+                _, _, body = CONTENT_START.unpack_from(frames, start)
+                line += _sizes(size - CONTENT_START.size, body)
         self._end(line)
 
     def _end(self, line: str) -> None:

@@ -6,7 +6,6 @@ Each client offers them under the old names, in its modules transport and method
 from __future__ import annotations
 
 from collections import deque
-from struct import Struct
 from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
 
 from amqplib.core import transport
@@ -15,7 +14,14 @@ from amqplib.core.decoding import Decoder
 from amqplib.core.encoding import Encoder
 from amqplib.core.fast_decoding import Inbox
 from amqplib.core.message import Message
-from amqplib.core.spec import FRAME_BODY, FRAME_END, FRAME_ERROR, FRAME_HEADER, SHARED_ROWS
+from amqplib.core.spec import (
+    FRAME_BODY,
+    FRAME_END,
+    FRAME_ERROR,
+    FRAME_HEADER,
+    FRAME_START,
+    SHARED_ROWS,
+)
 from amqplib.core.streams import AMQPReader, AMQPWriter, payload_of
 from amqplib.exceptions import AMQPTimeout, ProtocolError
 
@@ -23,7 +29,6 @@ if TYPE_CHECKING:
     from amqplib.core.session import Session
     from amqplib.core.spec import Protocol, Signature
 
-_FRAME_HEADER = Struct('>BHI')
 
 #: The signatures of the methods with content that brokers send.
 CONTENT_METHODS = [
@@ -47,7 +52,7 @@ class LegacyTransport(transport.AbstractTransport):
 
     def read_frame(self) -> tuple[int, int, bytes]:
         """Take one frame: (frame type, channel, payload)."""
-        frame_type, channel, size = _FRAME_HEADER.unpack(self._read(_FRAME_HEADER.size))
+        frame_type, channel, size = FRAME_START.unpack(self._read(FRAME_START.size))
         payload = self._read(size)
         end = self._read(1)[0]
         if end != FRAME_END:
@@ -59,7 +64,7 @@ class LegacyTransport(transport.AbstractTransport):
 
     def write_frame(self, frame_type: int, channel: int, payload: bytes) -> None:
         """Send one frame."""
-        header = _FRAME_HEADER.pack(frame_type, channel, len(payload))
+        header = FRAME_START.pack(frame_type, channel, len(payload))
         self.send(b''.join((header, payload, bytes((FRAME_END,)))))
 
 

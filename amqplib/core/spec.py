@@ -50,7 +50,14 @@ NOT_ALLOWED = 530
 NOT_IMPLEMENTED = 540
 INTERNAL_ERROR = 541
 
-_SIGNATURE = Struct('>HH')
+#: Class id and method id.
+SIGNATURE = Struct('>HH')
+#: What a frame begins with: type, channel, size of the payload.
+FRAME_START = Struct('>BHI')
+#: What the payload of a header frame begins with: class id, weight (always 0), size of the body.
+CONTENT_START = Struct('>HHQ')
+#: Both of these.
+HEADER_START = Struct('>BHI2sHQ')
 
 
 class Method:
@@ -85,7 +92,7 @@ class Method:
         )
         self.content = content
         self.replies: tuple[Signature, ...] = tuple((class_id, reply) for reply in replies)
-        self.prefix = _SIGNATURE.pack(class_id, method_id)
+        self.prefix = SIGNATURE.pack(class_id, method_id)
 
     def __repr__(self) -> str:
         return f'<Method {self.name} {self.signature}>'

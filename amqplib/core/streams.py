@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import BytesIO
-from struct import Struct
 from typing import TYPE_CHECKING, Any, Union
 
 from amqplib.core.serialization import (
@@ -20,12 +19,10 @@ from amqplib.core.serialization import (
     check_end,
     encode_table,
 )
-from amqplib.core.spec import FieldTypes, Signature
+from amqplib.core.spec import SIGNATURE, FieldTypes, Signature
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-_SIGNATURE = Struct('>HH')
 
 
 class AMQPReader:
@@ -214,4 +211,4 @@ def payload_of(method_sig: Signature, args: Union[bytes, AMQPWriter]) -> bytes:
     """Return the payload of a method frame whose arguments a program has encoded."""
     if isinstance(args, AMQPWriter):
         args = args.getvalue()
-    return _SIGNATURE.pack(*method_sig) + args
+    return SIGNATURE.pack(*method_sig) + args
