@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Answer each request with its text in capital letters, until SIGTERM."""
+"""Answer each request with its text in capital letters, until Ctrl-C or SIGTERM."""
 
 import logging
 import signal
@@ -13,7 +13,8 @@ stopping = threading.Event()
 
 def main(url='amqp://localhost'):
     logging.basicConfig(format='%(message)s')
-    signal.signal(signal.SIGTERM, lambda number, frame: stopping.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: stopping.set())
     for attempt in amqp.reconnecting(url, stop=stopping.is_set, heartbeat=15):
         with attempt as conn, conn.channel() as ch:
             ch.queue_declare('shouting', durable=True, auto_delete=False)

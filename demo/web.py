@@ -1,6 +1,10 @@
 #!/usr/bin/env python3
-"""A web server that answers a POST when its body is safe in the queue 'tasks', from any thread."""
+"""A web server that answers a POST when its body is safe in the queue 'tasks', from any thread.
 
+    curl --data hello http://localhost:8000
+"""
+
+import contextlib
 import http.server
 import os
 import sys
@@ -29,5 +33,6 @@ if __name__ == '__main__':
     publisher = amqp.Publisher(url, declare, timeout=30, heartbeat=15)
     address = '127.0.0.1', int(os.environ.get('PORT', '8000'))
     server = http.server.ThreadingHTTPServer(address, Handler)
-    print('listening on port', server.server_port, flush=True)
-    server.serve_forever()
+    with publisher, contextlib.suppress(KeyboardInterrupt):
+        print('listening on port', server.server_port, flush=True)
+        server.serve_forever()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Work on the messages of the queue 'tasks' until SIGTERM, whatever happens to the broker."""
+"""Work on the messages of the queue 'tasks', whatever the broker does, until Ctrl-C or SIGTERM."""
 
 import logging
 import signal
@@ -17,7 +17,8 @@ def work(body):
 
 def main(url='amqp://localhost'):
     logging.basicConfig(format='%(message)s')  # warnings, on standard error
-    signal.signal(signal.SIGTERM, lambda number, frame: stopping.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: stopping.set())
     for attempt in amqp.reconnecting(url, stop=stopping.is_set, heartbeat=15):
         with attempt as conn, conn.channel() as ch:
             ch.queue_declare('tasks', durable=True, auto_delete=False)

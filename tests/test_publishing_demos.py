@@ -1,6 +1,8 @@
 """The demos that publish safely, with a broker that is killed and started again under them."""
 
+import contextlib
 import http.client
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from tests.helpers.demos import demos_of
 from tests.helpers.nodes import write_down
 from tests.helpers.packages import mostly_0_9_1
 from tests.helpers.threads import begin
+from tests.helpers.waiting import poll
 
 PATIENCE = 60
 
@@ -115,3 +118,20 @@ def test_what_cannot_be_published_is_said(amqp, start):
         lines.stdin.close()
         assert lines.wait(PATIENCE) == 1
         assert lines.stdout.read().startswith('not published: one 406 PRECONDITION_FAILED')
+
+
+def is_declared(broker, queue):
+    with contextlib.suppress(LookupError):
+        return broker.messages(queue) is not None
+
+
+def test_ctrl_c_ends_them(start):
+    with Broker() as broker:
+        web = start('web.py', broker.url)
+        assert web.stdout.readline()
+        web.send_signal(signal.SIGINT)
+        assert web.wait(PATIENCE) == 0
+        lines = start('publish_lines.py', broker.url)
+        poll(lambda: write(lines, ['one']) or is_declared(broker, 'tasks'), 'the declaration')
+        lines.send_signal(signal.SIGINT)
+        assert lines.wait(PATIENCE) == 130

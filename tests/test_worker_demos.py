@@ -49,9 +49,9 @@ def read_until(process, text):
     raise AssertionError(f'there is no {text!r} in {lines}')
 
 
-def stop(process):
-    """Return the exit status after SIGTERM."""
-    process.send_signal(signal.SIGTERM)
+def stop(process, number=signal.SIGTERM):
+    """Return the exit status after a signal."""
+    process.send_signal(number)
     return process.wait()
 
 
@@ -80,10 +80,12 @@ def test_the_worker_goes_on_when_its_broker_was_killed_and_started_again(amqp, s
     assert publish(amqp, url, 'for the next one') == 0
 
 
-def test_the_worker_stops_at_once_while_there_is_no_broker(start):
-    worker = start('worker.py', f'amqp://me:S3CRET@127.0.0.1:{free_port()}')
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['ctrl-c', 'sigterm'])
+@pytest.mark.parametrize('demo', ['worker.py', 'rpc_server.py'])
+def test_it_stops_at_once_while_there_is_no_broker(start, demo, number):
+    worker = start(demo, f'amqp://me:S3CRET@127.0.0.1:{free_port()}')
     read_until(worker, 'trying again in')
-    assert stop(worker) == 0
+    assert stop(worker, number) == 0
     assert 'S3CRET' not in worker.stdout.read()
 
 
