@@ -60,12 +60,15 @@ class Closed:
         if self.cause is not None:  # it may have ended at this moment
             self.shut = True
 
-    def nothing_may_follow(self) -> bool:
-        """Return whether a frame that was queued for it may not be sent any more."""
+    def refuses(self, closes: bool = False) -> bool:
+        """Return whether a frame that was queued for it may not be sent any more.
+
+        closes: whether it is the close frame of the program.
+        """
         connection = self._connection
-        if connection is not None and connection.nothing_may_follow():
+        if connection is not None and connection.refuses():
             return True
-        return self.last_is_sent or self.cause is not None
+        return not closes and (self.last_is_sent or self.cause is not None)
 
     def end(self, cause: AMQPException, reported: bool = False) -> bool:
         """Record the end; return False if it had ended before: the first cause is kept."""

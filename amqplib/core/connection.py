@@ -632,11 +632,14 @@ class Connection(AbstractChannel):
         """The broker closes the connection."""
         cause = self._why_closed(args)
         log.debug('connection closed by the broker: %s', cause)
+        # Before it is answered, as nothing may follow the answer.
+        self._closed.end(cause)
         try:
             self._x_close_ok()
         except AMQPException as error:
             log.debug('the close of the broker could not be answered: %s', error)
-        self._session.end(cause)
+        finally:
+            self._session.tear_down()
 
     def _close(self, args: AMQPReader) -> None:
         # For programs that dispatch methods themselves; the read loop calls _on_close.

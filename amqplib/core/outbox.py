@@ -108,9 +108,12 @@ class Outbox:
         self.flush()
         return queued
 
-    def send_urgent(self, frame: bytes) -> None:
-        """Send a frame before everything else, without waiting for anything."""
-        self.urgent.append((frame, None, False))
+    def send_urgent(self, frame: bytes, closed: Optional[Closed] = None) -> None:
+        """Send a frame before everything else, without waiting for anything.
+
+        closed: the frame is dropped once this has ended; None to send it in any case.
+        """
+        self.urgent.append((frame, closed, False))
         self.flush()
 
     def flush(self) -> None:
@@ -207,7 +210,7 @@ class Outbox:
                 urgent.clear()
                 return
             frames, closed, closes = urgent[0]
-            if closed is not None and not closes and closed.nothing_may_follow():
+            if closed is not None and closed.refuses(closes):
                 urgent.popleft()
                 continue
             try:

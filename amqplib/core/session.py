@@ -343,7 +343,8 @@ class Session:
             self.end(ConnectionLost(0, 'the broker asks for answers but reads none of them'))
             return
         try:
-            self.outbox.send_urgent(frame)
+            # Another thread may close the connection at this moment.
+            self.outbox.send_urgent(frame, self.closed)
         except AMQPException as error:
             self._drain_and_end(error)
         finally:

@@ -598,6 +598,16 @@ def test_frame_that_is_queued_as_another_thread_closes_is_not_sent(wire, outbox,
     assert not outbox.urgent
 
 
+def test_close_of_a_channel_that_is_queued_as_the_connection_closes_is_not_sent(
+    wire, outbox, connection_closed, closed
+):
+    outbox.urgent = BeforeAppending()
+    outbox.urgent.call = lambda: in_thread(close_by_program, outbox, connection_closed)
+    outbox.send_soon(TWO, closed, closed.ask)
+    assert wire.writes == [ONE]
+    assert not outbox.urgent
+
+
 def test_frames_that_were_queued_before_the_close_are_sent_before_it(wire, outbox, closed):
     def send_and_close():
         assert outbox.send(TWO, closed)

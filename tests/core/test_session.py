@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from collections import deque
 
 import pytest
 
@@ -335,6 +336,20 @@ def test_nothing_is_answered_once_the_program_closes(wired, session):
     session.send_urgent(FRAME)
     session.end_as_asked()
     assert wired.until_end() == b''
+
+
+def test_nothing_is_answered_as_another_thread_closes(wired, session):
+    """It may send its close after this thread has found the connection open."""
+
+    class ClosedBefore(deque):
+        def append(self, item):
+            in_thread(session.send, COMPLAINT, session.closed, NO_DEADLINE, session.closed.ask)
+            super().append(item)
+
+    session.outbox.urgent = ClosedBefore()
+    session.send_urgent(FRAME)
+    session.end_as_asked()
+    assert wired.until_end() == COMPLAINT
 
 
 def test_what_the_broker_said_before_a_write_failed_is_read_first(wired, session):

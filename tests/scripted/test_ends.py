@@ -1,6 +1,7 @@
 """The end of channels and connections: when it takes effect, and that nothing follows it."""
 
 import contextlib
+import math
 import struct
 from collections import deque
 
@@ -11,6 +12,7 @@ from tests.helpers.held_lock import held_before_writing
 from tests.helpers.memory import taking_memory
 from tests.helpers.packages import CLIENT_0_8, PACKAGES, only_0_9_1
 from tests.helpers.threads import Worker
+from tests.helpers.waiting import poll
 from tests.helpers.wire import content, delivery, method, method_payload
 
 #: The arguments of channel.close for a message to an exchange that is not there.
@@ -134,6 +136,36 @@ def test_no_channel_is_opened_after_the_close_of_the_connection(amqp, channels):
     assert type(caller.outcome()[1]) is amqp.AMQPConnectionException
     broker.cue()
     assert closer.outcome() == (None, None)
+
+
+@pytest.mark.parametrize('call', CALLS)
+def test_no_frame_follows_the_answer_to_the_close_of_the_connection(
+    amqp, channels, call, monkeypatch
+):
+    """Another thread learns of the end as soon as the answer is sent."""
+
+    def script(peer):
+        peer.await_cue()
+        peer.send_method(0, 'connection.close', 320, 'stopping', 0, 0)
+        peer.expect_method(0, 'connection.close_ok')
+        peer.expect_end()
+
+    broker, connection, (first, second) = channels(2, script)
+    connection._session.poll_due = math.inf
+    callers = []
+
+    def answer_and_call(frame):
+        answer(frame)
+        callers.append(Worker(CALLS[call], amqp, first))
+        waiters = connection._session.role.waiters
+        poll(lambda: waiters or not callers[0].is_alive(), 'the end of the call')
+
+    answer = connection._session.outbox.send_urgent
+    monkeypatch.setattr(connection._session.outbox, 'send_urgent', answer_and_call)
+    broker.cue()
+    with pytest.raises(amqp.ConnectionForced):
+        second.wait(timeout=10)
+    assert type(callers[0].outcome()[1]) is amqp.ConnectionForced
 
 
 # --- What arrives takes effect when it arrives ----------------------------------------------------
