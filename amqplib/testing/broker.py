@@ -16,7 +16,7 @@ from amqplib.core.message import Message
 from amqplib.core.spec import CONNECTION_FORCED
 from amqplib.testing import basic, handshake, modes, topology
 from amqplib.testing.checks import check_seconds, check_text, check_texts
-from amqplib.testing.errors import Refusal
+from amqplib.testing.errors import NAMES, Refusal
 from amqplib.testing.faults import TEXT
 from amqplib.testing.session import Session
 from amqplib.testing.shared import Shared
@@ -222,9 +222,11 @@ class Broker:
         method: only methods of this name, as in 'basic.publish'; by default all but those that
             open and close connections and channels.
 
-        Raises ValueError if there are no such code and method, or times is less than 1.
+        Raises ValueError if there is no such code or method, or times is less than 1.
         """
         check_int('code', code, 1, 65535)
+        if code not in NAMES:
+            raise ValueError(f'code: {code} is not known')
         check_int('times', times, 1, sys.maxsize)
         check_text('text', text)
         if method is not None and method not in _known_methods():

@@ -107,6 +107,12 @@ def test_a_refused_method_closes_the_channel_or_the_connection(amqp, connect, pr
         connection.channel().queue_declare('tasks')
 
 
+@pytest.mark.parametrize('code', [200, 407, 999])
+def test_a_reply_code_that_there_is_not_is_an_error_at_once(process_broker, code):
+    with pytest.raises(ValueError, match=f'code: {code} is not known'):
+        process_broker.refuse(code)
+
+
 def test_a_method_is_refused_as_often_as_asked_for(amqp, connect, process_broker):
     connection = connect()
     process_broker.refuse(404, times=2, method='queue.declare')
