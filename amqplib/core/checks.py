@@ -1,8 +1,12 @@
-"""Checks of arguments: a TypeError or ValueError that names the argument."""
+"""Checks of arguments: a TypeError, a ValueError or a warning that names the argument."""
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import Any, Optional
+
+_PACKAGE = __name__.partition('.')[0] + '.'
 
 
 def check_int(name: str, value: Any, least: int, most: Optional[int] = None) -> None:
@@ -18,3 +22,11 @@ def check_callable(name: str, value: Any) -> None:
     """Raise TypeError if the value is neither callable nor None."""
     if value is not None and not callable(value):
         raise TypeError(f'{name}: {value!r} cannot be called')
+
+
+def warn_caller(text: str) -> None:
+    """Warn at the line of the program that has called the package, through whatever modules."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get('__name__', '').startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, NamedTuple, Optional, TypeVar, Union
@@ -13,7 +12,7 @@ from amqplib.core import log, spec
 from amqplib.core.abstract_channel import CLOSE_TIMEOUT, AbstractChannel, Computed, Late
 from amqplib.core.addresses import join_address, with_port
 from amqplib.core.channel_numbers import ChannelNumbers, NumberTaken
-from amqplib.core.checks import check_int
+from amqplib.core.checks import check_int, warn_caller
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import Deadline, deadline_of
 from amqplib.core.decoding import Decoder
@@ -158,8 +157,7 @@ class Connection(AbstractChannel):
         **kwargs: Any,
     ) -> None:
         for name in kwargs:
-            text = f'{type(self).__name__} has no argument {name!r}: it is ignored'
-            warnings.warn(text, stacklevel=2)
+            warn_caller(f'{type(self).__name__} has no argument {name!r}: it is ignored')
         if port is not None:
             host = with_port(host, port)
         self.rpc_timeout = Deadline(rpc_timeout, 'rpc_timeout').seconds

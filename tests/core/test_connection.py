@@ -60,5 +60,25 @@ def test_an_unknown_argument_is_ignored_with_a_warning(amqp):
             amqp.Connection(hostname='x', heartbeat=-1)
 
 
+def _connect_to_url(amqp, url, **arguments):
+    amqp.Connection.from_url(url, **arguments)
+
+
+def _connect_again(amqp, url, **arguments):
+    next(iter(amqp.reconnecting(url, **arguments)))
+
+
+def _publish(amqp, url, **arguments):
+    amqp.Publisher(url, **arguments).publish(amqp.Message('x'))
+
+
+@pytest.mark.parametrize('use', [_connect_to_url, _connect_again, _publish])
+def test_the_warning_for_an_unknown_argument_names_the_line_of_the_program(amqp, use):
+    with pytest.warns(UserWarning, match="no argument 'hostname'") as warned:  # noqa: SIM117
+        with pytest.raises(ValueError, match='heartbeat'):
+            use(amqp, 'amqp://localhost', hostname='x', heartbeat=-1)
+    assert warned[0].filename == __file__
+
+
 def test_a_connection_that_was_never_made_is_none(amqp):
     assert amqp.Connection.__new__(amqp.Connection).transport is None
