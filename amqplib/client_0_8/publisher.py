@@ -6,8 +6,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from amqplib.client_0_8.connection import Connection
-from amqplib.client_0_8.spec import METHODS
 from amqplib.core import lane, publisher
+from amqplib.core.spec import TX_COMMIT
 
 if TYPE_CHECKING:
     from amqplib.core.deadline import Deadline
@@ -42,7 +42,7 @@ class TransactionLane(lane.Lane):
 
     def _fault(self, error: AMQPChannelException) -> AMQPException:
         # RabbitMQ closes the channel when a queue refuses a message of a transaction.
-        if error.amqp_method_sig == METHODS['tx.commit'].signature:
+        if error.amqp_method_sig == TX_COMMIT.signature:
             return lane.refused_by_broker(str(error))
         return error
 

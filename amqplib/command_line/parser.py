@@ -13,6 +13,7 @@ import amqplib
 from amqplib.command_line import connecting, objects, publishing, receiving, serving
 from amqplib.command_line.json_lines import HEADERS, from_json
 from amqplib.command_line.status import USAGE, report
+from amqplib.core.message import Message
 from amqplib.core.spec import BASIC_PROPERTIES
 
 DESCRIPTION = """\
@@ -24,7 +25,7 @@ amqp://localhost. Exit status: 0 done, 1 failed, 2 wrong usage, 3 nothing there,
 After --, no argument is an option: amqplib get -- --odd-name
 """
 
-PREFETCH = 500
+PREFETCH, MAX_PREFETCH = 500, 65535
 
 #: The properties that --property sets; the others are text.
 NUMBERS = {'delivery_mode', 'priority', 'timestamp'}
@@ -113,12 +114,15 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('the connection')
     where = group.add_mutually_exclusive_group()
     where.add_argument(
-        '--url', help='amqp://user:password@host:port/vhost (others can see it: see --url-file)'
+        '--url',
+        help='amqp://user:password@host:port/vhost; else that of AMQP_URL in the environment, else'
+        ' amqp://localhost (others can see an argument, but not a file)',
     )
     where.add_argument('--url-file', metavar='FILE', help='a file with the URL')
     group.add_argument(
-        '--protocol', choices=connecting.PROTOCOLS, default=connecting.DEFAULT_PROTOCOL
-    )
+        '--protocol', choices=connecting.PROTOCOLS, default=connecting.DEFAULT_PROTOCOL,
+        help=f'the version of AMQP ({connecting.DEFAULT_PROTOCOL})',
+    )  # fmt: skip
     group.add_argument(
         '--timeout', type=_seconds, metavar='SECONDS',
         help=f'for connecting, and for each answer of the broker ({connecting.TIMEOUT:.0f})',
@@ -149,8 +153,15 @@ def _port(text: str) -> int:
     return port
 
 
-_seconds.__name__, _number.__name__ = 'number of seconds', 'number of messages'
-_port.__name__ = 'port'
+def _prefetch(text: str) -> int:
+    number = _number(text)
+    if number > MAX_PREFETCH:
+        raise ValueError
+    return number
+
+
+_seconds.__name__, _port.__name__ = 'number of seconds', 'port'
+_number.__name__ = _prefetch.__name__ = 'number of messages'
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -178,9 +189,14 @@ def _property(text: str) -> tuple[str, Any]:
     if name not in PROPERTIES:
         raise argparse.ArgumentTypeError(f'{name!r} is not one of: {", ".join(PROPERTIES)}')
     try:
-        return name, int(value) if name in NUMBERS else value
+        parsed: Any = int(value) if name in NUMBERS else value
     except ValueError:
         raise argparse.ArgumentTypeError(f'{name}: {value!r} is not a number') from None
+    try:
+        Message(**{name: parsed}).encode_properties()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name, parsed
 
 
 # --- The arguments of each command ----------------------------------------------------------------
@@ -202,7 +218,9 @@ def _publish(parser: argparse.ArgumentParser) -> None:
         'body', nargs='*', metavar='BODY',
         help='a message each; without any, standard input is one message',
     )  # fmt: skip
-    parser.add_argument('--exchange', metavar='NAME')
+    parser.add_argument(
+        '--exchange', metavar='NAME', help='publish to this exchange; else straight to the queue'
+    )
     parser.add_argument('--file', metavar='FILE', help='read this instead of standard input')
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument('--lines', action='store_true', help='each line is a message')
@@ -249,7 +267,7 @@ def _consume(parser: argparse.ArgumentParser) -> None:
     _receive(parser)
     parser.set_defaults(keep=False)
     parser.add_argument(
-        '--prefetch', type=_number, default=PREFETCH, metavar='N',
+        '--prefetch', type=_prefetch, default=PREFETCH, metavar='N',
         help=f'messages that the broker sends ahead, and that take memory ({PREFETCH})',
     )  # fmt: skip
     parser.add_argument('--count', type=_number, metavar='N', help='end after so many messages')

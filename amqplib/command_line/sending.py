@@ -14,7 +14,8 @@ from itertools import takewhile
 from typing import Any, Callable
 
 from amqplib.command_line.json_lines import Entry
-from amqplib.exceptions import MessageNacked
+from amqplib.core.spec import TX_COMMIT
+from amqplib.exceptions import MessageNacked, PreconditionFailed
 
 #: Messages, and bytes of their bodies, that are on their way at most.
 WINDOW, WINDOW_BYTES = 1000, 1 << 26
@@ -123,7 +124,12 @@ class CommittingSender(Sender):
 
     def _wait(self) -> None:
         if self.published > self._committed:
-            self._channel.tx_commit()
+            try:
+                self._channel.tx_commit()
+            except PreconditionFailed as error:
+                if error.amqp_method_sig != TX_COMMIT.signature:
+                    raise
+                raise MessageNacked(0, f'the broker refused messages: {error}') from error
             self._committed = self.published
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Callable
 
 from amqplib.core.log import escaped
-from amqplib.exceptions import AMQPException, NotFound
+from amqplib.exceptions import AMQPException, MessageNacked, NotFound
 
 #: Exit statuses. A command that a signal ended has 128 + its number: 130 after Ctrl-C.
 DONE, FAILED, USAGE, NOTHING, REFUSED = range(5)
@@ -54,8 +54,10 @@ def text_of(error: Exception) -> str:
 
 
 def status_of(error: Exception) -> int:
-    """Return the exit status for an error; one of its own if a queue or an exchange is missing."""
-    return NOTHING if isinstance(error, NotFound) else FAILED
+    """Return the exit status for an error."""
+    if isinstance(error, NotFound):
+        return NOTHING
+    return REFUSED if isinstance(error, MessageNacked) else FAILED
 
 
 def count(number: int, what: str = 'message') -> str:

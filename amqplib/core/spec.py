@@ -239,6 +239,7 @@ GET = _BY_NAME['basic.get']
 GET_OK = _BY_NAME['basic.get_ok']
 PUBLISH = _BY_NAME['basic.publish']
 RETURN = _BY_NAME['basic.return']
+TX_COMMIT = _BY_NAME['tx.commit']
 
 #: The class of the methods on channel 0.
 CONNECTION_CLASS_ID = 10
