@@ -1,4 +1,4 @@
-# Sourced by tests/run, demo/run and .ci/run, with $root set to the top of the
+# Sourced by tests/run, demo/run, docs/build and others, with $root set to the top of the
 # checkout. It defines one function for them:
 #
 #     environment [EXTRA...]

@@ -540,6 +540,13 @@ def test_the_commands_of_the_readme_are_there():
         assert program == '-m' or (ROOT / program).exists(), program
 
 
+@pytest.mark.parametrize('path', [*ROOT.glob('*.txt'), *PAGES], ids=lambda path: path.name)
+def test_commands_and_programs_stand_out(path):
+    """A colon alone makes a quotation of what follows it, which flows like any other text."""
+    text = path.read_text(encoding='utf-8')
+    assert re.findall(r'^\S.*[^:\n]:\n\n {4}\S.*', text, re.MULTILINE) == []
+
+
 def test_the_paths_of_the_readme_are_there():
     text = README.read_text(encoding='utf-8')
     for path in re.findall(r'\b(?:benchmarks|demo|docs|tests)/[\w./]*\w', text):
