@@ -486,11 +486,11 @@ class AbstractChannel(Inbox):
         """Send a close frame, and wait for the end; raise AMQPTimeout."""
         closed = self._closed
         if not closed.shut:  # else it was sent from the middle of another call
-            self._say_close(frame, deadline)
+            self._send_close(frame, deadline)
         if not self._wait_until(lambda: closed.cause is not None, deadline):
             raise AMQPTimeout(0, f'no reply within {deadline}', *self._named(self._CLOSE))
 
-    def _say_close(self, frame: bytes, deadline: Deadline) -> None:
+    def _send_close(self, frame: bytes, deadline: Deadline) -> None:
         closed, sent = self._closed, self._session.transport.sent
         try:
             self._session.send(frame, closed, deadline, closed.ask)

@@ -23,7 +23,7 @@ class Closed:
     shut: whether nothing more may be sent for it, because it has ended or the program closes it.
         It is checked under the lock under which frames are sent.
     close_queued: whether the close frame of the program is sent or about to be.
-    last_is_sent: whether it is sent, or just being sent.
+    close_sent: whether it is sent, or being sent.
     by_program: whether it ended because the program closed it.
     reported: whether the program knows: a call has raised the cause, or the program closed it.
     """
@@ -35,7 +35,7 @@ class Closed:
         self._on_raise = on_raise
         self.cause: Optional[AMQPException] = None
         self.shut = False
-        self.last_is_sent = False
+        self.close_sent = False
         self.close_queued = False
         self.by_program = False
         self.reported = False
@@ -54,7 +54,7 @@ class Closed:
 
     def take_back(self) -> None:
         """Record that the close frame could not be sent."""
-        self.close_queued = self.last_is_sent = False
+        self.close_queued = self.close_sent = False
         if self.cause is None:
             self.shut = False
         if self.cause is not None:  # it may have ended at this moment
@@ -68,7 +68,7 @@ class Closed:
         connection = self._connection
         if connection is not None and connection.refuses():
             return True
-        return not closes and (self.last_is_sent or self.cause is not None)
+        return not closes and (self.close_sent or self.cause is not None)
 
     def end(self, cause: AMQPException, reported: bool = False) -> bool:
         """Record the end; return False if it had ended before: the first cause is kept."""

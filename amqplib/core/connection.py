@@ -284,7 +284,7 @@ class Connection(AbstractChannel):
         self.numbers = ChannelNumbers(session, channels, self._protocol)
         session.on_unknown_channel = self.numbers.arrive_unknown
         session.complaint = self._complaint
-        session.last_method = self._named(self._CLOSE)[0]
+        session.close_signature = self._named(self._CLOSE)[0]
         # Subclasses may have a class attribute of this name.
         session.outbox.write_timeout = Deadline(self.write_timeout, 'write_timeout').seconds
         # Held by the thread that closes; other threads have nothing left to do.

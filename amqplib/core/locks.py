@@ -76,7 +76,15 @@ class Mutex:
             raise
         return taken
 
+    def is_free(self) -> bool:
+        """Return whether no thread holds the lock."""
+        return self.try_run(_do_nothing)
+
     def release_if_mine(self) -> None:
         """Release the lock if an exception has left it with the calling thread."""
         if self.is_mine():
             self.lock.release()
+
+
+def _do_nothing() -> None:
+    pass

@@ -49,6 +49,7 @@ class Outbox:
     write_timeout: seconds that a write may take; None for no limit.
     state: CLEAN, WRITING or SPOILED.
     is_mine: function() -> whether the calling thread is in the middle of a write.
+    is_idle: function() -> whether no thread is in the middle of a write.
     urgent: frames that the thread holding the lock sends; the first may be partly sent.
     """
 
@@ -60,6 +61,7 @@ class Outbox:
         self.urgent: deque[Urgent] = deque()
         self._mutex = Mutex()
         self.is_mine = self._mutex.is_mine
+        self.is_idle = self._mutex.is_free
         # The channel for which the thread that holds the lock sends.
         self._sending_for: Optional[Closed] = None
         # The timeout that spoiled the stream.
@@ -131,10 +133,6 @@ class Outbox:
         """Run a function while no thread writes; return False if one does."""
         return self._mutex.try_run(work)
 
-    def is_idle(self) -> bool:
-        """Return whether nobody writes."""
-        return self._mutex.try_run(_do_nothing)
-
     def _enqueue(self, frames: Frames, closed: Closed, on_turn: OnTurn) -> bool:
         if closed.shut or self._connection_closed.shut:
             return False
@@ -178,7 +176,7 @@ class Outbox:
             on_turn()
             if closed.cause is not None:
                 return False  # it has ended meanwhile
-            closed.last_is_sent = on_turn == closed.ask
+            closed.close_sent = on_turn == closed.ask
         transport = self.transport
         try:
             self.state = WRITING
@@ -216,7 +214,7 @@ class Outbox:
             try:
                 self.state = WRITING
                 if closed is not None and closes:
-                    closed.last_is_sent = True
+                    closed.close_sent = True
                 count = transport.send_some(frames)
                 if count == len(frames):
                     urgent.popleft()
@@ -250,7 +248,3 @@ class Outbox:
         if self._spoiled_by is not None:
             return WriteTimeout(*self._spoiled_by.args)
         return ConnectionLost(0, 'a write was cut short: nothing more can be sent')
-
-
-def _do_nothing() -> None:
-    pass

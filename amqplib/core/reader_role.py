@@ -71,7 +71,7 @@ class ReaderRole:
 
     def is_taken(self) -> bool:
         """Return whether some thread reads."""
-        return not self._mutex.try_run(_do_nothing)
+        return not self._mutex.is_free()
 
     def _hand_over(self) -> None:
         """Wake a thread to read, if no thread reads."""
@@ -83,7 +83,3 @@ class ReaderRole:
     def _wake(self, waiter: Any) -> None:
         if self.waiters.pop(waiter, None) is not None:
             waiter.release()
-
-
-def _do_nothing() -> None:
-    pass

@@ -60,8 +60,8 @@ _OTHERS_READ = 0.01
 #: How many answers the broker may be owed while it reads none: two for each channel there can be.
 MAX_OWED = 131072
 
-#: The errors that the broker is told as the reason why the connection is closed.
-_OF_THE_BROKER = (MessageTooLarge, ProtocolError)
+#: Errors that are the fault of the broker, which is told of them.
+_FAULTS_OF_BROKER = (MessageTooLarge, ProtocolError)
 
 
 class Session:
@@ -87,11 +87,11 @@ class Session:
         self.poll_due = 0.0
         self.blocked: Optional[str] = None
         # Set by the connection: function(channel, method) for a method on a channel that is not
-        # open; function(error) -> frame that reports it to the broker; the signature of
+        # open; function(error) -> frame that tells the broker of it; the signature of
         # the method that closes the connection.
         self.on_unknown_channel: Callable[[int, ArrivedMethod], None]
         self.complaint: Callable[[AMQPException], bytes]
-        self.last_method: Signature
+        self.close_signature: Signature
         # Results of receives that are not decoded yet.
         self._arrived: list[Any] = []
         # Whether an interrupt now would lose received bytes.
@@ -296,8 +296,7 @@ class Session:
         try:
             return self.role.try_read(work, *args)
         finally:
-            if self.closed.cause is not None:
-                self._free_descriptor()
+            self._free_descriptor()
 
     # Writing
 
@@ -348,8 +347,7 @@ class Session:
         except AMQPException as error:
             self._drain_and_end(error)
         finally:
-            if self._torn_down:
-                self._free_descriptor()
+            self._free_descriptor()
 
     def _write_failed(self, error: AMQPException, closed: Closed) -> NoReturn:
         if isinstance(error, AMQPTimeout) and not isinstance(error, WriteTimeout):
@@ -441,7 +439,7 @@ class Session:
             self._end_if_cut()
             raise
         self.role.wake_ready()
-        if self.decoder.is_last(0, self.last_method):
+        if self.decoder.is_last(0, self.close_signature):
             # The write is pointless now; the caller finds the reason.
             raise ConnectionLost(0, 'the broker closed the connection during a write')
 
@@ -458,8 +456,7 @@ class Session:
         except AMQPException as error:
             self._drain_and_end(error)
         finally:
-            if self.closed.cause is not None:
-                self._free_descriptor()
+            self._free_descriptor()
 
     def went_silent(self, seconds: float) -> None:
         """End the session because nothing was received for so long (for the heartbeat thread)."""
@@ -472,7 +469,7 @@ class Session:
 
         reported: whether the program knows the cause already.
         """
-        if self.closed.end(cause, reported) and isinstance(cause, _OF_THE_BROKER):
+        if self.closed.end(cause, reported) and isinstance(cause, _FAULTS_OF_BROKER):
             self._complain(cause)
         self.tear_down()
 
@@ -482,7 +479,7 @@ class Session:
         self.tear_down()
 
     def _complain(self, cause: AMQPException) -> None:
-        """Report what the broker did to the broker, if that is possible at once."""
+        """Tell the broker, if that is possible at once, what it did wrong."""
         try:
             self.outbox.send_urgent(self.complaint(cause))
         except (AMQPException, ValueError) as error:
@@ -504,10 +501,11 @@ class Session:
         self._free_descriptor()
 
     def _free_descriptor(self) -> None:
-        """Free the descriptor, unless another thread uses it; then that thread will free it.
+        """Free the descriptor of a session that has ended, unless another thread uses it.
 
-        Otherwise the number could be reused for another file while a thread still waits for it.
+        That thread then frees it when it is done.
         """
+        # Otherwise its number could be reused for another file while a thread still waits for it.
         # Of two threads, each may find that the other one still uses it: so look again.
         while not self._released and self._torn_down:
             self.role.try_read(self.outbox.run_idle, self._release)

@@ -74,7 +74,7 @@ class Wired:
         )
         self.complaints = []
         self.session.complaint = self.complain
-        self.session.last_method = CLOSE
+        self.session.close_signature = CLOSE
         #: Of all channels, as far as the test does not say otherwise.
         self.closed = Closed(self.session.closed)
         self.inboxes.update({number: Inbox(self.closed) for number in range(3)})
