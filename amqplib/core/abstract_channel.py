@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, NoReturn, Optional, T
 
 from amqplib.core import log, spec
 from amqplib.core.arguments import Decoders, Encoders
-from amqplib.core.closed import Closed
+from amqplib.core.closed import Closed, with_blocked
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.fast_decoding import Inbox
 from amqplib.core.message import CONTENT_ENCODING_FLAG, Message
@@ -426,8 +426,7 @@ class AbstractChannel(Inbox):
             self._calls[id(replies)] = (method.replies, replies)
             session.send(frame, self._closed, deadline, on_turn)
             if not session.wait_until(self._closed, replies.__len__, deadline):
-                text = f'no reply within {deadline}'
-                no_reply = AMQPTimeout(0, text, method.signature, method.python_name)
+                no_reply = self._no_reply(deadline, method)
                 raise no_reply
             reply = replies.pop()
         except BaseException as error:
@@ -444,6 +443,10 @@ class AbstractChannel(Inbox):
             # Its traceback refers to this frame.
             no_reply = None
         return self.dispatch_method(*reply)
+
+    def _no_reply(self, deadline: Deadline, method: Method) -> AMQPTimeout:
+        text = with_blocked(f'no reply within {deadline}', self._session.blocked)
+        return AMQPTimeout(0, text, method.signature, method.python_name)
 
     def _may_have_sent(self, sent: int, error: BaseException) -> bool:
         """Return whether a call that failed may have sent something.
@@ -488,7 +491,7 @@ class AbstractChannel(Inbox):
         if not closed.shut:  # else it was sent from the middle of another call
             self._send_close(frame, deadline)
         if not self._wait_until(lambda: closed.cause is not None, deadline):
-            raise AMQPTimeout(0, f'no reply within {deadline}', *self._named(self._CLOSE))
+            raise self._no_reply(deadline, self._protocol.methods[self._CLOSE])
 
     def _send_close(self, frame: bytes, deadline: Deadline) -> None:
         closed, sent = self._closed, self._session.transport.sent

@@ -129,3 +129,8 @@ def _connection_closed() -> AMQPException:
 def channel_closed() -> AMQPException:
     """Return the cause of the end of a channel that the program closed."""
     return AMQPChannelException(0, 'the channel was closed by this program')
+
+
+def with_blocked(text: str, blocked: Optional[str]) -> str:
+    """Return the text of an error, with why the broker takes no messages, unless that is None."""
+    return text if blocked is None else f'{text}; the broker takes no messages: {blocked}'

@@ -16,6 +16,7 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any, Optional
 
 from amqplib.core import spec
+from amqplib.core.closed import with_blocked
 from amqplib.core.outgoing import frames_of, given_key
 from amqplib.core.serialization import encode_shortstr
 from amqplib.exceptions import (
@@ -239,10 +240,9 @@ class Lane:
         raise ProtocolError(spec.COMMAND_INVALID, text, *_RETURN)
 
     def _late(self, deadline: Deadline) -> AMQPTimeout:
+        text = f'{len(self.sent)} of the messages sent are not confirmed within {deadline}'
         blocked = self._channel.connection_if_open().blocked
-        why = '' if blocked is None else f'; the broker takes no messages: {blocked}'
-        text = f'{len(self.sent)} of the messages sent are not confirmed within {deadline}{why}'
-        return AMQPTimeout(0, text, *_PUBLISH)
+        return AMQPTimeout(0, with_blocked(text, blocked), *_PUBLISH)
 
     # Losses
 

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
 
 from amqplib.core import heartbeat, log
-from amqplib.core.closed import Closed
+from amqplib.core.closed import Closed, with_blocked
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
 from amqplib.core.encoding import HEARTBEAT_FRAME
 from amqplib.core.outbox import SPOILED, OnTurn, Outbox
@@ -367,7 +367,7 @@ class Session:
 
     def _end_after_write(self, error: AMQPException) -> None:
         if self.blocked is not None:
-            text = f'{error.amqp_reply_text}; the broker takes no messages: {self.blocked}'
+            text = with_blocked(error.amqp_reply_text, self.blocked)
             error = type(error)(error.amqp_reply_code, text, *error.args[2:])
         self.end(error)
 

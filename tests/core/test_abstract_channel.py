@@ -207,6 +207,18 @@ def test_call_without_a_reply_closes_the_channel(channel, connection, session):
         channel.tx_select()
 
 
+@pytest.mark.parametrize('call', ['tx_select', 'close'])
+def test_a_call_without_a_reply_says_that_the_broker_takes_no_messages(
+    channel, connection, session, call
+):
+    connection.rpc_timeout = 0
+    session.blocked = 'low on memory'
+    arguments = {'timeout': 0} if call == 'close' else {}
+    why = 'no reply within 0 s; the broker takes no messages: low on memory'
+    with pytest.raises(AMQPTimeout, match=why):
+        getattr(channel, call)(**arguments)
+
+
 def test_call_where_it_may_not_wait_sends_nothing(channel, session):
     session.is_waiting_allowed = False
     with pytest.raises(ReentrancyError) as caught:
