@@ -195,7 +195,11 @@ class Session:
             if not self.decoder.queue:
                 try:
                     receive = self._flush_and_receive if self.outbox.urgent else self._receive_bytes
-                    if not receive(deadline):
+                    in_time = receive(deadline)
+                    if self.outbox.urgent:
+                        # With TLS, a finalizer in the middle of a read cannot send at once.
+                        self.outbox.flush()
+                    if not in_time:
                         return False
                 except AMQPConnectionException as error:
                     failure = error
@@ -241,7 +245,10 @@ class Session:
         return self._receive_bytes(deadline.earlier(step)) or not deadline.expired()
 
     def _receive_bytes(self, deadline: Deadline) -> bool:
-        """Receive and decode; return False if nothing arrived before the deadline."""
+        """Receive and decode; return False if nothing arrived before the deadline.
+
+        True may also mean that something is to be sent first.
+        """
         arrived, decoder, transport = self._arrived, self.decoder, self.transport
         if not arrived:  # else an interrupt came right after the last receive
             room = None
@@ -252,7 +259,7 @@ class Session:
             else:
                 in_time = transport.receive_into(room, arrived, deadline)
             if not in_time:
-                return False
+                return transport.gave_way
         self._processing = True
         received = arrived.pop()
         if type(received) is bytes:
@@ -283,7 +290,8 @@ class Session:
         notice a close soon.
         """
         self.poll_due = monotonic() + POLL_INTERVAL
-        self._try_read(self._receive_if_open)
+        if not self.outbox.is_mine():  # with TLS, nobody reads in the middle of a write
+            self._try_read(self._receive_if_open)
         if closed.cause is not None:
             closed.raise_cause()
 

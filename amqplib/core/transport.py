@@ -79,6 +79,8 @@ class AbstractTransport:
     _would_block: tuple[type[OSError], ...] = (BlockingIOError,)
     #: Whether there is receive_into(), which saves a copy of large bodies.
     receives_into = False
+    #: Whether the last receive ended before its deadline, as something is to be sent first.
+    gave_way = False
     # Whether the socket blocks, except in calls with MSG_DONTWAIT.
     _blocks = False
     # Whether it may block.
@@ -448,12 +450,18 @@ class SSLTransport(AbstractTransport):
     def _repeat(
         self, results: list[Any], deadline: Deadline, call: Callable[..., Any], *args: tuple[Any]
     ) -> bool:
-        """Repeat a call whenever the socket is ready, until its result is in the list."""
+        """Repeat a call whenever the socket is ready, until its result is in the list.
+
+        Returns False at the deadline, or before it if something is to be sent first.
+        """
         # TLS buffers decrypted bytes: try before waiting for the socket.
         while not results:
             try:
+                self.gave_way = False
                 self._tls_lock.run(self._now, results.extend, map(call, *args))
             except self._would_block as error:
+                if self.gave_way:
+                    return False
                 read = self._needs_input(error)
                 if not self._wait(deadline, read=read, write=not read):
                     return False
@@ -461,7 +469,10 @@ class SSLTransport(AbstractTransport):
 
     def send_some(self, data: BytesLike) -> int:
         # A finalizer may call this in the middle of a read of the same thread.
-        return 0 if self._tls_lock.is_mine() else super().send_some(data)
+        if self._tls_lock.is_mine():
+            self.gave_way = True
+            return 0
+        return super().send_some(data)
 
     def _send_some(self, pieces: deque[memoryview]) -> int:
         sent: int = self._tls_lock.run(self._now, self.sock.send, _join_small(pieces))

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import ssl
 
 import pytest
@@ -653,6 +654,68 @@ def test_tls_is_used_by_one_thread_at_a_time(secure_session, monkeypatch):
     assert used[0] == 'send'
     assert used[-1] == 'send'
     assert 'recv' in used
+    connection.close()
+
+
+def in_the_middle_of(call, action):
+    """Return what makes a call, but another one first, as a finalizer might."""
+    actions = [action]
+
+    def interrupted(*args):
+        if actions:
+            actions.pop()()
+        return call(*args)
+
+    return interrupted
+
+
+@pytest.mark.parametrize('arrives', ['before', 'after', 'never'])
+def test_what_is_published_in_the_middle_of_a_read_is_sent_after_it(
+    secure_session, monkeypatch, arrives
+):
+    """The program may do nothing else for long, or wait without limit."""
+
+    def script(peer):
+        if arrives == 'before':
+            peer.send_raw(delivery(1, 'tag'))
+        peer.mark()
+        peer.expect_method(1, 'basic.publish')
+        peer.expect_content(1)
+        peer.mark()
+        if arrives == 'after':
+            peer.send_raw(delivery(1, 'tag'))
+        peer.expect_close()
+
+    broker, connection, channel, sock = secure_session(script)
+    broker.await_mark()
+    channel.callbacks['tag'] = lambda message: None
+    publish = functools.partial(channel.basic_publish, amqp.Message('x'), routing_key='q')
+    monkeypatch.setattr(sock, 'recv', in_the_middle_of(sock.recv, publish))
+    try:
+        channel.wait(timeout=0 if arrives == 'never' else 10)
+    except amqp.AMQPTimeout:
+        assert arrives == 'never'
+    broker.await_mark()
+    connection.close()
+
+
+def test_publish_in_the_middle_of_a_write_does_not_read(secure_session, monkeypatch):
+    """OpenSSL does not allow it, even if it is time to look for input."""
+
+    def script(peer):
+        for body in (b'first', b'second'):
+            peer.expect_method(1, 'basic.publish')
+            assert peer.expect_content(1)[1] == body
+        peer.expect_close()
+
+    _, connection, channel, sock = secure_session(script)
+
+    def publish_another():
+        connection._session.poll_due = 0
+        channel.basic_publish(amqp.Message(b'second'), routing_key='q')
+
+    monkeypatch.setattr(sock, 'send', in_the_middle_of(sock.send, publish_another))
+    channel.basic_publish(amqp.Message(b'first'), routing_key='q')
     connection.close()
 
 
