@@ -92,10 +92,6 @@ class Message(GenericContent):
         message_count. Absent on other messages.
     channel: the channel on which it was received.
 
-    raw_delivery, raw_channel and raw_settled are only for the core: the values of DELIVERY_FIELDS
-    until delivery_info is read, which many programs never do; the channel; and why the message
-    cannot be acknowledged (any more).
-
     Messages are equal if their bodies and properties are the same on the wire. They can be pickled,
     without the channel that they came from.
     """
@@ -124,6 +120,9 @@ class Message(GenericContent):
     routing_key: str
     message_count: int
 
+    # Only for the core: the values of DELIVERY_FIELDS until delivery_info is read, which many
+    # programs never do; the channel; why the message cannot be acknowledged (any more); and
+    # delivery_info, once it was made.
     raw_delivery: Optional[tuple[Any, ...]] = None
     raw_channel: Any = None
     raw_settled: Optional[str] = None
