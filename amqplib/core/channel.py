@@ -169,8 +169,8 @@ class Channel(Declarations):
         self.is_open = self._closed.cause is None
         return True
 
-    def is_usable(self) -> bool:
-        """Return whether it has been opened, even if it is closed again (for its connection)."""
+    def opening_has_ended(self) -> bool:
+        """Return whether it has been opened, or never will be (for its connection)."""
         return self.is_open or self._closed.cause is not None
 
     def flow(self, active: bool) -> bool:
@@ -246,7 +246,7 @@ class Channel(Declarations):
         self._decode('channel.close_ok', args)
         if not self._closed.asked:
             raise self._why_refused(spec.CHANNEL_CLOSE_OK.signature)
-        # Before anybody learns of the end.
+        # Before any thread learns of the end.
         self._free_number()
         self._close_ok(args)
 

@@ -49,7 +49,6 @@ LIBRARY_PROPERTIES: dict[str, Any] = {
 #: The most security challenges that a connection answers.
 MAX_CHALLENGES = 8
 
-
 _consumer_tags = count(1)
 
 Opened = TypeVar('Opened', bound='Connection')
@@ -454,7 +453,7 @@ class Connection(AbstractChannel):
     def _when_open(self, channel: Any) -> Channel:
         """Return a channel once it is open: another thread may be opening it."""
         deadline = deadline_of(self.rpc_timeout)
-        if not self._wait_until(lambda: channel is self or channel.is_usable(), deadline):
+        if not self._wait_until(lambda: channel is self or channel.opening_has_ended(), deadline):
             raise AMQPTimeout(0, f'another thread did not open it within {deadline}')
         opened: Channel = channel
         return opened

@@ -104,6 +104,7 @@ class Consumer(Generic[Received]):
         self._on_cancel = on_cancel
         # Whether cancel() was called; if it could not do the rest, the loop does it.
         self._cancelled = False
+        # Whether that is done: a later consumer may have the same tag.
         self._left = False
         self._leaving = Mutex()
         self._cause: Optional[ConsumerCancelled] = None
@@ -223,7 +224,7 @@ class Consumer(Generic[Received]):
             if ready:
                 return True
             if not dispatched:
-                channel.wait_for_messages(self._has_news, deadline.earlier(Deadline(_STEP)))
+                channel.wait_for_messages(self._can_go_on, deadline.earlier(Deadline(_STEP)))
             if ready or (self._queue and not dispatched):
                 continue
             if self._is_over():
@@ -234,7 +235,7 @@ class Consumer(Generic[Received]):
                 # What has already arrived is taken.
                 return bool(dispatched and channel.wait_for_messages(ready.__len__, NO_WAIT))
 
-    def _has_news(self) -> bool:
+    def _can_go_on(self) -> bool:
         return bool(self.ready or self._queue or self._is_over())
 
     def _is_over(self) -> bool:

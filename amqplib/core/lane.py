@@ -49,7 +49,8 @@ class Lane:
     """What the lanes of both protocols have in common.
 
     unsent: what is to be sent, in order.
-    ready: the frames of all that is unsent, for the channel `number`; or of less, and not used.
+    ready: the frames of all that is unsent, for the channel `number`; if they are of less, they are
+        not used.
     sent: number on the channel -> what is sent and not settled, in order.
     refused: the messages that were settled by an error, until they are taken off.
     settled: how many messages were settled.
@@ -71,18 +72,18 @@ class Lane:
         self._channel: Any = None
         # The number of the channel, or the one that it probably gets.
         self.number = 1
-        # Whether nothing was settled on the channel.
+        # Whether nothing has been settled on the channel yet.
         self._is_new = True
-        # So many of the next messages go one at a time, as one of them has closed the channel.
+        # How many of the next messages go one at a time, as one of them has closed the channel.
         self._suspects = 0
         # How many messages were in flight when the last channel was given up.
         self._lost = 0
         # Number on the channel -> why the message is not published; the number returned last.
         self._errors: dict[int, AMQPException] = {}
         self._last_returned = 0
-        # Whether what the broker has said is being looked through.
+        # Whether collect() has begun and not ended.
         self._is_collecting = False
-        # What is in flight with a message id of the program.
+        # The keys (given_key) of what is in flight with a message id of the program.
         self._given: set[Any] = set()
 
     @property
@@ -102,16 +103,16 @@ class Lane:
         self._channel, self.number, self._is_new = channel, channel.channel_id, True
 
     def _await(self, most: int, deadline: Deadline) -> None:
-        """Wait until at most so many of the messages that are sent are not settled, or fewer."""
+        """Wait until at most `most` of the messages that are sent are not settled."""
         raise NotImplementedError
 
     def _collect(self) -> None:
-        """Settle what the broker has said; nothing if it says so only when it is asked."""
+        """Settle what the broker has confirmed or refused; with transactions, that is nothing."""
 
     def collect(self) -> None:
-        """Settle what the broker has said.
+        """Settle what the broker has confirmed or refused.
 
-        After an interrupt in the middle, the rest counts as not settled: a refusal may be lost.
+        After an interrupt in the middle, requeue() keeps the rest: a refusal may have been missed.
         """
         self._is_collecting = True
         self._collect()
@@ -120,7 +121,7 @@ class Lane:
     # Sending
 
     def step(self, deadline: Deadline, most: int = 0) -> None:
-        """Send what may be sent, and wait until at most so many are not settled, or for progress.
+        """Send what may be sent, and wait until at most `most` are not settled, or for progress.
 
         Raises the error that ended the channel, or AMQPTimeout.
         """
@@ -250,12 +251,11 @@ class Lane:
         """Give up the channel, which may be closed; keep what is not settled for another one."""
         if self._channel is not None:
             if not self._is_collecting:
-                # The channel may be closed: what is not settled is sent on another one.
                 with suppress(AMQPException):
                     self.collect()
             with suppress(AMQPException):
                 self._channel.close(timeout=0)
-        # No other answer to these was to come.
+        # The broker has returned or refused these already.
         self._settle_sent([number for number in self.sent if number in self._errors])
         self._lost = len(self.sent)
         self.was_idle = not (self._lost or self._is_new)
@@ -289,7 +289,7 @@ class Lane:
         return error
 
     def give_up(self) -> None:
-        """Forget everything."""
+        """Drop the channel and everything that is not settled."""
         self.requeue()
         self.unsent.clear()
 

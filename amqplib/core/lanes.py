@@ -1,4 +1,8 @@
-"""The lanes of a Publisher: those in use, those that wait for the next call, those left over."""
+"""The lanes of a Publisher: those in use, those that are idle, those left over.
+
+A lane is left over if its call has ended before all was settled: the program has left the loop over
+publish_all(), for instance. A later call settles the rest.
+"""
 
 from __future__ import annotations
 
@@ -48,13 +52,13 @@ class Lanes:
         self.in_children: dict[int, Lanes] = {}
         self.ids = MessageIds()
         self.is_closed = False
-        # All that exist: one that an exception has left with nobody is not missed.
+        # All that exist; weak, so that one that an interrupt has left without an owner goes.
         self._all: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._idle: deque[Lane] = deque()
         self._left: deque[Lane] = deque()
-        # The first message that was refused of those. Only one is kept, as close() may come late.
+        # The first message that was refused on those. Only one is kept, as close() may come late.
         self._refused: list[Refused] = []
-        # Held by the thread that settles these.
+        # Held by the thread that settles what is left over.
         self._settling = Mutex()
         # The locks that threads sleep on.
         self._waiters: deque[Any] = deque()
@@ -122,7 +126,7 @@ class Lanes:
         return refused
 
     def settle_left(self, deadline: Deadline) -> None:
-        """Settle what was left over."""
+        """Settle what is left over."""
         if self._settling.is_mine():
             raise ReentrancyError.of_call()
         if not self._settling.run_in_time(deadline, self._settle_left, deadline):
@@ -178,7 +182,7 @@ class Lanes:
                     return False
                 waiter.acquire(timeout=_WAIT_STEP if seconds is None else min(_WAIT_STEP, seconds))
             finally:
-                # Else it would take the place of one that waits, now and as long as it is listed.
+                # A lock that stays listed would be woken in place of a thread that waits.
                 with suppress(ValueError):
                     self._waiters.remove(waiter)
         return True

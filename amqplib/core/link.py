@@ -50,8 +50,8 @@ class Link:
     setup: function(channel) that declares what the program needs, or None.
 
     room: how many channels there may be for lanes, as far as it is known.
-    make_room: function(lane, deadline) that is called if there are too many for this one; it may
-        raise an error, else opening is tried again after a while.
+    make_room: function(lane, deadline) that is called if all channels are open and this lane needs
+        one; it may raise an error, else opening is tried again after a while.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Link:
         # Held by the thread that connects or opens a channel.
         self._mutex = Mutex()
         self._connection: Any = None
-        # That of the connection, which is shorter while a channel is opened.
+        # That of the connection, whose attribute is shorter while a channel is opened.
         self._rpc_timeout: Optional[float] = None
         self._is_set_up = False
         self._is_closed = False
@@ -152,7 +152,7 @@ class Link:
             # What is missing may be declared again.
             self._is_set_up = False
             return True
-        # Then the error does not concern what is to be published.
+        # If it was idle, the error does not concern what is to be published.
         return lane.was_idle
 
     def close(self, timeout: Optional[float]) -> None:
@@ -212,7 +212,7 @@ class Link:
 
         self._is_set_up = False
         self._connection = connection = urls.connect(make, self._places, self._arguments)
-        # One is for setup().
+        # One is kept free for setup().
         self.room = max(1, connection.channel_max - 1)
         self._rpc_timeout = connection.rpc_timeout
         log.debug('the publisher has connected: %s', connection)

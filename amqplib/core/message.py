@@ -22,17 +22,14 @@ DEFAULT_ENCODING = 'UTF-8'
 #: Its flag in the first byte of the property flags.
 CONTENT_ENCODING_FLAG = 0x80 >> [name for name, _ in BASIC_PROPERTIES].index('content_encoding')
 
-
 #: The fields of basic.deliver, which delivery_info has.
 DELIVERY_FIELDS = tuple(name for name, _ in DELIVER.fields)
-
 
 #: Why a message cannot be acknowledged.
 NO_ACK = 'was received with no_ack'
 _COPIED = 'is a copy: acknowledge the one that was received'
 _NOT_RECEIVED = 'was not received here'
 COVERED = 'was acknowledged with a later one'
-
 
 #: Attributes that are pickled -> their names in version 2.0.
 _NAMES_OF_2_0 = {'raw_properties': '_raw_properties', '_decode_errors': '_damage'}
@@ -55,7 +52,7 @@ class _DeliveryProperty:
         raise AttributeError(self._name)
 
 
-class _ChannelProperty(_DeliveryProperty):
+class _ChannelProperty:
     """Attribute access to the channel of a received message."""
 
     def __set_name__(self, owner: type, name: str) -> None:

@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 Place = tuple[str, str, bool]
 
 #: A message that is not settled yet: the Message; where it goes; its properties and its body as
-#: they were when it was encoded; its message id, all of it as id_end if the program has set it.
-#: It is a plain tuple because there is one for each message.
+#: they were when it was encoded; its message id in two parts, the first of which is b'' if the
+#: program has set it. It is a plain tuple because there is one for each message.
 Outgoing = tuple[Message, Place, bytes, bytes, bytes, bytes]
 
 _NAMES = [name for name, _ in BASIC_PROPERTIES]
 _AFTER_MESSAGE_ID = _NAMES[_NAMES.index('message_id') + 1 :]
 
 _RANDOM_BYTES = 8
-#: Octets that the hexadecimal digits at the end of a message id stand for: enough for ever.
-_END_OCTETS = 5
-_END_SIZE = 2 * _END_OCTETS
+#: Bytes that the hexadecimal digits at the end of a message id stand for: enough for ever.
+_END_BYTES = 5
+_END_SIZE = 2 * _END_BYTES
 
 
 class MessageIds:
-    """The message ids of a Publisher, as octets of short strings of one size.
+    """The message ids of a Publisher, encoded as short strings of one size.
 
     start: how they begin, with the size.
     ends: an iterator of what makes the difference; any number of threads may use it.
@@ -49,15 +49,15 @@ class MessageIds:
         text = os.urandom(_RANDOM_BYTES).hex().encode() + b'-'
         self.start = bytes((len(text) + _END_SIZE,)) + text
         # Quicker than to format numbers.
-        digits = [b'%02x' % octet for octet in range(256)]
-        self.ends = map(b''.join, product(digits, repeat=_END_OCTETS))
+        digits = [b'%02x' % byte for byte in range(256)]
+        self.ends = map(b''.join, product(digits, repeat=_END_BYTES))
 
 
 class Plan(NamedTuple):
     """How messages with the same place and the same properties are encoded for a channel.
 
     before, after: the properties around the end of the message id.
-    given_id: the message id that the program has set, as octets of a short string; else b''.
+    given_id: the message id that the program has set, encoded as a short string; else b''.
     room: up to this size of the body, the frames are small.
     pack, first, third: see frames_with_gap.
     """

@@ -63,18 +63,19 @@ class Publisher:
         self._places = urls.parse_all(url)
         self._arguments = arguments
         self._setup = setup
-        self._here = self._begin()
+        self._latest = self._new_lanes()
 
-    def _begin(self) -> Lanes:
+    def _new_lanes(self) -> Lanes:
         link = Link(self._connection_class, self._places, self._arguments, self._setup)
         return Lanes(self._lane_class, self.window, link)
 
     def _lanes(self) -> Lanes:
-        here = self._here
-        if here.process != os.getpid():
+        """Return the lanes of this process."""
+        lanes = self._latest
+        if lanes.process != os.getpid():
             # Of the threads that come here at once, all get what the first one has made.
-            self._here = here = here.in_children.setdefault(os.getpid(), self._begin())
-        return here
+            self._latest = lanes = lanes.in_children.setdefault(os.getpid(), self._new_lanes())
+        return lanes
 
     def publish(
         self, msg: Message, exchange: str = '', routing_key: str = '', mandatory: bool = True

@@ -29,9 +29,6 @@ _SLOW = 0.001
 class Publishing(Iterator['Refused']):
     """What publish_all() returns: it publishes as long as it is asked for what was refused."""
 
-    # Until it is made.
-    _is_begun = True
-
     def __init__(self, refused: Generator[Refused, None, None]) -> None:
         self._refused = refused
         self._is_begun = False
@@ -46,8 +43,9 @@ class Publishing(Iterator['Refused']):
         self._refused.close()
 
     def __del__(self) -> None:
-        if '_refused' in vars(self):
-            self._refused.close()  # PyPy would leave it to its next collection
+        if '_is_begun' not in vars(self):
+            return  # an interrupt came before it was made
+        self._refused.close()  # PyPy would leave it to its next collection
         if not self._is_begun:
             text = 'nothing was published, as nothing has iterated over what publish_all() returned'
             warnings.warn(text, RuntimeWarning, source=self, stacklevel=1)

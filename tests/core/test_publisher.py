@@ -512,7 +512,7 @@ def test_threads_of_a_child_share_its_connection(amqp, monkeypatch):
     ours = amqp.Publisher('amqp://127.0.0.1:1')
     parents = ours._lanes()
     monkeypatch.setattr(os, 'getpid', lambda: -1)  # as after a fork
-    begin_one, quicker = ours._begin, []
+    begin_one, quicker = ours._new_lanes, []
 
     def begin_while_another_thread_does():
         if not quicker:
@@ -520,7 +520,7 @@ def test_threads_of_a_child_share_its_connection(amqp, monkeypatch):
             quicker.append(in_thread(ours._lanes))
         return begin_one()
 
-    monkeypatch.setattr(ours, '_begin', begin_while_another_thread_does)
+    monkeypatch.setattr(ours, '_new_lanes', begin_while_another_thread_does)
     assert ours._lanes() is quicker[1] is ours._lanes() is not parents
 
 

@@ -79,7 +79,8 @@ OTHERWISE = {
 }  # fmt: skip
 #: What the session and messages call.
 OF_OTHERS = {
-    'arrive', 'is_usable', 'session_ended', 'wait_for_method', 'why_cancelled', 'why_settled',
+    'arrive', 'opening_has_ended', 'session_ended', 'wait_for_method', 'why_cancelled',
+    'why_settled',
 }  # fmt: skip
 
 
