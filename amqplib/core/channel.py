@@ -221,6 +221,13 @@ class Channel(Declarations):
         payload = self._encode(self._CLOSE, reply_code, reply_text, *method_sig)
         if closed.asked:
             return  # within a close(), which goes on
+        try:
+            self._close_in_time(payload, deadline)
+        except AMQPException:
+            if not closed.by_program:  # by a signal handler that closed it first, for instance
+                raise
+
+    def _close_in_time(self, payload: bytes, deadline: Deadline) -> None:
         frame = method_frame(self._require_open()[1], payload)
         if self._calls or not self._session.may_wait():
             self._give_up(channel_closed(), reported=True, frame=frame)
@@ -235,7 +242,7 @@ class Channel(Declarations):
         except BaseException:
             self._give_up(AMQPChannelException(0, 'interrupted while closing'), reported=True)
             raise
-        if not closed.by_program:  # the broker's own close came first, or the connection ended
+        if not self._closed.by_program:  # the broker's close came first, or the connection ended
             self._raise_cause()
 
     # The end. Each way records the cause first; after that, sending is refused. The number is free
@@ -287,11 +294,11 @@ class Channel(Declarations):
     ) -> None:
         """Close the channel on this side; its number lingers until the broker has closed it too.
 
-        frame: that of channel.close.
+        frame: that of channel.close, if the program closes it.
         """
         number = self.channel_id
         open_pending = not self.is_open
-        if number is None or not self._closed.end(cause, reported):
+        if number is None or not self._closed.end(cause, reported, by_program=frame is not None):
             return
         self.is_open = False
         self._numbers.linger(number, self, open_pending)

@@ -24,7 +24,7 @@ class Closed:
         It is checked under the lock under which frames are sent.
     close_queued: whether the close frame of the program is sent or about to be.
     close_sent: whether it is sent, or being sent.
-    by_program: whether it ended because the program closed it.
+    by_program: whether it ended because the program closed it, or its connection.
     reported: whether the program knows: a call has raised the cause, or the program closed it.
     """
 
@@ -70,22 +70,22 @@ class Closed:
             return True
         return not closes and (self.close_sent or self.cause is not None)
 
-    def end(self, cause: AMQPException, reported: bool = False) -> bool:
+    def end(self, cause: AMQPException, reported: bool = False, by_program: bool = False) -> bool:
         """Record the end; return False if it had ended before: the first cause is kept."""
-        return self._end(cause.copy(), reported)
+        return self._end(cause.copy(), reported, by_program)
 
     def end_as_asked(self) -> None:
         """Record the end that the program has asked for."""
         error = _connection_closed() if self._connection is None else channel_closed()
-        self._end(error, True, by_program=True)
+        self._end(error, True, True)
 
     def end_with_connection(self) -> None:
         """Record for a channel that its connection has ended."""
         connection = self._connection
         if connection is not None and connection.cause is not None:
-            self._end(connection.cause, connection.reported)
+            self._end(connection.cause, connection.reported, connection.by_program)
 
-    def _end(self, cause: AMQPException, reported: bool, by_program: bool = False) -> bool:
+    def _end(self, cause: AMQPException, reported: bool, by_program: bool) -> bool:
         # In one step, because two threads may come here at once.
         ending = (cause, reported, by_program)
         first, known, self.by_program = vars(self).setdefault('_ending', ending)

@@ -581,7 +581,9 @@ class Connection(AbstractChannel):
             return
         # Wrong values are found before anything is changed.
         frame = method_frame(0, self._encode(self._CLOSE, reply_code, reply_text, *method_sig))
-        if not self._session.may_wait() or self._closer.is_mine():
+        if self._closer.is_mine():
+            return  # within a close(), which goes on
+        if not self._session.may_wait():
             self._session.outbox.send_soon(frame, closed, closed.ask)
             return
         self._close_in_time(frame, deadline)

@@ -152,6 +152,46 @@ def test_handler_that_closes_the_channel_that_is_being_closed_leaves_that_alone(
 # --- Calls that end while their replies arrive ---------------------------------------------------
 
 
+def close_channel(ours):
+    ours.channel.close()
+
+
+def close_connection(ours):
+    ours.connection.close()
+
+
+@both
+@pytest.mark.parametrize('step', ['_encode', '_ask_to_close', '_send_close'])
+@pytest.mark.parametrize(
+    ('of', 'inner'),
+    [('channel', close_channel), ('channel', close_connection), ('connection', close_connection)],
+)
+def test_handler_that_closes_it_first_leaves_nothing_to_close(
+    amqp, session, monkeypatch, of, inner, step
+):
+    """What the program wanted is done: close() has nothing to raise."""
+
+    def script(peer):
+        if inner is close_channel:
+            peer.expect_method(1, 'channel.close')
+            peer.send_method(1, 'channel.close_ok')
+        peer.expect_close()
+
+    ours = session(script)
+    closed = getattr(ours, of)
+    original, handlers = getattr(closed, step), [inner]
+
+    def interrupted(*args):
+        if handlers:
+            handlers.pop()(ours)
+        return original(*args)
+
+    monkeypatch.setattr(closed, step, interrupted)
+    closed.close()
+    ours.connection.close()
+    assert not handlers
+
+
 @both
 def test_reply_that_comes_as_its_call_gives_up_harms_nobody(amqp, session, monkeypatch):
     def script(peer):
