@@ -127,7 +127,7 @@ class Encoder:
 
 
 def method_frame(channel: int, payload: bytes) -> bytes:
-    """Return the frame of a method that is known to be small."""
+    """Return the frame of a method that is known to fit into any frame."""
     return FRAME_START.pack(FRAME_METHOD, channel, len(payload)) + payload + END
 
 

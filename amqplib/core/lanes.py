@@ -173,7 +173,7 @@ class Lanes:
             waiter.acquire()
             try:
                 self._waiters.append(waiter)
-                # A lane that came back before this was listed has woken nobody.
+                # A lane that came back before the lock was listed has not released it.
                 if ready():
                     self._wake()
                     break

@@ -200,7 +200,7 @@ class Message(GenericContent):
     def _settle(self, method: str, argument: bool, settled: str) -> None:
         """Call a method of the channel, and record how the message was settled.
 
-        Raises ValueError if the broker expects nothing of the kind.
+        Raises ValueError if the message cannot be settled (any more).
         """
         why, delivery, channel = self.raw_settled, self.raw_delivery, self.raw_channel
         if delivery is not None and channel is not None:  # so it is nearly always

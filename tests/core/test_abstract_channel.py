@@ -177,7 +177,7 @@ class Looked(deque):
 
 
 def test_wait_for_a_method_looks_at_each_of_the_others_a_few_times_only(channel, session):
-    """However often something else arrives in the wait."""
+    """Each queued method is checked a few times at most, however many others arrive meanwhile."""
     count = 300
     channel.method_queue = queue = Looked()
     for _ in range(count):

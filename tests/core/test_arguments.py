@@ -55,7 +55,7 @@ def written(row, values):
 
 
 @pytest.mark.parametrize(('protocol', 'row'), ROWS, ids=str)
-def test_what_is_compiled_does_what_reader_and_writer_do(protocol, row):
+def test_compiled_encoders_and_decoders_agree_with_writer_and_reader(protocol, row):
     values = values_of(row)
     payload = Encoders(protocol.methods, protocol.field_types)[row.name](*values)
     assert payload == written(row, values)
@@ -160,7 +160,7 @@ def test_arguments_of_another_length_are_refused(protocol, row):
         assert args.offset == 0
 
 
-def test_what_comes_often_is_decoded_like_the_rest():
+def test_decoders_for_frequent_methods_agree_with_the_compiled_ones():
     decoders = Decoders(PROTOCOL_0_9_1.methods)
     data = b'\0\0\0\0\0\0\0\7' + b'\x01' + b'\x02ex' + b'\x03key' + b'\0\0\0\x09'
     assert decode_get_ok(AMQPReader(data)) == decoders['basic.get_ok'](AMQPReader(data))
@@ -175,7 +175,7 @@ def test_what_comes_often_is_decoded_like_the_rest():
         decode_acknowledgement(row, AMQPReader(bytes(10)))
 
 
-def test_what_is_remembered_is_encoded_like_the_rest():
+def test_cached_encoders_agree_with_the_compiled_ones():
     encoders = Encoders(PROTOCOL_0_8.methods, {})
     publish, get = (1, 'e', 'k', True, False), (1, 'q', True)
     for _ in range(2):

@@ -269,7 +269,7 @@ def test_what_was_settled_in_a_block_that_fails_can_be_settled_again(channel, se
 
 @pytest.mark.parametrize(('own', 'limit'), [(None, 10), (60, 10), (0.5, 0.5)])
 def test_rolling_back_has_a_limit(channel, session, own, limit):
-    """An error in a block comes through although the broker is frozen."""
+    """The error of the block is raised in time, although a frozen broker does not answer."""
     session.to_come += [SELECTED]
     channel.connection.rpc_timeout = own
     limits, wait_until = [], session.wait_until
@@ -313,7 +313,7 @@ def test_a_channel_that_is_lost_in_a_block_does_not_hide_the_error_of_the_block(
 
 
 def test_what_cannot_be_rolled_back_is_never_committed(channel, session):
-    """The next transaction of the channel would commit it."""
+    """The channel is closed, as its next transaction would commit what this one has sent."""
     session.to_come.append(SELECTED)
 
     def forbid_waiting():

@@ -87,8 +87,8 @@ def test_what_has_arrived_may_free_a_number():
     assert numbers.all.choose(MOST) == 3
 
 
-def test_higher_numbers_that_were_asked_for_count_too():
-    """So there may be none left below, though there are fewer channels than may be."""
+def test_numbers_that_the_program_asked_for_are_not_chosen():
+    """If every number up to the maximum is taken, none is free."""
     assert Numbers(7, 8, 9).all.choose(MOST) == 1
     with pytest.raises(AMQPException, match='no channel number is free'):
         Numbers(1, 2).all.choose(2)
@@ -302,7 +302,7 @@ def test_a_number_that_is_freed_while_another_is_chosen_is_the_next(first):
 @traces_instructions
 @pytest.mark.parametrize('first', ['free', 'linger'])
 def test_successor_keeps_a_number_that_is_freed_twice(first):
-    """For example by the reader, and by a thread that learns of the end at the same time."""
+    """The reader and a thread that learns of the end may both free the number."""
     made = []
 
     def prepare():

@@ -21,7 +21,7 @@ def test_an_int_in_the_range_is_allowed():
         (True, TypeError, 'channel_id: True is not an int'),
     ],
 )
-def test_what_is_not_an_int_in_the_range(value, error, text):
+def test_anything_but_an_int_in_the_range_is_refused(value, error, text):
     with pytest.raises(error) as caught:
         check_int('channel_id', value, 1, 65535)
     assert str(caught.value) == text
@@ -32,7 +32,7 @@ def test_a_range_without_an_end():
         check_int('window', 0, 1)
 
 
-def test_what_can_be_called_or_is_none():
+def test_only_a_callable_or_none_is_allowed():
     check_callable('stop', len)
     check_callable('stop', None)
     with pytest.raises(TypeError, match=r'^stop: 5 cannot be called$'):

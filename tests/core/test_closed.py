@@ -219,7 +219,7 @@ def test_on_raise_is_called_once(whole):
 
 @traces_instructions
 def test_of_two_threads_one_sets_the_cause():
-    """The other one comes in between any two instructions."""
+    """The second thread ends it between any two instructions of the first."""
     made, others = [], []
 
     def prepare():

@@ -219,7 +219,7 @@ def size(confirms):
 @pytest.mark.parametrize('stuck', [0, 1, 20], ids='{} stuck'.format)
 @pytest.mark.parametrize('multiple', [False, True], ids=['one by one', 'some at once'])
 def test_what_is_kept_does_not_grow_with_the_messages(order, stuck, multiple):
-    """Also if the very first ones are never confirmed, and all the others are."""
+    """This holds even if the first messages are never confirmed, and all the others are."""
     confirms, window, most = Confirms(), 100, 0
     waiting = []
     for _ in range(100 * window):
@@ -290,7 +290,7 @@ def second_half_ahead(count):
 @pytest.mark.parametrize('ok', [True, False])
 @pytest.mark.parametrize('last', [1, 10, 'middle', 'all'])
 def test_confirms_that_confirm_nothing_cost_the_same_however_much_is_outstanding(last, ok):
-    """More than half of the messages are confirmed ahead, then one confirm comes again."""
+    """More than half of the messages are confirmed out of order; then one confirm is repeated."""
 
     def again(count):
         confirms = second_half_ahead(count)

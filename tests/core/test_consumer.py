@@ -129,7 +129,7 @@ def test_wrong_arguments_send_nothing(session, channel, options, error, name):
 
 
 def test_what_comes_with_the_reply_is_not_lost(session, channel):
-    """Also if the channel has other consumers, so that deliveries take the fast path."""
+    """This holds also if other consumers of the channel have put deliveries on the fast path."""
     session.to_come.append((1, arrived('basic.consume_ok', 'other')))
     channel.basic_consume('q', 'other', callback=print)
     session.to_come.append((1, arrived('basic.consume_ok', 't')))
@@ -276,7 +276,7 @@ def test_wait_leaves_the_messages_of_consumers_alone(channel, called):
 
 @traces_instructions
 def test_nothing_overtakes_in_a_wait_that_is_interrupted(called, channel):
-    """Whatever a wait() is doing, what interrupts it gets the oldest message."""
+    """A handler that interrupts a wait(), at whatever instruction, gets the oldest message."""
     started = start(channel)
     count = 0
 
@@ -455,7 +455,7 @@ def test_what_cannot_be_given_back_is_logged(channel, session, caplog):
 def test_what_was_settled_with_a_later_message_is_not_given_back(
     channel, session, caplog, delivery_tag
 ):
-    """The broker would close the channel for that."""
+    """The broker would close the channel if a message were settled twice."""
     first, second = start(channel, 'a'), start(channel, 'b')
     arrive(channel, 1, 2, tag='a')
     arrive(channel, 3, tag='b')
@@ -501,7 +501,7 @@ def test_cancel_in_a_callback_of_the_loop(channel, session):
 
 
 def test_cancel_where_nothing_can_be_sent_is_done_by_the_loop(channel, session):
-    """As in a signal handler that has interrupted another call of the library."""
+    """A signal handler that has interrupted another call of the library can send nothing."""
     started = start(channel)
     arrive(channel, 1, 2)
     for msg in started:
@@ -736,7 +736,7 @@ def test_an_interrupt_anywhere_loses_nothing():
 
 @traces_instructions
 def test_a_connection_that_is_closed_at_any_moment_ends_the_loop():
-    """By another thread, or by a signal handler."""
+    """Another thread or a signal handler closes it."""
 
     def prepare():
         connection, channel = open_channel()

@@ -28,7 +28,7 @@ def clock(monkeypatch):
     return clock
 
 
-def test_what_is_left_shrinks_to_nothing(clock):
+def test_the_remaining_seconds_shrink_to_zero(clock):
     limit = Deadline(2.5)
     assert limit.remaining() == 2.5
     clock.now += 1
@@ -42,7 +42,7 @@ def test_what_is_left_shrinks_to_nothing(clock):
     assert limit.expired()
 
 
-def test_seconds_stay_what_was_asked_for(clock):
+def test_seconds_are_the_original_limit(clock):
     limit = Deadline(2.5)
     clock.now += 1
     assert limit.seconds == 2.5
@@ -109,11 +109,11 @@ def test_what_is_not_a_number_is_refused(seconds):
         (10**400, 'any time'),
     ],
 )
-def test_a_time_is_worded_as_it_was_meant(seconds, words):
+def test_a_deadline_as_text_is_its_limit(seconds, words):
     assert str(Deadline(seconds)) == words
 
 
-def test_every_error_words_a_time_like_this():
+def test_every_error_shows_a_limit_as_the_text_of_its_deadline():
     for path in Path(deadline.__file__).parents[1].rglob('*.py'):
         text = path.read_text(encoding='utf-8')
         assert not re.findall(r'f\'[^\n]*(?:seconds|timeout|remaining\(\))\} s\b', text), path

@@ -380,7 +380,7 @@ def test_no_room_is_handed_out_between_payload_and_end():
 
 
 def test_payload_that_looks_like_the_end_of_its_frame_is_payload():
-    """Where the frame is larger than the memory that is handed out for it at once."""
+    """The frame is larger than the memory that is handed out for it at once."""
     lookalike = b'\xce' + struct.pack('>BHI', BODY, 1, 4096)
     data = lookalike * (1 << 16)
     stream = b''.join([FIRST, *content(1, DELIVER, data), BEAT])
@@ -450,7 +450,7 @@ def test_content_that_a_channel_does_not_keep_takes_no_memory():
 @pytest.mark.parametrize('gone', [False, True], ids=['not kept', 'closed'])
 @pytest.mark.parametrize('into', [False, True])
 def test_content_that_is_not_wanted_any_more_is_read_and_dropped(gone, into):
-    """From the middle on, as the channel is closed there."""
+    """The channel is closed in the middle of the content."""
     inboxes = {1: InboxLike()}
     decoder = new_decoder(131072, inboxes)
     frames = b''.join([*content(1, DELIVER, bytes(200_000), size=100_000), method(1, (90, 11))])

@@ -110,7 +110,7 @@ def test_frame_max_may_change():
     assert max(len(payload) for _, _, payload in frames_in(frames)[2:]) == 4088
 
 
-def test_what_is_small_is_one_piece_and_what_is_large_is_not_copied():
+def test_small_bodies_are_joined_and_large_ones_are_not_copied():
     encoder = Encoder(131072)
     for size in (0, 1, 4000, 5000, MAX_JOINED):
         assert isinstance(encoder.frames(1, PUBLISH, Message(b'x' * size)), bytes)
@@ -120,7 +120,7 @@ def test_what_is_small_is_one_piece_and_what_is_large_is_not_copied():
     assert any(piece.obj is data for piece in pieces if isinstance(piece, memoryview))
 
 
-def test_what_is_encoded_is_decoded():
+def test_the_decoder_finds_what_was_encoded():
     messages = [
         Message(b'x' * size, priority=number)
         for number, size in enumerate((0, 1, 4087, 4088, 4089, 40_000, 100_000))

@@ -129,7 +129,7 @@ def test_all_but_the_first_of_a_kind_are_taken_fast():
     assert taken_fast([b''.join(alike)]) == 48
 
 
-def test_what_is_known_does_not_depend_on_the_size_of_the_header():
+def test_the_fast_path_knows_deliveries_whatever_the_size_of_their_headers():
     keys = [f'key.{number:03}' for number in range(100)]
     sizes = [struct.pack('>HB', 0x8000, size) + b'x' * size for size in range(30)]
     first = [delivery(routing_key=key) for key in keys]
@@ -153,7 +153,7 @@ def test_two_consumers_that_take_turns_are_both_known():
     assert taken_fast([pair * 10]) == 18
 
 
-def test_what_is_taken_fast_says_so_and_can_be_read_all_the_same():
+def test_deliveries_of_the_fast_path_have_arguments_of_their_own_class():
     decoder = new_decoder(LIMIT)
     decoder.take(FIRST + delivery() + delivery(number=2, redelivered=True))
     for number, (_, (signature, args, message)) in enumerate(list(decoder.queue)[1:], 1):
@@ -284,7 +284,7 @@ def test_a_delivery_for_a_channel_that_is_not_open_is_left_to_the_session():
 
 
 @memory.is_measured
-def test_what_is_remembered_is_bounded():
+def test_the_known_deliveries_are_bounded():
     decoder = new_decoder(LIMIT)
     decoder.take(FIRST)
     with memory.traced() as traced_memory:
@@ -431,13 +431,13 @@ def test_what_was_returned_comes_before_its_confirm():
 
 
 @pytest.mark.parametrize('channels', [[], [2]])
-def test_confirms_of_other_channels_are_left(channels):
+def test_confirms_of_channels_without_a_fast_path_are_left_to_the_decoder(channels):
     confirmed = Confirmed([ack(1)], channels, [False])
     assert confirmed.read == [(1, ACK.signature, (1, False))]
     assert confirmed.fast == 0
 
 
-def test_channel_that_takes_no_confirms_any_more_is_left_from_then_on():
+def test_confirms_are_left_to_the_decoder_once_their_channel_takes_none():
     inboxes = AllOpen()
     path = ConfirmFrames(inboxes)
     settled = []
@@ -454,7 +454,7 @@ def test_confirm_on_a_channel_that_is_not_open_is_left():
     assert ConfirmFrames({}).take(ack(1), 0, LIMIT, deque()) == 0
 
 
-def test_confirm_that_is_wrong_is_where_it_stops():
+def test_the_fast_path_stops_at_a_wrong_confirm():
     inboxes = AllOpen()
     settled = []
 

@@ -202,7 +202,7 @@ def test_a_message_too_large_for_the_connection_is_refused_and_no_other():
 
 @traces_instructions
 def test_an_interrupt_loses_no_answer():
-    """What was returned or refused is never taken for published, whatever an interrupt cuts."""
+    """No message that was returned or refused counts as published, wherever the interrupt comes."""
 
     def prepare():
         messages = [message(number) for number in range(4)]
@@ -238,7 +238,7 @@ def test_more_refusals_than_a_channel_keeps_for_a_program():
     assert len(lane.refused) == 3
 
 
-def test_what_is_refused_is_known_before_the_window_is_full():
+def test_refusals_are_known_before_the_window_is_full():
     lane, channel = lane_with([message(1)], [])
     lane.flush(NO_DEADLINE)
     nack(1)(channel)
@@ -308,14 +308,14 @@ def test_the_message_for_which_the_channel_is_closed_is_found_one_by_one():
     assert [channel.writes for channel in channels] == [[5], [1, 1, 1], [1]]
 
 
-def test_nothing_is_blamed_that_was_not_in_flight():
+def test_a_message_that_was_not_in_flight_is_not_blamed():
     lane, _ = lane_with([message(1)], [])
     lane.requeue()
     assert not lane.blame(NotFound(404, 'no exchange'))
     assert lane.outstanding == 1
 
 
-def test_whether_a_channel_has_worked_and_was_idle():
+def test_was_idle_says_whether_the_channel_had_worked_and_was_idle():
     lane, _ = lane_with([message(1)], [ack(1)])
     lane.step(NO_DEADLINE)
     lane.requeue()

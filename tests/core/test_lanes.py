@@ -56,7 +56,7 @@ def test_there_are_not_more_than_the_limit():
 
 @pytest.mark.parametrize('wait', ['take', 'settle_all'])
 def test_a_thread_does_not_wait_for_itself(wait):
-    """A signal handler in the middle of publish(), or a program in a loop over publish_all()."""
+    """It may be a signal handler in a publish(), or a program in a loop over publish_all()."""
     lanes = new_lanes(2)
     lane = lanes.take(NO_DEADLINE)
     others = in_thread(lanes.take, NO_DEADLINE)
@@ -93,7 +93,7 @@ def test_what_is_left_to_the_collector_is_not_waited_for():
 
 
 def test_a_thread_that_waits_is_listed_once(monkeypatch):
-    """Else most lanes that come back after a long wait would wake nobody."""
+    """If it were listed twice, lanes that come back after a long wait would wake no thread."""
     monkeypatch.setattr(module, '_WAIT_STEP', 0.001)
     lanes = new_lanes(1)
     taken = [in_thread(lanes.take, NO_DEADLINE)]

@@ -259,7 +259,7 @@ def test_nothing_is_opened_once_it_is_closed():
 
 @pytest.mark.parametrize(('timeout', 'limit'), [(None, 10), (60, 10), (0.5, 0.5)])
 def test_closing_has_a_limit(timeout, limit):
-    """A broker that is frozen by then has all messages."""
+    """The broker has all messages by then, so a frozen one need not be waited for."""
     world = World()
     world.link.settle(LaneLike(), NO_DEADLINE)
     world.link.close(timeout)

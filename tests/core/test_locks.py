@@ -103,7 +103,7 @@ def test_the_holder_is_refused_and_keeps_the_lock(mutex, way):
     assert is_free(mutex)
 
 
-def test_what_is_tried_is_not_done_while_another_thread_holds_it(taken):
+def test_try_run_does_nothing_while_another_thread_holds_the_lock(taken):
     done = []
     assert taken.try_run(done.append, 1) is False
     assert taken.run_in_time(NO_WAIT, done.append, 2) is False

@@ -39,7 +39,7 @@ RAW = {
 @pytest.mark.parametrize('level', ['debug', 'warning'])
 @pytest.mark.parametrize(('raw', 'shown'), RAW.values(), ids=RAW)
 def test_what_is_logged_is_escaped(caplog, level, raw, shown):
-    """Whatever it is part of."""
+    """Text is escaped wherever it is: in an argument, a list, or an error."""
     with caplog.at_level(logging.DEBUG, logger='amqplib'):
         getattr(log, level)('%s, %s', raw, AMQPException(404, raw))
         getattr(log, level)('%s', {raw: [raw]})
@@ -65,7 +65,7 @@ def test_nothing_is_escaped_for_a_level_that_is_not_heard(caplog):
 
 
 def test_a_logger_that_is_there_from_the_beginning_can_be_set_up():
-    """As `disable_existing_loggers`, which is the default, silences those that are there."""
+    """`disable_existing_loggers`, which is the default, silences all loggers that exist."""
     program = (
         'import logging.config; from amqplib.core import log\n'
         'handler = {"class": "logging.StreamHandler", "level": "DEBUG"}\n'
@@ -102,7 +102,7 @@ def in_new_interpreter(program):
 
 
 def test_a_connection_needs_no_lock_that_all_loggers_share():
-    """An exception of a signal handler could leave it locked."""
+    """A signal handler that raises could leave such a lock locked."""
     log.logger()
     with logging._lock:
         in_thread(log.frames_logger)

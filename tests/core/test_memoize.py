@@ -8,7 +8,7 @@ from amqplib.core import memoize
 from amqplib.core.memoize import lru_cache
 
 
-def test_what_is_remembered_is_not_asked_for_again():
+def test_a_cached_result_is_not_computed_again():
     asked = []
 
     @lru_cache(maxsize=4)
@@ -23,7 +23,7 @@ def test_what_is_remembered_is_not_asked_for_again():
     assert asked == [1, 2, 1]
 
 
-def test_equal_arguments_of_other_types_are_others():
+def test_equal_arguments_of_different_types_have_results_of_their_own():
     @lru_cache(maxsize=4, typed=True)
     def show(*args, **kwargs):
         return f'{args} {kwargs}'
@@ -32,7 +32,7 @@ def test_equal_arguments_of_other_types_are_others():
     assert [show(a=1), show(a=True), show(b=1)] == ["() {'a': 1}", "() {'a': True}", "() {'b': 1}"]
 
 
-def test_what_is_remembered_is_bounded():
+def test_the_cache_is_bounded():
     @lru_cache(maxsize=4)
     def double(number):
         return 2 * number
@@ -42,7 +42,7 @@ def test_what_is_remembered_is_bounded():
     assert 0 < double.cache_info().currsize <= 4
 
 
-def test_what_has_no_hash_is_a_type_error():
+def test_an_unhashable_argument_is_a_type_error():
     @lru_cache(maxsize=4)
     def same(value):
         return value
@@ -52,7 +52,7 @@ def test_what_has_no_hash_is_a_type_error():
 
 
 @pytest.mark.parametrize('arguments', [[1], [9], [1, 2, 3, 9, 8, 7, 1]])
-def test_an_interrupt_between_any_two_lines_leaves_all_as_it_was(arguments):
+def test_an_interrupt_between_any_two_lines_spoils_no_result(arguments):
     @lru_cache(maxsize=4)
     def double(number):
         return 2 * number

@@ -588,7 +588,7 @@ def test_encodings_that_senders_make_up_are_not_remembered():
         (['a'], "'list', which cannot be sent"),
     ],
 )
-def test_what_is_shown_of_any_body(body, shown):
+def test_repr_names_the_kind_and_size_of_the_body(body, shown):
     assert repr(Message(body)) == f'<Message of {shown}>'
 
 

@@ -195,7 +195,9 @@ def test_methods_of_several_threads_do_not_mix(wire, outbox, closed):
 @pytest.mark.parametrize('which', ['channel', 'connection'])
 @pytest.mark.parametrize('how', ['asked', 'ended'])
 @pytest.mark.parametrize('way', ['send', 'in time', 'send_soon'])
-def test_nothing_is_sent_for_what_is_shut(wire, outbox, connection_closed, closed, which, how, way):
+def test_nothing_is_sent_for_a_shut_channel_or_connection(
+    wire, outbox, connection_closed, closed, which, how, way
+):
     shut = {'channel': closed, 'connection': connection_closed}[which]
     if how == 'asked':
         shut.ask()
@@ -247,7 +249,7 @@ def test_frame_that_closes_is_the_last_one(wire, outbox, closed):
 # --- Calls in the middle of a write of the same thread, by a finalizer for instance ---
 
 
-def test_what_is_sent_within_a_write_goes_out_after_it(wire, outbox, closed):
+def test_frames_that_are_sent_within_a_write_go_out_after_it(wire, outbox, closed):
     results, turns, other = [], [], Closed()
 
     def send_again():
@@ -264,7 +266,7 @@ def test_what_is_sent_within_a_write_goes_out_after_it(wire, outbox, closed):
 
 
 def test_numbered_frames_within_a_write_for_the_same_channel_are_refused(wire, outbox, closed):
-    """The broker might receive it before the one that is being sent, and count differently."""
+    """The broker might get them before the frames that are being sent, and count differently."""
     turns = []
 
     def send_again():
@@ -277,7 +279,7 @@ def test_numbered_frames_within_a_write_for_the_same_channel_are_refused(wire, o
     assert wire.writes == [ONE]
 
 
-def test_what_is_sent_within_a_write_for_a_shut_channel_is_not(wire, outbox, closed):
+def test_frames_for_a_shut_channel_within_a_write_are_not_sent(wire, outbox, closed):
     results = []
     other = Closed()
     other.ask()
@@ -287,7 +289,7 @@ def test_what_is_sent_within_a_write_for_a_shut_channel_is_not(wire, outbox, clo
     assert wire.writes == [ONE]
 
 
-def test_what_came_within_a_write_and_cannot_be_sent_in_time_stays(wire, outbox, closed):
+def test_frames_that_came_within_a_write_and_cannot_follow_it_stay_queued(wire, outbox, closed):
     def send_again():
         wire.room = 0
         assert outbox.send(TWO, closed)
@@ -353,7 +355,7 @@ def test_urgent_frame_does_not_wait_for_another_thread_s_write(wire, outbox, clo
 
 
 def test_urgent_frame_that_comes_as_the_last_step_of_a_write_is_sent(wire, outbox, closed):
-    """It is too late for the last check under the lock, and too early to get the lock itself."""
+    """The write has made its last check for urgent frames, and still holds the lock."""
     made = []
 
     class Late(Outbox):
@@ -393,7 +395,7 @@ def test_urgent_frame_that_fails_spoils_the_stream(wire, outbox, closed):
 
 @pytest.mark.parametrize('way', ['send_urgent', 'send'])
 def test_urgent_frame_is_never_sent_twice(wire, outbox, closed, way):
-    """If an interrupt comes right after the socket has taken it."""
+    """An interrupt comes right after the socket has taken the frame."""
     take = wire.send_some
 
     def interrupted(data):
@@ -526,15 +528,13 @@ def test_write_timeout_is_the_deadline_of_each_write(wire, outbox, closed):
 
 
 @pytest.mark.parametrize(('own', 'seconds'), [(3, 3), (8, 5)])
-def test_what_ends_first_of_the_deadline_and_the_write_timeout_counts(
-    wire, outbox, closed, own, seconds
-):
+def test_the_earlier_of_deadline_and_write_timeout_counts(wire, outbox, closed, own, seconds):
     outbox.write_timeout = 5
     outbox.send(ONE, closed, Deadline(own))
     assert wire.deadlines[-1].seconds == seconds
 
 
-def test_no_time_left_is_no_time_to_wait_for_others(wire, outbox, closed):
+def test_an_expired_deadline_leaves_no_time_to_wait_for_another_writer(wire, outbox, closed):
     assert outbox.send(ONE, closed, NO_WAIT) is True
 
     def send():
@@ -549,7 +549,7 @@ def test_no_time_left_is_no_time_to_wait_for_others(wire, outbox, closed):
 # --- While nobody writes ---
 
 
-def test_work_is_done_while_nobody_writes(wire, outbox, closed):
+def test_run_idle_does_nothing_during_a_write(wire, outbox, closed):
     done = []
     assert outbox.run_idle(lambda: done.append(outbox.is_mine())) is True
     assert done == [True]

@@ -408,7 +408,7 @@ def fail_in_the_iterable():
 
 @is_freed_at_once
 def test_errors_are_not_kept_alive(amqp, publisher, monkeypatch):
-    """Their tracebacks refer to what was running, which must not refer to them."""
+    """The frames that their tracebacks refer to must not refer to them."""
     # However slow the machine is, the messages that are left are sent together.
     monkeypatch.setattr(publishing, 'monotonic', lambda: 0.0)
     ours = publisher()

@@ -263,7 +263,7 @@ def test_a_final_error_comes_with_each_message_and_is_raised():
     assert next(items)[0].body == b'5'
 
 
-def test_what_is_left_after_a_final_error_is_for_close():
+def test_messages_not_yielded_after_a_final_error_are_left_for_close():
     lanes = new_lanes(window=4)
     lanes.link.fails = LOST
     run = publish_all(lanes, iter(to('q', *map(str.encode, '1234'))), True, None)
@@ -276,7 +276,7 @@ def test_what_is_left_after_a_final_error_is_for_close():
     assert sum(lanes.link.channel.writes) == 3
 
 
-def test_what_is_left_before_its_end_is_settled_by_close():
+def test_close_settles_a_loop_that_was_left_before_its_end():
     lanes = new_lanes(window=4)
     items = [(Message(object()), '', 'q'), *to('q', *map(str.encode, '123'))]
     for _ in publish_all(lanes, [items[1], items[0], items[2]], True, None):
@@ -285,7 +285,7 @@ def test_what_is_left_before_its_end_is_settled_by_close():
     assert lanes.settle_all(NO_DEADLINE) == []
 
 
-def test_an_interrupt_leaves_what_is_not_settled_for_close():
+def test_an_interrupt_leaves_unsettled_messages_for_close():
     lanes = new_lanes()
 
     def items():

@@ -129,12 +129,12 @@ def test_interrupt_between_any_two_instructions_leaves_the_role_free(module):
 # --- Waiting for the reader ---
 
 
-def test_nobody_waits_while_nobody_reads(role):
+def test_no_thread_waits_for_a_reader_if_none_reads(role):
     assert role.wait_for_reader(lambda: False, NO_DEADLINE) is True
     assert not role.waiters
 
 
-def test_nobody_waits_for_what_is_ready(role, reader):
+def test_a_wait_that_is_over_already_returns_at_once(role, reader):
     assert role.wait_for_reader(lambda: True, NO_DEADLINE) is True
     assert not role.waiters
 
@@ -145,7 +145,7 @@ def test_wait_ends_at_the_deadline(role, reader, deadline):
     assert not role.waiters
 
 
-def test_what_is_ready_at_the_deadline_is_in_time(role, reader):
+def test_a_wait_that_is_over_at_its_deadline_is_in_time(role, reader):
     answers = iter([False, True, True])
     assert role.wait_for_reader(lambda: next(answers), NO_WAIT) is True
 
@@ -182,7 +182,7 @@ def test_nobody_is_woken_to_read_where_nobody_waits(role):
     assert not role.handed_over
 
 
-def test_error_of_what_is_waited_for_ends_the_wait(role, reader):
+def test_an_error_of_ready_ends_the_wait(role, reader):
     with pytest.raises(ZeroDivisionError):
         role.wait_for_reader(lambda: 1 // 0, NO_DEADLINE)
     assert not role.waiters
@@ -202,7 +202,7 @@ def test_interrupt_of_a_wait_leaves_no_waiter_behind(role, reader):
 
 @traces_instructions
 def test_no_thread_is_left_waiting_if_the_one_woken_to_read_is_interrupted(wait_step):
-    """At whichever instruction: also in the middle of waking the next one."""
+    """The interrupt may come at any instruction, also while it wakes the next thread."""
     wait_step(0.01)
     made = []
 

@@ -163,7 +163,7 @@ def test_a_block_that_is_left_early_ends_the_loop():
     ids=repr,
 )
 def test_after_a_recoverable_error_there_is_another_attempt(caplog, error):
-    """Whether it came from connecting or from the block."""
+    """The error may come from connecting or from the block."""
     broker = Broker(error, None, error)
     blocks = []
     for attempt in loop(broker):
@@ -335,7 +335,7 @@ def test_pauses_start_anew_after_a_minute_of_work(caplog, clock, worked, expecte
 
 @pytest.mark.parametrize('asked', [1, 2, 3, 4])
 def test_stop_ends_the_loop_before_the_next_attempt(caplog, asked):
-    """It is asked at the beginning, before a pause, in it and after it."""
+    """stop() is asked at the beginning, and before, during and after a pause."""
     broker = fail(9)
     answers = [False] * (asked - 1) + [True]
     assert list(loop(broker, first=0, stop=lambda: answers.pop(0))) == []
@@ -348,7 +348,7 @@ def test_stop_ends_the_loop_before_the_next_attempt(caplog, asked):
 
 
 def test_stop_ends_a_pause_at_once(clock):
-    """Whatever length it has, a signal handler that sets a flag ends it."""
+    """A signal handler that sets a flag ends a pause of any length."""
     received = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     clock.on_sleep = lambda: len(clock.slept) == 5 and os.kill(os.getpid(), signal.SIGTERM)
@@ -394,7 +394,7 @@ print(waiting.{result}())
     [('gevent', 'monkey', 'patch_all', 'get'), ('eventlet', 'patcher', 'monkey_patch', 'wait')],
 )
 def test_a_cooperative_thread_pauses_without_holding_up_the_others(library, patch, name, result):
-    """One of the others tells it to stop."""
+    """Another cooperative thread runs during the pause, and tells it to stop."""
     with socket.socket() as held:  # it does not listen, and nobody else can
         held.bind(('127.0.0.1', 0))
         program = COOPERATIVE.format(

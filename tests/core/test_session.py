@@ -203,7 +203,7 @@ def test_wait_of_a_channel_that_is_closed_raises_why(wired):
     assert wired.session.closed.cause is None
 
 
-def test_channel_that_is_closed_by_what_arrives_has_its_wait_ended(wired):
+def test_a_close_that_arrives_ends_the_wait_of_its_channel(wired):
     wired.inboxes[1].on_arrival = lambda method: wired.closed.end(NotFound(404, 'gone'))
     wired.peer.sendall(method(1, FLOW))
     with pytest.raises(NotFound, match='gone'):
@@ -213,7 +213,7 @@ def test_channel_that_is_closed_by_what_arrives_has_its_wait_ended(wired):
 # --- Threads ---
 
 
-def test_thread_that_reads_brings_what_another_waits_for(wired):
+def test_the_reader_receives_for_threads_that_wait(wired):
     results = []
     first = threading.Thread(target=lambda: results.append(wired.wait_for(1)))
     first.start()
@@ -339,7 +339,7 @@ def test_nothing_is_answered_once_the_program_closes(wired, session):
 
 
 def test_nothing_is_answered_as_another_thread_closes(wired, session):
-    """It may send its close after this thread has found the connection open."""
+    """The other thread sends its close after this one has found the connection open."""
 
     class ClosedBefore(deque):
         def append(self, item):
@@ -508,7 +508,7 @@ def test_interrupt_of_a_wait_changes_nothing(wired, session):
 
 
 def test_descriptor_is_freed_by_the_thread_that_reads_it(wired, session):
-    """Otherwise its number could be reused for another file while that thread waits for it."""
+    """Freed by another thread, its number could become that of a file, which is then read."""
     freed = []
     release = wired.transport.release
 

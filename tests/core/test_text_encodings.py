@@ -57,7 +57,7 @@ def test_anything_else_cannot_be_chosen(name):
 
 
 def test_codecs_are_not_looked_up_by_names_of_senders(monkeypatch):
-    """Codecs may be imported by whatever name a sender gives."""
+    """Looking up a codec may import a module of the name that a sender has given."""
     monkeypatch.setattr(codecs, 'lookup', pytest.fail)
     is_text_encoding.cache_clear()
     assert is_text_encoding('utf-8')

@@ -305,7 +305,7 @@ def test_socket_of_a_transport_that_could_not_be_set_up_is_closed(address, serve
 
 
 def test_an_interrupt_at_any_line_of_connecting_leaves_no_socket_open(address):
-    """What is left to the collector warns, which is an error here."""
+    """A socket that is left to the collector warns, and warnings are errors here."""
     for line in lines():
         if not interrupt(line, TCPTransport, address, LONG):
             break

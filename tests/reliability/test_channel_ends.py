@@ -35,7 +35,7 @@ def fail_until_raised(amqp, channel, number):
 
 
 def test_errors_of_channels_by_the_hundred_leave_the_connection_whole(amqp, dial):
-    """One thread waits and so reads the ends, others send on the channels that end."""
+    """One thread waits, and so reads the closes; others send on the channels that are closed."""
     connection = dial()
     ended = threading.Event()
     keeper, witness = connection.channel(), connection.channel()
@@ -67,7 +67,7 @@ def test_errors_of_channels_by_the_hundred_leave_the_connection_whole(amqp, dial
 def test_a_wait_for_a_channel_whose_end_another_thread_reads_just_then(
     amqp, dial, monkeypatch, allowed
 ):
-    """Another channel may have its number by then."""
+    """When the wait begins, another channel may have its number."""
     connection = dial()
     channel, other = connection.channel(), connection.channel()
     number, require_open = channel.channel_id, channel._require_open
@@ -110,7 +110,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize('call', CALLS)
-def test_connection_that_another_thread_finds_lost_at_any_line_of_a_call(amqp, call):
+def test_another_thread_may_find_the_connection_lost_at_any_line_of_a_call(amqp, call):
     run_in_child(lose_at_any_line, amqp, call)
 
 

@@ -265,7 +265,7 @@ def test_large_body_is_complete_after_enough_polls(amqp, session):
 
 
 def test_large_message_that_has_arrived_takes_one_poll(amqp, session, monkeypatch):
-    """However many times the socket has to be asked for its bytes."""
+    """One poll reads all of it, however many receives that takes."""
     data = delivery(1, 'tag', 1, bytes(range(256)) * 100)
     receive_at_most(len(data) // 40, monkeypatch.setattr)
 
@@ -360,7 +360,7 @@ def test_wait_that_ends_within_a_frame_loses_nothing_wherever_it_is_split(amqp, 
 
 
 def test_one_whole_frame_is_enough_to_go_on(session):
-    """Nothing more may be asked of the socket than what completes the method."""
+    """The client must not wait for more bytes than those that complete the method."""
 
     def script(peer):
         peer.expect_method(1, 'queue.declare')

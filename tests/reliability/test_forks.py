@@ -246,7 +246,7 @@ def fork_by_multiprocessing(amqp, address):
 
 
 def test_fork_while_other_threads_use_the_connection(amqp, address):
-    """In the child, the locks that they hold at that moment are never released."""
+    """The locks that other threads hold at the fork are never released in the child."""
     run_in_child(fork_among_threads, amqp, address, 6)
 
 
@@ -304,7 +304,7 @@ def fork_among_threads(amqp, address, times):
     connection.close()
 
 
-def test_a_publisher_of_threads_begins_anew_in_a_child(amqp):
+def test_a_publisher_connects_anew_in_a_child(amqp):
     with Broker() as broker:
         run_in_child(fork_a_publisher, amqp, broker.url)
         arrived = [msg.body.decode() for msg in broker.messages('tasks')]

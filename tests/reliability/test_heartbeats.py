@@ -83,7 +83,7 @@ def test_client_decides_and_none_takes_what_the_broker_proposes(
 
 
 def test_heartbeats_are_sent_while_the_program_computes(session):
-    """In a callback, and while no call of the connection is in progress."""
+    """The program computes in a callback, and while no call of the connection is in progress."""
 
     def deliver_first(peer):
         peer.send_raw(delivery(1, 'tag'))
@@ -194,7 +194,7 @@ def test_heartbeats_never_come_in_the_middle_of_another_write(amqp, play, connec
 
 @said_by_one
 def test_heartbeats_never_come_into_the_pauses_of_another_write(amqp, session, monkeypatch):
-    """The socket could be written all the time: only the library knows that a write goes on."""
+    """The socket is writable all the time: only the library knows that a write is not complete."""
 
     def script(peer):
         seen.append(keep_alive(peer, lambda data: written in data and HEARTBEAT in data))

@@ -201,7 +201,7 @@ def test_five_thousand_channel_errors(amqp, dial):
 
 
 def test_channel_errors_that_nobody_waits_for_leave_nothing(amqp, dial):
-    """As of publishing to an exchange that does not exist."""
+    """Publishing to an exchange that does not exist is such an error."""
     connection = dial()
 
     def fail():

@@ -340,7 +340,7 @@ def publish_with_finalizers(amqp, finalizer, confirms):
 
 @posix_only
 def test_a_signal_handler_while_the_thread_waits_for_the_broker(amqp, play):
-    """It may publish and close, which is sent at once; what would have to wait is refused."""
+    """The handler may publish and close, which is sent at once; calls that wait are refused."""
     broker = play(answer_late)
     run_in_child(handle_while_waiting, amqp, broker.address)
 

@@ -523,7 +523,7 @@ def transfer_in_a_storm(amqp, address, kind, size):
 
 
 def test_messages_are_whole_and_in_order_in_a_storm_of_signals(amqp, play):
-    """Of small messages too, with a peer that sends them in odd portions."""
+    """The messages are small, and the peer sends them in odd portions."""
     data = b''.join(delivery(1, 'tag', number, b'%d' % number) for number in range(2000))
 
     def script(peer):

@@ -127,7 +127,7 @@ def test_sixteen_threads_that_take_turns_all_the_time(amqp, dial, hasty_switches
 
 @only_0_8  # what TLS changes is below what the packages differ in
 def test_sixteen_threads_over_tls(amqp, authority, own_node):
-    """Where reading and writing must not happen at the same time."""
+    """With TLS, reading and writing must not happen at the same time."""
     options = {'ca_certs': authority.file}
     with amqp.Connection(host=own_node.tls_address, ssl=options, heartbeat=1) as connection:
         check_progress(work_together(amqp, connection, 3), 1)
@@ -186,7 +186,7 @@ def calls():
 def seldom_wake(threads, calls):
     """Return whether waiting threads do nothing except check now and then whether to read.
 
-    Each checks once in a step of its wait; twenty calls are plenty for that.
+    Each checks once in a step of its wait; forty calls are plenty for that.
     """
     begun, before = time.monotonic(), len(calls)
     time.sleep(0.3)
@@ -194,7 +194,7 @@ def seldom_wake(threads, calls):
     return len(calls) - before < threads * looks * 40
 
 
-def test_threads_that_wait_for_nothing_do_nothing(amqp, calls, dial):
+def test_threads_sleep_while_they_wait(amqp, calls, dial):
     """When a method arrives for one of them, the others go on sleeping."""
     connection = dial(heartbeat=0)
     channels = [connection.channel() for _ in range(8)]
@@ -213,7 +213,7 @@ def test_threads_that_wait_for_nothing_do_nothing(amqp, calls, dial):
 
 
 def test_number_is_not_free_before_the_close_is_confirmed(amqp, session, monkeypatch):
-    """Not even for a thread that learns of the close while another is about to confirm it."""
+    """Nor does a thread get it that learns of the close while another is about to confirm it."""
 
     def script(peer):
         peer.open_channel(2)
@@ -251,7 +251,7 @@ def test_number_is_not_free_before_the_close_is_confirmed(amqp, session, monkeyp
 
 
 def test_close_ok_that_had_to_wait_is_sent_before_the_next_method(amqp, session):
-    """It frees the number of the channel, which the next thing that is sent may take."""
+    """The close-ok frees the number of the channel, which the next method may open again."""
 
     def script(peer):
         peer.send_method(1, 'channel.close', 404, 'gone', 50, 10)
@@ -391,7 +391,7 @@ def test_two_threads_may_close_the_connection_at_once(amqp, address):
 
 
 def test_thread_that_reads_and_fails_leaves_the_reading_to_another(play, connect):
-    """Its callback raises; the others get theirs all the same."""
+    """The callback of the reader raises; the other threads still get their messages."""
 
     def script(peer):
         peer.handshake()
