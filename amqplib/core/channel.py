@@ -9,7 +9,6 @@ fields.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from struct import error as StructError
@@ -64,15 +63,11 @@ def _make_queue(channel: Channel) -> Queue[Any]:
     # four locks and most channels need no Queue: with a thousand channels, this matters.
     from queue import Queue  # noqa: PLC0415
 
-    queue: Queue[Any] = Queue()
-    if not hasattr(queue, 'mutex'):
-        return queue  # gevent's, which greenlets share without locks
-    # A finalizer in the middle of put() may call the library, which may put in the next one.
-    queue.mutex = mutex = threading.RLock()  # type: ignore[assignment]
-    queue.not_empty, queue.not_full, queue.all_tasks_done = (
-        threading.Condition(mutex) for _ in range(3)
-    )
-    return queue
+    if not hasattr(Queue(), 'mutex'):
+        return Queue()  # gevent's, which greenlets share without locks
+    from amqplib.core.unlocked_queue import UnlockedQueue  # noqa: PLC0415
+
+    return UnlockedQueue()
 
 
 class Channel(Declarations):
