@@ -126,6 +126,8 @@ class Channel(Declarations):
         session = connection.open_session()
         super().__init__(connection, session, Closed(session.closed, self._do_close))
         self._numbers = connection.numbers
+        # Its number, once channel_id is None: another thread may be about to handle its end.
+        self._last_number: Optional[int] = None
         self.is_open = False
         self.active = True
         self.auto_decode = auto_decode
@@ -246,7 +248,13 @@ class Channel(Declarations):
     def _on_close_ok(self, args: AMQPReader) -> None:
         """The broker confirms that the channel is closed."""
         self._decode('channel.close_ok', args)
-        if not self._closed.asked:
+        closed, number = self._closed, self.channel_id or self._last_number
+        if closed.cause is not None and closed.close_queued and number is not None:
+            # Another thread has given it up just now.
+            self._numbers.linger(number, self, open_pending=False)
+            self._numbers.end_lingering(number)
+            return
+        if not closed.asked:
             raise self._why_refused(spec.CHANNEL_CLOSE_OK.signature)
         # Before any thread learns of the end.
         self._free_number()
@@ -260,7 +268,7 @@ class Channel(Declarations):
         """The broker closes the channel."""
         cause = self._why_closed(args)
         log.debug('channel %s closed by the broker: %s', self.channel_id, cause)
-        number = self.channel_id
+        number = self.channel_id or self._last_number
         if number is None:
             return
         first = self._closed.end(cause)
@@ -306,7 +314,8 @@ class Channel(Declarations):
 
     def _close(self, args: AMQPReader) -> None:
         # For programs that dispatch methods themselves; the read loop calls _on_close.
-        self._on_close(args)
+        if self.channel_id is not None:
+            self._on_close(args)
         self._raise_cause()
 
     def _do_close(self) -> None:
@@ -314,6 +323,7 @@ class Channel(Declarations):
         self.delivery_queue = None
         if not self._closed.shut:
             self._free_number()  # as nobody else will: subclasses may do this alone
+        self._last_number = self.channel_id or self._last_number
         self.channel_id = self.connection = None
         # Without callbacks, the remaining messages could only be dropped.
         self.method_queue.clear()

@@ -423,6 +423,68 @@ def test_close_that_is_said_while_the_broker_closes_is_not_sent(amqp, session, m
     ours.connection.close()
 
 
+@both
+def test_close_of_a_channel_that_another_thread_gives_up_just_now_is_answered(
+    amqp, session, monkeypatch
+):
+    """Else the broker waits for the answer, and hears nothing of a new channel of that number."""
+
+    def script(peer):
+        peer.send_method(1, 'channel.close', 404, 'gone', 50, 10)
+        peer.expect_method(1, 'channel.close')
+        peer.expect_method(1, 'channel.close_ok')
+        peer.send_method(1, 'channel.close_ok')
+        peer.mark()
+        peer.open_channel(1)
+        peer.expect_close()
+
+    ours = session(script)
+    channel, arrive = ours.channel, ours.channel.arrive
+
+    def given_up_before(method):
+        channel._give_up(amqp.AMQPTimeout(0, 'too late'), reported=True)
+        arrive(method)
+
+    monkeypatch.setattr(channel, 'arrive', given_up_before)
+    with pytest.raises(amqp.AMQPTimeout):
+        channel.wait(timeout=PATIENCE)
+    ours.broker.await_mark()
+    sessions = ours.connection._session
+    numbers = ours.connection.numbers
+    assert sessions.wait_until(sessions.closed, lambda: not numbers.lingering, Deadline(PATIENCE))
+    assert ours.connection.channel().channel_id == 1
+    ours.connection.close()
+
+
+@both
+@pytest.mark.parametrize('before', ['the number', 'the rest'])
+def test_close_ok_for_a_channel_that_another_thread_gives_up_just_now_is_taken(
+    amqp, session, monkeypatch, before
+):
+    def script(peer):
+        peer.expect_method(1, 'channel.close')
+        peer.send_method(1, 'channel.close_ok')
+        peer.open_channel(1)
+        peer.expect_close()
+
+    ours = session(script)
+    channel, arrive, give_up = ours.channel, ours.channel.arrive, ours.channel._give_up
+    too_late = amqp.AMQPTimeout(0, 'too late')
+
+    def given_up_before(method):
+        if before == 'the number':
+            give_up(too_late, reported=True)
+        else:
+            channel._closed.end(too_late, reported=True)
+        arrive(method)
+
+    monkeypatch.setattr(channel, 'arrive', given_up_before)
+    with pytest.raises(amqp.AMQPTimeout):
+        channel.close()
+    assert ours.connection.channel().channel_id == 1
+    ours.connection.close()
+
+
 def test_message_that_comes_back_while_another_one_is_put_away(session):
     """A finalizer or a signal handler may call the library in the middle of Queue.put()."""
 
