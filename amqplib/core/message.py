@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
 
@@ -263,12 +264,12 @@ class Message(GenericContent):
 
     def __repr__(self) -> str:
         body = self.body
+        what = f'{type(body).__name__!r}, which cannot be sent'
         if isinstance(body, str):
             what = f'{len(body)} characters'
         elif isinstance(body, (bytes, bytearray, memoryview)):
-            what = f'{memoryview(body).nbytes} bytes'
-        else:
-            what = f'{type(body).__name__!r}, which cannot be sent'
+            with suppress(ValueError):  # its memory is released
+                what = f'{memoryview(body).nbytes} bytes'
         return f'<{type(self).__name__} of {what}>'
 
     def encode_body(self) -> Union[bytes, bytearray, memoryview]:
@@ -286,7 +287,10 @@ class Message(GenericContent):
             properties['content_encoding'] = encoding
             return encoded
         if isinstance(body, memoryview):
-            return body.cast('B') if body.c_contiguous else body.tobytes()
+            try:
+                return body.cast('B') if body.c_contiguous else body.tobytes()
+            except ValueError as error:  # its memory is released
+                raise with_context(error, 'body') from None
         if isinstance(body, (bytes, bytearray)):
             return body
         raise TypeError(f'body: {type(body).__name__!r} is not a str or bytes')

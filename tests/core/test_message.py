@@ -592,6 +592,14 @@ def test_repr_names_the_kind_and_size_of_the_body(body, shown):
     assert repr(Message(body)) == f'<Message of {shown}>'
 
 
+def test_a_body_whose_memory_is_released():
+    body = memoryview(b'x')
+    body.release()
+    assert repr(Message(body)) == "<Message of 'memoryview', which cannot be sent>"
+    with pytest.raises(ValueError, match='^body: '):
+        Message(body).encode_body()
+
+
 def test_the_flag_of_the_encoding_is_in_the_first_byte():
     flags = {
         name: Message(b'', **{name: value})._serialize_properties()[0] & CONTENT_ENCODING_FLAG
