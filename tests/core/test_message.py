@@ -596,7 +596,7 @@ def test_a_body_whose_memory_is_released():
     body = memoryview(b'x')
     body.release()
     assert repr(Message(body)) == "<Message of 'memoryview', which cannot be sent>"
-    with pytest.raises(ValueError, match='^body: '):
+    with pytest.raises(ValueError, match='body: '):
         Message(body).encode_body()
 
 
