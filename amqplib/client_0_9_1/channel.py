@@ -261,7 +261,7 @@ class Channel(channel.Channel):
             self._wait_for_half_window(confirms, deadline)
         confirms.reopen_window()
         if confirms.too_many_refused or self._has_pending_events():
-            # An event that came before reopen_window() has reset window_end in vain.
+            # An event that came before reopen_window() has reset window_end too early.
             confirms.window_end = 0
         return deadline
 
@@ -281,7 +281,7 @@ class Channel(channel.Channel):
         return self._confirms
 
     def wait_for_room(self, most: int, deadline: Deadline) -> bool:
-        """Wait until at most so many messages are outstanding (for Publisher too).
+        """Wait until at most `most` messages are outstanding (for Publisher too).
 
         Returns False at the deadline; raises the error that has closed the channel before.
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from io import BytesIO
-from typing import TYPE_CHECKING, NoReturn, Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from amqplib.core.fast_decoding import (
     MAX_HEADER,
@@ -438,12 +438,11 @@ class Decoder:
             raise _unexpected('a content header without a method', channel)
         partial.add_header(payload)
         if partial.missing > self.max_message_size and self._partial(channel).body is not None:
-            self._refuse_content(partial.signature, partial.missing)
+            text = f'a message of {partial.missing} bytes'
+            text += f'; max_message_size is {self.max_message_size}'
+            name = self._protocol.name_of(partial.signature)
+            raise MessageTooLarge(CONTENT_TOO_LARGE, text, partial.signature, name)
         self._complete(channel, partial)
-
-    def _refuse_content(self, signature: Signature, size: int) -> NoReturn:
-        text = f'a message of {size} bytes; max_message_size is {self.max_message_size}'
-        raise MessageTooLarge(CONTENT_TOO_LARGE, text, signature, self._protocol.name_of(signature))
 
     def _partial_for_body(self, channel: int, size: int) -> PartialMessage:
         """Return the partial message that a body frame of this size belongs to."""
