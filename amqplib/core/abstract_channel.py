@@ -283,7 +283,7 @@ class AbstractChannel(Inbox):
                 return queue.popleft()
             except IndexError:  # also if a finalizer has taken the last one just now
                 return None
-        for method in _copy_of(queue):
+        for method in copy_of(queue):
             if method[0] in allowed_methods:
                 with suppress(ValueError):  # another thread has just closed the channel
                     queue.remove(method)
@@ -524,7 +524,8 @@ class AbstractChannel(Inbox):
         raise NotImplementedError
 
 
-def _copy_of(queue: deque[ArrivedMethod]) -> list[ArrivedMethod]:
+def copy_of(queue: deque[ArrivedMethod]) -> list[ArrivedMethod]:
+    """Return what is on a queue, which another thread may be changing."""
     while True:
         try:
             return list(queue)

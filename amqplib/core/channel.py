@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 
 from amqplib.core import log, spec
-from amqplib.core.abstract_channel import CLOSE_TIMEOUT, Late, printable
+from amqplib.core.abstract_channel import CLOSE_TIMEOUT, Late, copy_of, printable
 from amqplib.core.arguments import decode_get_ok, encode_get, encode_publish
 from amqplib.core.channel_numbers import CLOSE_ABANDONED
 from amqplib.core.checks import check_callable
@@ -512,19 +512,20 @@ class Channel(Declarations):
 
     def _drop_deliveries(self, consumer_tag: str) -> int:
         """Remove what is queued for a consumer; return how many deliveries there were."""
-        queue, count = self.method_queue, 0
+        queue = self.method_queue
+        dropped = {id(one): one for one in copy_of(queue) if self._is_for(consumer_tag, one)}
         kept: list[ArrivedMethod] = []
         try:
             # Only what is there now: another thread may be adding more.
-            for _ in range(len(queue)):
+            for _ in range(len(queue) if dropped else 0):
                 method = queue.popleft()
-                if not self._is_for(consumer_tag, method):
+                if id(method) not in dropped:
                     kept.append(method)
-                elif method[0] == spec.DELIVER.signature:
-                    count += 1
+        except IndexError:
+            pass  # a finalizer or another thread has taken some
         finally:
             queue.extendleft(reversed(kept))
-        return count
+        return sum(method[0] == spec.DELIVER.signature for method in dropped.values())
 
     def _is_for(self, consumer_tag: str, method: ArrivedMethod) -> bool:
         """Return whether a queued method is for this consumer."""

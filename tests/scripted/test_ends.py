@@ -339,6 +339,34 @@ def test_consumer_that_the_program_has_cancelled_is_not_reported(amqp, channels)
     connection.close()
 
 
+def test_what_a_finalizer_takes_as_a_consumer_is_cancelled_is_missed_by_nobody(
+    amqp, channels, monkeypatch
+):
+    def script(peer):
+        peer.expect_method(1, 'basic.cancel')
+        for number in range(1, 5):
+            peer.send_raw(delivery(1, 'tag' if number == 2 else 'other', number))
+        peer.send_method(1, 'basic.cancel_ok', 'tag')
+        peer.expect_close()
+
+    _, connection, (first,) = channels(1, script)
+    got, finalizers = [], [lambda: first.wait(timeout=0)]
+    first.callbacks.update(tag=None, other=lambda message: got.append(message.delivery_tag))
+    is_for = first._is_for
+
+    def interrupted(*args):
+        if finalizers:
+            finalizers.pop()()
+        return is_for(*args)
+
+    monkeypatch.setattr(first, '_is_for', interrupted)
+    first.basic_cancel('tag')
+    for _ in range(2):
+        first.wait(timeout=10)
+    assert got == [1, 3, 4]
+    connection.close()
+
+
 def test_consumer_that_is_cancelled_without_waiting_is_not_reported(amqp, channels):
     def script(peer):
         peer.expect_method(1, 'basic.consume')
