@@ -64,7 +64,7 @@ def dead_letter(queue: Queue, message: Published, reason: str) -> Optional[Publi
             'queue': queue.name,
             'time': _Seconds(time.time()),
             'exchange': message.exchange,
-            'routing-keys': [message.routing_key, *message.properties.copies],
+            'routing-keys': list(message.keys[0]),
         }
     )
     if expiration is not None:
@@ -75,8 +75,10 @@ def dead_letter(queue: Queue, message: Published, reason: str) -> Optional[Publi
     properties['application_headers'] = join_table(headers)
     content = Message.received(join_properties(properties), message.content.body)
     exchange = queue.arguments['x-dead-letter-exchange']
-    key = queue.arguments.get('x-dead-letter-routing-key', message.routing_key)
-    return Published(exchange, key, content, deaths)
+    key = queue.arguments.get('x-dead-letter-routing-key')
+    if key is None:
+        return Published(exchange, message.routing_key, content, deaths, message.keys)
+    return Published(exchange, key, content, deaths, ((key,), ()))
 
 
 def _history(deaths: tuple[Death, ...]) -> dict[str, Any]:

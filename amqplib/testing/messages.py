@@ -93,12 +93,15 @@ properties_of = lru_cache(maxsize=256)(Properties)
 #: An entry of x-death.
 Death = dict[str, Any]
 
+#: Routing keys that receivers may see, and those that they may not.
+Keys = tuple[tuple[str, ...], tuple[str, ...]]
+
 
 class Published:
     """A message as it was published; it may be in several queues.
 
     exchange, routing_key: where it was published to.
-    routing_keys: all keys by which it is routed: its own, and those in its headers CC and BCC.
+    keys: the keys by which it is routed: its own with those in its header CC, and those in BCC.
     content: its body and raw properties, as they are sent.
     size: what counts as its size, in bytes.
     deaths: where it was a dead letter before, the latest first.
@@ -108,9 +111,9 @@ class Published:
         'content',
         'deaths',
         'exchange',
+        'keys',
         'properties',
         'routing_key',
-        'routing_keys',
         'size',
     )
 
@@ -120,6 +123,7 @@ class Published:
         routing_key: str,
         content: Message,
         deaths: tuple[Death, ...] = (),
+        keys: Optional[Keys] = None,
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
@@ -128,9 +132,15 @@ class Published:
         self.properties = properties = properties_of(raw)
         if properties.hidden:
             self.content = Message.received(without_header(raw, 'BCC'), content.body)
-        self.routing_keys = (routing_key, *properties.copies, *properties.hidden)
+        self.keys = keys or ((routing_key, *properties.copies), properties.hidden)
         self.size = len(content.body)
         self.deaths = deaths
+
+    @property
+    def routing_keys(self) -> tuple[str, ...]:
+        """All keys by which it is routed."""
+        visible, hidden = self.keys
+        return visible + hidden
 
     @property
     def cost(self) -> int:

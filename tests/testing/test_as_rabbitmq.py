@@ -716,6 +716,32 @@ def test_a_dead_letter_keeps_its_keys_without_a_new_one(channel, declare, new_ex
     assert deaths_of(message)[0][0]['routing-keys'] == [dying, 'copy']
 
 
+def test_a_dead_letter_goes_where_the_message_was_hidden_from_others(
+    channel, declare, new_exchange
+):
+    exchange, name = new_exchange('direct'), declare()
+    channel.queue_bind(name, exchange, 'hidden')
+    dying = declare(message_ttl=1, dead_letter_exchange=exchange)
+    publish(channel, dying, 'x', application_headers={'BCC': ['hidden']})
+    message = get(channel, name)
+    assert deaths_of(message)[0][0]['routing-keys'] == [dying]
+    assert 'BCC' not in message.application_headers
+
+
+def test_a_dead_letter_with_a_new_key_goes_nowhere_else(channel, declare, new_exchange):
+    exchange, new, old = new_exchange('direct'), declare(), declare()
+    channel.queue_bind(new, exchange, 'new')
+    for key in ('copy', 'hidden'):
+        channel.queue_bind(old, exchange, key)
+    arguments = {'dead_letter_exchange': exchange, 'dead_letter_routing_key': 'new'}
+    dying = declare(message_ttl=1, **arguments)
+    publish(channel, dying, 'x', application_headers={'CC': ['copy'], 'BCC': ['hidden']})
+    message = get(channel, new)
+    assert message.routing_key == 'new'
+    assert deaths_of(message)[0][0]['routing-keys'] == [dying, 'copy']
+    assert ready_count(channel, old) == 0
+
+
 def test_messages_expire_at_the_head_of_their_queue(channel, declare):
     name = declare()
     publish(channel, name, 'stays')
