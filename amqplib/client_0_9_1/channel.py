@@ -348,15 +348,19 @@ class Channel(channel.Channel):
                     return
 
     def _report(self, confirms: Confirms, deadline: Deadline) -> None:
-        on_confirm = self.on_confirm or _ignore
+        on_confirm, events = self.on_confirm or _ignore, confirms.pending_events
         self._reporting = deadline
         try:
-            on_confirm(*confirms.pending_events[0])
+            if events:  # else a finalizer has reported it just now
+                event = events[0]
+                try:
+                    on_confirm(*event)
+                finally:
+                    # Removed only now, so that Ctrl-C before the call loses no event.
+                    events.popleft()
         finally:
-            # Removed only now, so that Ctrl-C before the call loses no event.
-            confirms.pending_events.popleft()
             self._reporting = None
-            if confirms.pending_events:  # after an error: the next publish goes on
+            if events:  # after an error: the next publish goes on
                 confirms.window_end = 0
 
     def wait(

@@ -485,6 +485,36 @@ def test_close_ok_for_a_channel_that_another_thread_gives_up_just_now_is_taken(
     ours.connection.close()
 
 
+@pytest.mark.parametrize('amqp', [CLIENT_0_9_1])
+def test_confirm_that_a_finalizer_reports_first_is_reported_once(amqp, session):
+    def script(peer):
+        peer.expect_method(1, 'confirm.select')
+        peer.send_method(1, 'confirm.select_ok')
+        peer.expect_method(1, 'basic.publish')
+        peer.expect_content(1)
+        peer.send_method(1, 'basic.ack', 1, False)
+        peer.expect_close()
+
+    ours = session(script)
+    channel, reported = ours.channel, []
+
+    class Interrupted(type(channel)):
+        @property
+        def on_confirm(self):
+            if self._has_pending_events() and finalizers:
+                finalizers.pop()()
+            return lambda *event: reported.append(event)
+
+    finalizers = [lambda: channel._call_on_confirm(Deadline(PATIENCE))]
+    channel.__class__ = Interrupted
+    channel.confirm_select()
+    channel.basic_publish(amqp.Message('x'), routing_key='q')
+    channel.wait_for_confirms(timeout=PATIENCE)
+    assert reported == [(1, False, True)]
+    assert not finalizers
+    ours.connection.close()
+
+
 def test_message_that_comes_back_while_another_one_is_put_away(session):
     """A finalizer or a signal handler may call the library in the middle of Queue.put()."""
 
