@@ -2,6 +2,8 @@
 """A web server that answers a POST when its body is safe in the queue 'tasks', from any thread.
 
     curl --data hello http://localhost:8000
+
+The answer is 204, or 503 if the message is not known to be safe.
 """
 
 import contextlib

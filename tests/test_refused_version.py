@@ -124,8 +124,8 @@ def test_nodes_that_refuse_it_are_like_a_given_broker():
         'tests/live/test_connecting.py::test_client_properties_are_seen_by_the_broker',
         'tests/live/test_connecting.py::test_closing_twice_is_fine',
         'tests/reliability/test_threads.py::test_sixteen_threads_over_tls',
-        'tests/scripted/test_tls.py::test_wrong_port_of_a_real_broker',
-        'tests/scripted/test_tls.py::test_real_broker_that_wants_a_certificate',
+        'tests/live/test_tls.py::test_wrong_port',
+        'tests/live/test_tls.py::test_certificate_that_is_missing',
         'tests/test_docs.py::test_the_programs_of_the_readme[client_0_8]',
         prepared=REFUSING_NODES,
     )
@@ -170,7 +170,7 @@ NEEDS_NONE = 'tests/core/test_deadline.py'
 
 
 @pytest.mark.parametrize(
-    'tests', [FEW[0], 'tests/faults/test_memory_alarm.py', 'tests/scripted/test_tls.py']
+    'tests', [FEW[0], 'tests/faults/test_memory_alarm.py', 'tests/live/test_tls.py']
 )
 def test_a_run_without_rabbitmq_ends_before_the_first_test_if_it_is_insisted_on(tests, monkeypatch):
     monkeypatch.setenv('AMQPLIB_RABBITMQ', '1')

@@ -256,6 +256,11 @@ class Node(Broker):
         """For the duration of the block, let the broker refuse to be published to."""
         self.evaluate('vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1})')
         try:
+            # What answers this is what tells the connections of an alarm, and it has told them.
+            give_up = time.monotonic() + self.start_seconds
+            while 'memory' not in self.evaluate('rabbit_alarm:get_alarms()'):
+                if time.monotonic() > give_up:
+                    raise BrokerError('the broker does not raise the alarm')
             yield
         finally:
             self.evaluate('vm_memory_monitor:set_vm_memory_high_watermark(0.4)')
