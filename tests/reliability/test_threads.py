@@ -15,7 +15,7 @@ from tests.helpers.checks import check_closed
 from tests.helpers.nodes import close_connections
 from tests.helpers.packages import only_0_8
 from tests.helpers.threads import Worker
-from tests.helpers.waiting import PATIENCE, lasting, poll
+from tests.helpers.waiting import HANGS, PATIENCE, lasting, poll
 from tests.helpers.wire import delivery
 
 THREADS = 16
@@ -317,7 +317,7 @@ def test_close_by_one_thread_ends_the_calls_of_all_others(amqp, address, round_n
     connection = amqp.Connection(host=address, heartbeat=5)
     sock = connection.transport.sock
     workers = busy_threads(amqp, connection)
-    with lasting(most=PATIENCE):
+    with lasting(most=HANGS):
         connection.close()
     for worker in workers:
         error = worker.ended()
@@ -331,7 +331,7 @@ def test_loss_of_the_connection_ends_all_calls_with_its_cause(amqp, address, rou
     connection = amqp.Connection(host=address, heartbeat=5)
     sock = connection.transport.sock
     workers = busy_threads(amqp, connection)
-    with lasting(most=PATIENCE):
+    with lasting(most=HANGS):
         sock.shutdown(socket.SHUT_RDWR)
         errors = [worker.ended() for worker in workers]
     assert {type(error) for error in errors} == {amqp.ConnectionLost}, errors

@@ -597,6 +597,7 @@ def test_wait_for_a_method_after_many_others_goes_through_them_once(amqp, channe
     count = 3000
 
     def script(peer):
+        peer.await_cue()  # else some would be on the queue that is replaced
         peer.send_raw(b''.join(delivery(1, 'tag', number) for number in range(count)))
         peer.send_raw(delivery(2, 'tag'))
         peer.await_cue()
@@ -607,6 +608,7 @@ def test_wait_for_a_method_after_many_others_goes_through_them_once(amqp, channe
     broker, connection, (first, second) = channels(2, script)
     first.method_queue = Unindexed()
     first.callbacks['tag'] = second.callbacks['tag'] = print
+    broker.cue()
     second.wait(timeout=10)
     with pytest.raises(amqp.AMQPTimeout):
         first.wait([CANCEL], timeout=0)
