@@ -23,7 +23,10 @@ _WAIT_STEP = 1.0
 
 
 class UnlockedQueue(Queue[Item]):
-    """A Queue of unlimited size."""
+    """A Queue of unlimited size.
+
+    task_done() and join() are those of Queue, with its lock, which put() and get() do not take.
+    """
 
     def __init__(self) -> None:
         super().__init__()

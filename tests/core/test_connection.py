@@ -74,10 +74,10 @@ def _publish(amqp, url, **arguments):
 
 @pytest.mark.parametrize('use', [_connect_to_url, _connect_again, _publish])
 def test_the_warning_for_an_unknown_argument_names_the_line_of_the_program(amqp, use):
-    with pytest.warns(UserWarning, match="no argument 'hostname'") as warned:  # noqa: SIM117
-        with pytest.raises(ValueError, match='heartbeat'):
-            use(amqp, 'amqp://localhost', hostname='x', heartbeat=-1)
-    assert warned[0].filename == __file__
+    warned = pytest.warns(UserWarning, match="no argument 'hostname'")
+    with warned as warnings, pytest.raises(ValueError, match='heartbeat'):
+        use(amqp, 'amqp://localhost', hostname='x', heartbeat=-1)
+    assert warnings[0].filename == __file__
 
 
 def test_a_connection_that_was_never_made_is_none(amqp):
