@@ -22,7 +22,7 @@ SOAK = float(os.environ.get('AMQPLIB_SOAK_SECONDS', '60'))
 def spoil_and_feed(recorded, spoil, seed):
     chance = random.Random(seed)
     data = spoil(recorded.record.stream, chance)
-    # Byte by byte takes the longest and finds the least that other portions do not find.
+    # Byte by byte takes far longer than the others.
     (size,) = chance.choices([1, 7, 1000, 131072], weights=[1, 4, 4, 4])
     try:
         replay.feed(recorded.client, data, size)

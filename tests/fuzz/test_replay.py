@@ -22,7 +22,7 @@ def test_record_in_its_own_portions(recorded):
 
 
 def test_record_split_at_every_byte(recorded):
-    """With one cut in about every frame at a time."""
+    """There is a cut every SPACING bytes, in each replay one byte later than in the last."""
     for first in range(1, SPACING + 1):
         cuts = range(first, len(recorded.record.stream), SPACING)
         results = replay.replay(recorded.client, recorded.record, cuts)

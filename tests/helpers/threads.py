@@ -6,7 +6,7 @@ import time
 from concurrent.futures import Future
 
 from amqplib.exceptions import AMQPException
-from tests.helpers.waiting import HANGS, PATIENCE, poll
+from tests.helpers.waiting import PATIENCE, poll
 
 
 def heartbeat_threads():
@@ -37,20 +37,20 @@ class Worker(threading.Thread):
         except BaseException as error:  # noqa: BLE001
             self.error = error
 
-    def ended(self, seconds=HANGS):
+    def ended(self, seconds=PATIENCE):
         """Wait for the end of the call; return the error that ended it, or None."""
         self.join(seconds)
         assert not self.is_alive(), 'the call did not end'
         return self.error
 
-    def outcome(self, seconds=HANGS):
+    def outcome(self, seconds=PATIENCE):
         """Wait for the end of the call; return (value, error), of which one is None."""
         error = self.ended(seconds)
         if not isinstance(error, (AMQPException, type(None))):
             raise error
         return self.value, error
 
-    def result(self, seconds=HANGS):
+    def result(self, seconds=PATIENCE):
         """Wait for the end of the call; return its value or raise its error."""
         if self.ended(seconds) is not None:
             raise self.error

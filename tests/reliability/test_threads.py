@@ -317,7 +317,7 @@ def test_close_by_one_thread_ends_the_calls_of_all_others(amqp, address, round_n
     connection = amqp.Connection(host=address, heartbeat=5)
     sock = connection.transport.sock
     workers = busy_threads(amqp, connection)
-    with lasting(most=HANGS):
+    with lasting(most=PATIENCE):
         connection.close()
     for worker in workers:
         error = worker.ended()
@@ -331,7 +331,7 @@ def test_loss_of_the_connection_ends_all_calls_with_its_cause(amqp, address, rou
     connection = amqp.Connection(host=address, heartbeat=5)
     sock = connection.transport.sock
     workers = busy_threads(amqp, connection)
-    with lasting(most=HANGS):
+    with lasting(most=PATIENCE):
         sock.shutdown(socket.SHUT_RDWR)
         errors = [worker.ended() for worker in workers]
     assert {type(error) for error in errors} == {amqp.ConnectionLost}, errors
@@ -345,7 +345,7 @@ def test_close_by_the_broker_ends_all_calls_with_its_reason(amqp, dial, controll
     connection = dial(host=controlled.address, heartbeat=0)
     workers = busy_threads(amqp, connection)
     close_connections(controlled, 'out for lunch')
-    errors = [worker.ended() for worker in workers]
+    errors = [worker.ended(HANGS) for worker in workers]
     assert {type(error) for error in errors} <= {amqp.ConnectionForced}, errors
     assert all('out for lunch' in str(error) for error in errors)
 
