@@ -12,34 +12,38 @@ def write_down(node):
     node.evaluate('catch mnesia:sync_log()')
 
 
-def close_connections(node, reason):
-    """Close all connections to a node, as `rabbitmqctl close_all_connections` does."""
-    close = f'rabbit_networking:close_connection(Pid, "{reason}")'
-    node.evaluate(f'[{close} || Pid <- rabbit_networking:connections()]')
-
-
-#: Of Erlang: the connections with a name.
+#: Of Erlang: all connections of a node, and those with a name. RabbitMQ asks all nodes that it knows
+#: to run, and may not know of one that has just started: then the list is empty.
+_ALL = '[{what} || Pid <- rabbit_networking:connections()]'
 _NAMED = """[{what} ||
     [{{pid, Pid}}, {{client_properties, Properties}}] <-
         rabbit_networking:connection_info_all([pid, client_properties]),
     lists:member({{<<"connection_name">>, longstr, <<"{name}">>}}, Properties)]"""
 
 
+def _until_some(node, what, of, **names):
+    """Evaluate something for connections of a node, until there are some."""
+    expression = f'length({of.format(what=what, **names)})'
+    poll(lambda: int(re.search(r'\d+', node.evaluate(expression))[0]), 'the connections')
+
+
+def _close(reason):
+    return f'rabbit_reader:shutdown(Pid, "{reason}")'
+
+
+def close_connections(node, reason):
+    """Close all connections to a node, of which there is one at least."""
+    _until_some(node, _close(reason), _ALL)
+
+
 def await_connection(node, name):
     """Return when a node lists a connection with this name."""
-
-    def count():
-        result = node.evaluate(f'length({_NAMED.format(what="Pid", name=name)})')
-        return int(re.search(r'\d+', result)[0])
-
-    poll(count, f'the connection {name}')
+    _until_some(node, 'Pid', _NAMED, name=name)
 
 
 def close_connection(node, name, reason):
-    """Close the connection with this name, as `rabbitmqctl close_connection` does."""
-    await_connection(node, name)
-    close = f'rabbit_networking:close_connection(Pid, "{reason}")'
-    node.evaluate(_NAMED.format(what=close, name=name))
+    """Close the connection with this name."""
+    _until_some(node, _close(reason), _NAMED, name=name)
 
 
 @contextlib.contextmanager

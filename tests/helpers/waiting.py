@@ -9,8 +9,6 @@ PATIENCE = 20.0
 #: How many seconds longer anything may take on a busy machine. A limit that includes it has to stay
 #: below those that calls have anyway: a close, for example, gives up after ten seconds.
 BUSY = 5.0
-#: Seconds after which something hangs, also if a broker and many threads share a busy machine.
-HANGS = 120.0
 
 
 def poll(found, what='what was waited for', patience=PATIENCE):

@@ -15,7 +15,7 @@ from tests.helpers.checks import check_closed
 from tests.helpers.nodes import close_connections
 from tests.helpers.packages import only_0_8
 from tests.helpers.threads import Worker
-from tests.helpers.waiting import HANGS, PATIENCE, lasting, poll
+from tests.helpers.waiting import PATIENCE, lasting, poll
 from tests.helpers.wire import delivery
 
 THREADS = 16
@@ -345,7 +345,7 @@ def test_close_by_the_broker_ends_all_calls_with_its_reason(amqp, dial, controll
     connection = dial(host=controlled.address, heartbeat=0)
     workers = busy_threads(amqp, connection)
     close_connections(controlled, 'out for lunch')
-    errors = [worker.ended(HANGS) for worker in workers]
+    errors = [worker.ended() for worker in workers]
     assert {type(error) for error in errors} <= {amqp.ConnectionForced}, errors
     assert all('out for lunch' in str(error) for error in errors)
 
