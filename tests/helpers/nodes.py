@@ -12,8 +12,8 @@ def write_down(node):
     node.evaluate('catch mnesia:sync_log()')
 
 
-#: Of Erlang: all connections of a node, and those with a name. RabbitMQ asks all nodes that it knows
-#: to run, and may not know of one that has just started: then the list is empty.
+#: Of Erlang: all connections of a node, and those with a name. RabbitMQ asks the nodes that it
+#: knows to run, and may not know of one that has just started: then the list is empty.
 _ALL = '[{what} || Pid <- rabbit_networking:connections()]'
 _NAMED = """[{what} ||
     [{{pid, Pid}}, {{client_properties, Properties}}] <-
