@@ -367,14 +367,14 @@ class AbstractChannel(Inbox):
         if method is not None:
             self._unclaimed.update(method.replies)
         payload = payload_of(method_sig, args)
-        connection, channel_id = self._require_open()
-        self._session.send(connection.encoder.frames(channel_id, payload, content), self._closed)
+        session, (_, channel_id) = self._session, self._require_open()
+        session.send(session.encoder.frames(channel_id, payload, content), self._closed)
 
     def _transmit(self, payload: bytes, on_turn: OnTurn = None) -> None:
         """Send an encoded method."""
-        connection, channel_id = self._require_open()
-        frame = connection.encoder.method_frame(channel_id, payload)
-        self._session.send(frame, self._closed, on_turn=on_turn)
+        session, (_, channel_id) = self._session, self._require_open()
+        frame = session.encoder.method_frame(channel_id, payload)
+        session.send(frame, self._closed, on_turn=on_turn)
 
     def _encode(self, name: str, *values: Any) -> bytes:
         """Return the payload of the named method with these field values."""
@@ -419,7 +419,7 @@ class AbstractChannel(Inbox):
         if deadline is None:
             timeout = connection.rpc_timeout
             deadline = NO_DEADLINE if timeout is None else Deadline(timeout)
-        frame = connection.encoder.method_frame(channel_id, payload)
+        frame = session.encoder.method_frame(channel_id, payload)
         replies: list[ArrivedMethod] = []
         sent, no_reply = session.transport.sent, None
         try:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional
 
 from amqplib.core import log, spec
 from amqplib.core.abstract_channel import CLOSE_TIMEOUT, Late, copy_of, printable
-from amqplib.core.arguments import decode_get_ok, encode_get, encode_publish
+from amqplib.core.arguments import encode_get
 from amqplib.core.channel_numbers import CLOSE_ABANDONED
 from amqplib.core.checks import check_callable
 from amqplib.core.closed import Closed, channel_closed
 from amqplib.core.deadline import NO_DEADLINE, Deadline
 from amqplib.core.declarations import Declarations, Table
 from amqplib.core.encoding import ACKNOWLEDGEMENT_SIZE, method_frame, pack_acknowledgement
-from amqplib.core.message import COVERED, NO_ACK, Message
+from amqplib.core.message import COVERED, NO_ACK, Message, check_message
 from amqplib.core.spec import FRAME_END, FRAME_METHOD
 from amqplib.core.streams import AMQPReader
 from amqplib.exceptions import (
@@ -33,7 +33,6 @@ from amqplib.exceptions import (
     AMQPException,
     AMQPTimeout,
     ConsumerCancelled,
-    ProtocolError,
     ReentrancyError,
 )
 
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from amqplib.core.encoding import Frames
     from amqplib.core.fast_decoding import ArrivedMethod
     from amqplib.core.outbox import OnTurn
+    from amqplib.core.session import Session
     from amqplib.core.spec import Signature
 
 ReturnedMessage = tuple[int, str, str, str, Message]
@@ -105,8 +105,6 @@ class Channel(Declarations):
     returned_messages: Queue[ReturnedMessage] = Late(_make_queue)  # type: ignore[assignment]
     alerts: Queue[Alert] = Late(_make_queue)  # type: ignore[assignment]
 
-    #: The state of confirms; None without confirm_select.
-    _confirms: Optional[Confirms] = None
     #: Whether tx_select was called, and whether a block of transaction() has not ended yet.
     _has_transactions = _in_transaction = False
 
@@ -133,6 +131,8 @@ class Channel(Declarations):
         self.auto_decode = auto_decode
         self.callbacks: dict[str, Optional[Callable[[Message], Any]]] = {}
         self._on_cancel: dict[str, Callable[[str], Any]] = {}
+        # The state of confirms; None without confirm_select.
+        self._confirms: Optional[Confirms] = None
         try:
             connection.register(self, channel_id)
             log.debug('using channel %s', self.channel_id)
@@ -573,14 +573,13 @@ class Channel(Declarations):
         if delivery is None:
             delivery = msg.raw_delivery = self._decode('basic.deliver', args)
         msg.raw_channel = self
-        consumer_tag, delivery_tag = delivery[:2]
+        consumer_tag = delivery[0]
         callback = self.callbacks.get(consumer_tag)
         if callback is not None:
             callback(msg)
         elif consumer_tag not in self.callbacks:
-            log.warning(
-                "message %s dropped: there is no consumer '%s' any more", delivery_tag, consumer_tag
-            )
+            text = "message %s dropped: there is no consumer '%s' any more"
+            log.warning(text, delivery[1], consumer_tag)
 
     def basic_get(
         self, queue: str = '', no_ack: bool = False, ticket: Optional[int] = None
@@ -601,10 +600,7 @@ class Channel(Declarations):
         return msg
 
     def _basic_get_ok(self, args: AMQPReader, msg: Message) -> Message:
-        try:
-            values = decode_get_ok(args)
-        except ProtocolError as error:
-            self._break(error)
+        values = self._decode('basic.get_ok', args)
         msg.raw_delivery_info = dict(zip(_GET_FIELDS, values))
         msg.raw_channel = self
         return msg
@@ -631,29 +627,31 @@ class Channel(Declarations):
         error if it fails, at the latest close(). Raises the error that closed the channel, if it is
         known by now.
         """
-        if not isinstance(msg, Message):
-            raise TypeError(f'msg: {type(msg).__name__!r} is not a Message')
         if ticket is None:
             ticket = self.default_ticket
-        try:
-            payload = encode_publish(ticket, exchange, routing_key, mandatory, immediate)
-        except TypeError:  # this one finds out what is wrong
-            values = (ticket, exchange, routing_key, mandatory, immediate)
-            payload = self._encode('basic.publish', *values)
         connection, channel_id, session = self.connection, self.channel_id, self._session
         if self._closed.shut or connection is None or channel_id is None:
             self._raise_cause()
         if monotonic() >= session.poll_due:
             session.poll_input(self._closed)
-        frames = connection.encoder.frames(channel_id, payload, msg)
+        try:
+            frames = session.encoder.publish_frames(
+                channel_id, msg, ticket, exchange, routing_key, mandatory, immediate
+            )
+        except (AttributeError, TypeError):  # the general way finds out what is wrong
+            check_message(msg)
+            values = (ticket, exchange, routing_key, mandatory, immediate)
+            payload = self._encode('basic.publish', *values)
+            frames = session.encoder.frames(channel_id, payload, msg)
         if self._confirms is not None or not self.active or session.blocked is not None:
             return self._publish_in_turn(connection, frames)
         session.send(frames, self._closed)
         return None
 
-    def connection_if_open(self) -> Any:
-        """Return the connection (for Publisher); raise the cause if the channel is closed."""
-        return self._require_open()[0]
+    def session_if_open(self) -> Session:
+        """Return the session (for Publisher); raise the cause if the channel is closed."""
+        self._require_open()
+        return self._session
 
     def publish_gathered(self, frames: Frames, count: int, deadline: Deadline) -> Optional[int]:
         """Send the frames of several publishes as one write (for Publisher).

@@ -16,7 +16,7 @@ from amqplib.core.checks import check_int, warn_caller
 from amqplib.core.closed import Closed
 from amqplib.core.deadline import Deadline, deadline_of
 from amqplib.core.decoding import Decoder
-from amqplib.core.encoding import Encoder, method_frame
+from amqplib.core.encoding import method_frame
 from amqplib.core.legacy import MethodReader, MethodWriter
 from amqplib.core.limits import Limits, lower
 from amqplib.core.locks import Mutex
@@ -279,7 +279,6 @@ class Connection(AbstractChannel):
         self.frame_max = spec.DEFAULT_FRAME_MAX
         self.heartbeat = 0
         self.known_hosts = ''
-        self.encoder = Encoder(self.frame_max)
         self.numbers = ChannelNumbers(session, channels, self._protocol)
         session.on_unknown_channel = self.numbers.arrive_unknown
         session.complaint = self._complaint
@@ -403,7 +402,7 @@ class Connection(AbstractChannel):
             log.warning('no thread can be started here, so there are no heartbeats')
             self.heartbeat = 0
         self._x_tune_ok(self.channel_max, self.frame_max, self.heartbeat)
-        self.encoder.frame_max = self.frame_max
+        self._session.encoder.frame_max = self.frame_max
         # RabbitMQ accepts payloads of frame_max, beyond the limit; other brokers may send them.
         self._session.decoder.body_limit = self.frame_max
         if self.heartbeat and self.transport is not None:

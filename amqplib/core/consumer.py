@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar
 
 from amqplib.core import log
-from amqplib.core.arguments import compile_decoder
+from amqplib.core.arguments import decode_deliver
 from amqplib.core.deadline import NO_WAIT, Deadline
 from amqplib.core.locks import Mutex
 from amqplib.core.message import CONTENT_ENCODING_FLAG, Message
 from amqplib.core.spec import DELIVER
-from amqplib.core.streams import AMQPReader
 from amqplib.exceptions import AMQPException, AMQPTimeout, ConsumerCancelled, ReentrancyError
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 #: Seconds after which a waiting consumer asks again whether it should stop.
 _STEP = 0.25
-
-_decode_delivery = compile_decoder(DELIVER)
 
 Received = TypeVar('Received', bound=Message)
 
@@ -48,8 +45,7 @@ class Sorter:
         method_sig, args, msg = method
         if msg is not None and method_sig == DELIVER.signature:
             if msg.raw_delivery is None:
-                # With a reader of its own, because the method may still be dispatched.
-                msg.raw_delivery = _decode_delivery(AMQPReader(args.input))
+                msg.raw_delivery = decode_deliver(args)
             ready = self.ready.get(msg.raw_delivery[0])
             if ready is not None:
                 ready.append(msg)

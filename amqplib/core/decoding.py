@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Optional, Union
 
 from amqplib.core.fast_decoding import (
     MAX_HEADER,
+    ArrivedMethod,
     Deliveries,
     FastPath,
     Inbox,
@@ -227,10 +228,10 @@ class Decoder:
         if self.open_frame is None:
             return None
         channel, missing = self.open_frame
-        partial = self._partial(channel)
-        if partial.missing < MIN_DIRECT or not missing or partial.body is None:
+        if self.partial_messages[channel].missing < MIN_DIRECT or not missing:
             return None
-        return partial.body.room(missing)
+        body = self._partial(channel).body
+        return None if body is None else body.room(missing)
 
     def take_room(self, count: int, after: bytes) -> None:
         """Take the bytes that were put into the room, and if it is full, the bytes after them."""
@@ -280,7 +281,7 @@ class Decoder:
             whole = self.max_message_size
         try:
             if self.open_frame is not None:
-                offset = self._continue_frame(data, 0)
+                offset = self._continue_frame(data, 0, self._partial(self.open_frame[0]))
             while end - offset >= FRAME_START.size:
                 following = offset
                 if not self.partial_messages:
@@ -313,9 +314,9 @@ class Decoder:
         if end >= len(data):
             if frame_type != FRAME_BODY:
                 return offset
-            self._partial_for_body(channel, size)
+            partial = self._partial_for_body(channel, size)
             self.open_frame = channel, size
-            return self._continue_frame(data, start)
+            return self._continue_frame(data, start, partial)
         if data[end] != FRAME_END:
             if frame_type == FRAME_BODY:
                 # Checked first, as for a frame that comes in parts.
@@ -372,19 +373,19 @@ class Decoder:
         message.body = data[body_start:body_end]
         if prefix == DELIVER.prefix:
             arguments = self._deliveries.remember(data, offset, message)
+            self._pass_on(channel, (DELIVER.signature, arguments, message))
         else:
             arguments = _new_arguments(AMQPReader)
             arguments.input = arguments.data = data[offset + FRAME_START.size + 4 : end]
-        self.queue.append((channel, (SIGNATURE.unpack(prefix), arguments, message)))
+            self.queue.append((channel, (SIGNATURE.unpack(prefix), arguments, message)))
         return body_end + 1
 
-    def _continue_frame(self, data: bytes, start: int) -> int:
+    def _continue_frame(self, data: bytes, start: int, partial: PartialMessage) -> int:
         """Take what has arrived of the open body frame."""
         assert self.open_frame is not None
         channel, missing = self.open_frame
         taken = min(missing, len(data) - start)
         following = start + taken
-        partial = self._partial(channel)
         partial.add_body(memoryview(data)[start:following])
         if following == len(data):  # the frame end is still missing
             self.open_frame = channel, missing - taken
@@ -474,7 +475,25 @@ class Decoder:
         message = self._message_class.received(partial.properties, partial.body.take())
         if partial.body.reusable:
             self._spare_body = partial.body
-        self.queue.append((channel, (partial.signature, partial.args, message)))
+        method = partial.signature, partial.args, message
+        if partial.signature == DELIVER.signature:
+            self._pass_on(channel, method)
+        else:
+            self.queue.append((channel, method))
+
+    def _pass_on(self, channel: int, delivery: ArrivedMethod) -> None:
+        """Put a complete delivery where its fast path puts those that follow.
+
+        Each receive ends in the middle of a message. If that one went to the queue, all deliveries
+        behind it would have to follow it there.
+        """
+        if not self.queue and DELIVER.prefix in self.fast_paths:
+            inbox = self._inboxes.get(channel)
+            target = None if inbox is None else inbox.delivery_queue
+            if target is not None:
+                target.append(delivery)
+                return
+        self.queue.append((channel, delivery))
 
 
 def _wrong_end(end: int) -> ProtocolError:

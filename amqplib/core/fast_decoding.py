@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from struct import Struct
 from typing import Any, Callable, Optional, Protocol
 
-from amqplib.core.arguments import compile_decoder, compile_encoder
+from amqplib.core.arguments import compile_encoder, decode_deliver
 from amqplib.core.message import DELIVERY_FIELDS, Message
 from amqplib.core.spec import (
     ACK,
@@ -58,7 +58,6 @@ _CONFIRM = Struct('>BH8sQBB')
 _CONFIRM_REST = (len(ACK.prefix) + 9).to_bytes(4, 'big') + ACK.prefix
 
 _encode_delivery = compile_encoder(DELIVER, {})
-_decode_delivery = compile_decoder(DELIVER)
 
 
 class Target(Protocol):
@@ -263,7 +262,7 @@ class Deliveries:
         _, channel, size = FRAME_START.unpack_from(data, offset)
         arguments = data[offset + _ARGUMENTS : offset + FRAME_START.size + size]
         try:
-            values = _decode_delivery(AMQPReader(arguments))
+            values = decode_deliver(AMQPReader(arguments))
             written = _encode_delivery(*values)
         except (ProtocolError, ValueError):
             return AMQPReader(arguments)

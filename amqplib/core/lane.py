@@ -187,7 +187,7 @@ class Lane:
         given = given_key(outgoing)
         if given is not None and given in self._given:
             return None
-        frames = frames_of(outgoing, self.number, self._channel.connection_if_open().encoder)
+        frames = frames_of(outgoing, self.number, self._channel.session_if_open().encoder)
         if given is not None:
             self._given.add(given)
         return frames
@@ -242,7 +242,7 @@ class Lane:
 
     def _late(self, deadline: Deadline) -> AMQPTimeout:
         text = f'{len(self.sent)} of the messages sent are not confirmed within {deadline}'
-        blocked = self._channel.connection_if_open().blocked
+        blocked = self._channel.session_if_open().blocked
         return AMQPTimeout(0, with_blocked(text, blocked), *_PUBLISH)
 
     # Losses

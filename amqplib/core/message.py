@@ -307,6 +307,12 @@ class Message(GenericContent):
             return
 
 
+def check_message(value: object) -> None:
+    """Raise TypeError if the value is not a Message."""
+    if not isinstance(value, Message):
+        raise TypeError(f'msg: {type(value).__name__!r} is not a Message')
+
+
 def _encode_text(body: str, encoding: str) -> bytes:
     try:
         return body.encode(encoding)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 from amqplib.core.arguments import encode_publish
 from amqplib.core.encoding import END, SMALL, frames_with_gap
 from amqplib.core.memoize import lru_cache
-from amqplib.core.message import Message
+from amqplib.core.message import Message, check_message
 from amqplib.core.raw_values import join_properties, split_properties
 from amqplib.core.serialization import with_context
 from amqplib.core.spec import BASIC_PROPERTIES
@@ -107,8 +107,7 @@ def _around_message_id(properties: bytes) -> tuple[bytes, bytes, bytes]:
 
 def encode(message: Message, place: Place, ids: MessageIds) -> Outgoing:
     """Encode a message; raise ValueError or TypeError if it cannot be sent."""
-    if not isinstance(message, Message):
-        raise TypeError(f'msg: {type(message).__name__!r} is not a Message')
+    check_message(message)
     body = bytes(message.encode_body())
     properties = message.encode_properties()
     try:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
 from amqplib.core import heartbeat, log
 from amqplib.core.closed import Closed, with_blocked
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
-from amqplib.core.encoding import HEARTBEAT_FRAME
+from amqplib.core.encoding import HEARTBEAT_FRAME, Encoder
 from amqplib.core.outbox import SPOILED, OnTurn, Outbox
 from amqplib.core.reader_role import ReaderRole
+from amqplib.core.spec import DEFAULT_FRAME_MAX
 from amqplib.exceptions import (
     AMQPConnectionException,
     AMQPException,
@@ -71,6 +72,7 @@ class Session:
     inboxes: channel number -> inbox.
     role: the role of the reader.
     outbox: the writer.
+    encoder: makes the frames that it sends.
     poll_due: when a channel that only publishes should poll for input.
     blocked: why the broker takes no messages at the moment, else None. On 0-8 it does not say so.
     """
@@ -82,6 +84,7 @@ class Session:
         self.decoder = decoder
         self.closed = Closed()
         self.outbox = Outbox(transport, self.closed)
+        self.encoder = Encoder(DEFAULT_FRAME_MAX)
         self.inboxes = inboxes
         self.role = ReaderRole()
         self.poll_due = 0.0
@@ -320,11 +323,13 @@ class Session:
         Raises AMQPTimeout if nothing was sent in time, ReentrancyError as outbox.send(), or
         WriteTimeout; the latter, and ConnectionLost, end the session.
         """
+        role, outbox = self.role, self.outbox
+        is_reader = role.is_mine  # see Outbox.send
         try:
-            if self.role.is_mine() and not self.role.re_enterable:
-                sent = self.outbox.send_soon(frames, closed, on_turn)
+            if is_reader() and not role.re_enterable:
+                sent = outbox.send_soon(frames, closed, on_turn)
             else:
-                sent = self.outbox.send(frames, closed, deadline, on_turn)
+                sent = outbox.send(frames, closed, deadline, on_turn)
         except ReentrancyError:
             raise  # nothing was sent
         except AMQPException as error:

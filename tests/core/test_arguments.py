@@ -15,6 +15,7 @@ from amqplib.core.arguments import (
     compile_decoder,
     compile_encoder,
     decode_acknowledgement,
+    decode_deliver,
     decode_get_ok,
     encode_get,
     encode_publish,
@@ -293,15 +294,26 @@ SOURCES = [
 
 @pytest.mark.parametrize('source', SOURCES)
 @pytest.mark.parametrize(
-    'around', [(b'\xff' * 8, b'\x00\x00\x00\x05'), (bytes(8), b''), (b'', b'')]
+    ('decode_fast', 'name', 'around'),
+    [
+        (decode_get_ok, 'basic.get_ok', (b'\xff' * 8, b'\x00\x00\x00\x05')),
+        (decode_get_ok, 'basic.get_ok', (bytes(8), b'')),
+        (decode_get_ok, 'basic.get_ok', (b'', b'')),
+        (decode_deliver, 'basic.deliver', (b'\x03tag' + b'\xff' * 8, b'')),
+        (decode_deliver, 'basic.deliver', (b'\x02\xff\xc3' + bytes(8), b'')),
+        (decode_deliver, 'basic.deliver', (b'\x00' + bytes(8), b'x')),
+        (decode_deliver, 'basic.deliver', (b'\x03tag' + bytes(7), b'')),
+        (decode_deliver, 'basic.deliver', (b'\xfftag' + bytes(8), b'')),
+        (decode_deliver, 'basic.deliver', (b'', b'')),
+    ],
 )
-def test_arguments_of_get_ok_are_those_of_the_general_way(source, around):
+def test_frequent_arguments_are_those_of_the_general_way(decode_fast, name, source, around):
     data = around[0] + source + around[1]
-    method = PROTOCOL_0_8.methods['basic.get_ok']
+    method = PROTOCOL_0_8.methods[name]
     try:
         expected = decode(method, AMQPReader(data))
     except ProtocolError as error:
         with pytest.raises(ProtocolError, match=re.escape(error.amqp_reply_text)):
-            decode_get_ok(AMQPReader(data))
+            decode_fast(AMQPReader(data))
     else:
-        assert decode_get_ok(AMQPReader(data)) == expected
+        assert decode_fast(AMQPReader(data)) == expected

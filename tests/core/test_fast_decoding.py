@@ -283,6 +283,35 @@ def test_a_delivery_for_a_channel_that_is_not_open_is_left_to_the_session():
     assert [channel for channel, _ in queue] == [1, 1]
 
 
+@pytest.mark.parametrize('cut', range(1, len(delivery())))
+def test_deliveries_behind_one_that_comes_in_two_parts_go_to_the_target(cut):
+    inboxes = AllOpen()
+    decoder = new_decoder(LIMIT, inboxes)
+    target = inboxes.get(1).delivery_queue = deque()
+    data = b''.join(delivery(number=number) for number in range(4))
+    decoder.take(FIRST)
+    decoder.queue.clear()
+    decoder.take(data[:cut])
+    decoder.take(data[cut:])
+    assert not decoder.queue
+    numbers = [values_of(args, message)['delivery_tag'] for _, args, message in target]
+    assert numbers == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize('body', [b'', b'in one frame', b'in frames of ten bytes'])
+def test_a_delivery_of_any_shape_goes_to_the_target_but_not_past_the_queue(body):
+    inboxes = AllOpen()
+    decoder = new_decoder(LIMIT, inboxes)
+    target = inboxes.get(1).delivery_queue = deque()
+    data = frames_of(body, 10)
+    decoder.take(FIRST)  # stays on the queue
+    decoder.take(data)
+    assert (len(decoder.queue), len(target)) == (2, 0)
+    decoder.queue.clear()
+    decoder.take(data)
+    assert (len(decoder.queue), len(target)) == (0, 1)
+
+
 @memory.is_measured
 def test_the_known_deliveries_are_bounded():
     decoder = new_decoder(LIMIT)

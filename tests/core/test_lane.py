@@ -51,7 +51,7 @@ class ModelChannel:
 
     def __init__(self, script=(), frame_max=4096, number=1):
         self.channel_id = number
-        self.connection = SimpleNamespace(encoder=Encoder(frame_max), blocked=None)
+        self.session = SimpleNamespace(encoder=Encoder(frame_max), blocked=None)
         self.returned_messages = Queue()
         self.confirms = Confirms()
         self.published = []
@@ -64,8 +64,8 @@ class ModelChannel:
 
     tx_select = confirm_select
 
-    def connection_if_open(self):
-        return self.connection
+    def session_if_open(self):
+        return self.session
 
     def publish_gathered(self, frames, number, deadline):
         self.writes.append(number)
@@ -266,7 +266,7 @@ def test_a_loss_keeps_what_is_not_settled_in_order():
 
 def test_a_timeout_says_how_many_messages_and_why():
     lane, channel = lane_with(map(message, range(2)), [])
-    channel.connection.blocked = 'low on memory'
+    channel.session.blocked = 'low on memory'
     with pytest.raises(AMQPTimeout, match=r'2 of the .* within 5 s.*low on memory'):
         lane.step(Deadline(5))
 

@@ -23,14 +23,14 @@ LOST = ConnectionLost(0, 'lost for good')
 
 class ChannelLike:
     channel_id = 1
-    connection = SimpleNamespace(encoder=Encoder(4096))
+    session = SimpleNamespace(encoder=Encoder(4096))
 
     def __init__(self):
         self.writes = []
         self.published = b''
 
-    def connection_if_open(self):
-        return self.connection
+    def session_if_open(self):
+        return self.session
 
     def publish_gathered(self, frames, count, deadline):
         self.writes.append(count)

@@ -37,6 +37,7 @@ class SessionLike:
     def __init__(self):
         self.closed = Closed()
         self.transport = TransportLike()
+        self.encoder = Encoder(4096)
         self.inboxes = {}
         self.sent = []
         self.to_come = []
@@ -82,7 +83,6 @@ class ConnectionLike:
 
     def __init__(self):
         self.session = SessionLike()
-        self.encoder = Encoder(4096)
         self.numbers = ChannelNumbers(self.session, {}, PROTOCOL)
         self.closed_channels = []
 

@@ -17,6 +17,7 @@ from amqplib.core import deadline as deadline_module
 from amqplib.core import reader_role
 from amqplib.core import session as session_module
 from amqplib.core.deadline import Deadline
+from amqplib.core.encoding import Encoder
 from tests.helpers.checks import check_closed, check_repeated, refused, until_raised
 from tests.helpers.held_lock import held_before_writing
 from tests.helpers.threads import Worker
@@ -919,7 +920,7 @@ def test_what_cannot_be_encoded_while_another_thread_sends_gets_no_number(confir
         raise ValueError
 
     with monkeypatch.context() as patch:
-        patch.setattr(ours.connection.encoder, 'frames', frames)
+        patch.setattr(Encoder, 'publish_frames', frames)
         with pytest.raises(ValueError):  # noqa: PT011 - it has no text
             publish(ours, 1)
     assert publish(ours, 1) == [1]

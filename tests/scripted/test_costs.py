@@ -35,10 +35,10 @@ PROPERTIES = b'\x90\0\x0atext/plain\x02'
 PATIENCE = 10
 
 #: Calls of Python functions for each message, with everything that they call.
-PUBLISH = 9
-CONFIRM = 3  # beside those of publishing
-DELIVER = 6  # the callback is one of them
-ACKNOWLEDGE = 8  # beside those of the delivery
+PUBLISH = 7
+CONFIRM = 4  # beside those of publishing
+DELIVER = 5  # the callback is one of them
+ACKNOWLEDGE = 7  # beside those of the delivery
 ACKNOWLEDGE_ITSELF = 8  # likewise, by Message.ack
 ITERATE = 4  # the body of the loop is one of them
 GET = 24
