@@ -217,7 +217,8 @@ class AbstractChannel(Inbox):
             method = connection.wait_for_channel(self, channel_id, allowed_methods, timeout)
             if method is None:
                 return None
-        return self.dispatch_method(*method)
+        method_sig, args, content = method
+        return self.dispatch_method(method_sig, args, content)
 
     def dispatch_next(self) -> bool:
         """Dispatch one of the methods that have arrived; return False if there is none."""
@@ -500,9 +501,11 @@ class AbstractChannel(Inbox):
         except BaseException as error:
             if not self._may_have_sent(sent, error):
                 closed.take_back()
-            if not isinstance(error, AMQPException) or not closed.asked:
+            ends = closed.asked or self._session.closed.asked
+            if not isinstance(error, AMQPException) or not ends:
                 raise
-            # Otherwise, a signal handler has closed it meanwhile, and the frame is sent.
+            # Otherwise, a signal handler or another thread has closed it or its connection
+            # meanwhile, and that frame is sent.
 
     def _require_open(self) -> tuple[Any, int]:
         """Return the connection and the channel's number; raise the cause if it is closed."""

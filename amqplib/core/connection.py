@@ -22,6 +22,7 @@ from amqplib.core.limits import Limits, lower
 from amqplib.core.locks import Mutex
 from amqplib.core.login import Login, likely_cause
 from amqplib.core.message import Message
+from amqplib.core.serialization import ENCODERS, with_context
 from amqplib.core.session import Session
 from amqplib.core.streams import AMQPReader
 from amqplib.exceptions import (
@@ -207,7 +208,10 @@ class Connection(AbstractChannel):
         self._encode('connection.open', opening.virtual_host, '', opening.insist)
         self._encode('connection.start_ok', opening.properties, '', b'', opening.locale)
         if opening.heartbeat is not None:
-            self._encode('connection.tune_ok', 0, 0, opening.heartbeat)
+            try:
+                ENCODERS['short'](opening.heartbeat)
+            except (TypeError, ValueError) as error:
+                raise with_context(error, 'heartbeat') from None
 
     def __repr__(self) -> str:
         if self.transport is None:

@@ -19,7 +19,7 @@ from amqplib.core import session as session_module
 from amqplib.core.deadline import NO_DEADLINE
 from amqplib.core.locks import Mutex
 from tests.helpers.checks import check_closed, check_dead_channel, check_repeated, until_raised
-from tests.helpers.waiting import lasting
+from tests.helpers.waiting import lasting, poll
 from tests.helpers.wire import (
     VERSION_0_9_1,
     content,
@@ -785,6 +785,44 @@ def test_reply_that_is_late_is_no_reply_to_the_close(session):
     assert not thread.is_alive()
     assert len(failed) == 1
     assert 'closed by this program' in failed[0].amqp_reply_text
+
+
+@pytest.mark.parametrize('confirmed', [True, False])
+def test_a_channel_may_be_closed_while_another_thread_closes_the_connection(session, confirmed):
+    ours = session(lambda peer: closes_when_told(peer, confirmed))
+    errors = []
+
+    def close(what):
+        try:
+            what.close()
+        except amqp.AMQPException as error:
+            errors.append(type(error))
+
+    first = threading.Thread(target=close, args=(ours.connection,))
+    wire = ours.connection._session
+    first.start()
+    poll(lambda: wire.closed.shut)
+    second = threading.Thread(target=close, args=(ours.channel,))
+    second.start()
+    try:
+        poll(lambda: wire.role.waiters)
+    finally:
+        ours.broker.cue()
+    for thread in first, second:
+        thread.join(5)
+        assert not thread.is_alive()
+    # Both threads hear of it if the broker has not confirmed that it has got everything.
+    assert errors == ([] if confirmed else [amqp.ConnectionLost] * 2)
+
+
+def closes_when_told(peer, confirmed):
+    peer.expect_method(0, 'connection.close')
+    peer.await_cue()
+    if confirmed:
+        peer.send_method(0, 'connection.close_ok')
+        peer.expect_end()
+    else:
+        peer.close()
 
 
 def until_expecting(channel):
