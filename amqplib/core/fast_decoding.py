@@ -207,6 +207,7 @@ class Deliveries:
 
     def take(self, data: bytes, offset: int, body_limit: int, queue: deque[QueuedMethod]) -> int:
         inboxes, message_class = self._inboxes, self._message_class
+        signature = DELIVER.signature
         end = len(data)
         layout = self._layout_at(data, offset)
         while layout is not None:
@@ -240,7 +241,7 @@ class Deliveries:
             message.raw_delivery = consumer_tag, delivery_tag, redelivered, exchange, routing_key
             arguments = _new_arguments(DeliveryArguments)
             arguments.message = message
-            method = DELIVER.signature, arguments, message
+            method = signature, arguments, message
             if queue:
                 queue.append((layout.channel, method))
             else:
