@@ -194,11 +194,11 @@ class Outbox:
         return True
 
     def _send_late(self, deadline: Deadline) -> None:
-        """Send the urgent frames that came during a write; those left at the deadline stay."""
+        """Send the urgent frames that came during a write; wait for the socket, but in time."""
         with suppress(AMQPTimeout):
-            while self.urgent:
-                if not self._mutex.run_in_time(deadline, self._send_urgent, deadline):
-                    return
+            # If another thread holds the lock, it sends them.
+            while self.urgent and self._mutex.try_run(self._send_urgent, deadline):
+                pass
 
     def _send_urgent(self, deadline: Deadline, blocked: Optional[list[bool]] = None) -> None:
         """Send the urgent frames (while holding the lock); raise AMQPTimeout at the deadline.
