@@ -74,12 +74,14 @@ make_venv() {
 }
 
 # An editable install needs pip 21.3, which is newer than what some Pythons of
-# version 3.9 bring along. Where pip is recent this asks nobody.
+# version 3.9 bring along. Where pip is recent this asks nobody. The newest version
+# of a package may be there as source only for an older Python, and there may be no
+# compiler: an older version will do.
 install_package() {
     extras=$(printf '%s,' "$@")
     say "installing the package${1:+ with: $*}"
     "$python" -m pip install --quiet --disable-pip-version-check 'pip>=21.3' &&
-        "$python" -m pip install --quiet --disable-pip-version-check \
+        "$python" -m pip install --quiet --disable-pip-version-check --prefer-binary \
             --editable "$root${1:+[${extras%,}]}" ||
         fail "could not install the package into $venv"
 }
