@@ -99,7 +99,7 @@ class Encoder:
         if properties is None:
             properties = content.encode_properties()
         size = len(body)
-        if 0 < size <= SMALL:
+        if size and size + len(properties) <= SMALL:
             pack, first, second, room = _small_publish(
                 channel, ticket, exchange, routing_key, mandatory, immediate, properties
             )

@@ -4,17 +4,19 @@ import struct
 
 import pytest
 
-from amqplib.core.arguments import Encoders
+from amqplib.core.arguments import Encoders, encode_publish
 from amqplib.core.encoding import (
     ACKNOWLEDGEMENT_SIZE,
     HEARTBEAT_FRAME,
     MAX_JOINED,
+    SMALL,
     Encoder,
     method_frame,
     pack_acknowledgement,
 )
 from amqplib.core.message import Message
 from amqplib.core.spec import FRAME_END, FRAME_METHOD, SHARED_ROWS
+from tests.helpers import memory
 from tests.helpers.frames import BEAT, BODY, HEADER, METHOD, new_decoder
 
 START = (10, 10)
@@ -118,6 +120,36 @@ def test_small_bodies_are_joined_and_large_ones_are_not_copied():
     pieces = encoder.frames(1, PUBLISH, Message(data))
     assert data in [piece.obj for piece in pieces if isinstance(piece, memoryview)]
     assert any(piece.obj is data for piece in pieces if isinstance(piece, memoryview))
+
+
+#: The arguments of basic.publish: ticket, exchange, routing key, mandatory, immediate.
+ARGUMENTS = (7, 'exchange', 'key', True, False)
+
+
+@pytest.mark.parametrize(
+    'properties', [{}, {'priority': 5}, {'application_headers': {'a': 'x' * 3000}}]
+)
+def test_a_publish_has_the_frames_of_the_general_way(properties):
+    encoder, payload = Encoder(4096), encode_publish(*ARGUMENTS)
+    for size in (*range(SMALL + 10), 40_000):
+        message = Message(b'x' * size, **properties)
+        frames = encoder.publish_frames(1, message, *ARGUMENTS)
+        assert b''.join(frames if isinstance(frames, list) else [frames]) == encoded(
+            1, payload, message
+        )
+
+
+@memory.is_measured
+def test_large_properties_are_not_remembered():
+    encoder = Encoder(131072)
+    with memory.traced() as traced_memory:
+        for number in range(50):
+            message = Message(
+                b'x', message_id=str(number), application_headers={'a': 'x' * 100_000}
+            )
+            encoder.publish_frames(1, message, *ARGUMENTS)
+        del message
+        assert traced_memory()[0] < 500_000
 
 
 def test_the_decoder_finds_what_was_encoded():
