@@ -605,7 +605,9 @@ class Connection(AbstractChannel):
                 self._ask_to_close(frame, deadline)
 
         try:
-            if not self._closer.run_in_time(deadline, close):
+            # This does not wait for the lock: the thread that waits here may have to read.
+            taken = self._closer.try_run(close)
+            if not taken and not self._wait_until(lambda: self._closed.cause is not None, deadline):
                 text = f'another thread did not end its close() within {deadline}'
                 raise AMQPTimeout(0, text)
         except AMQPTimeout as error:

@@ -19,7 +19,8 @@ from amqplib.core import session as session_module
 from amqplib.core.deadline import NO_DEADLINE
 from amqplib.core.locks import Mutex
 from tests.helpers.checks import check_closed, check_dead_channel, check_repeated, until_raised
-from tests.helpers.waiting import lasting, poll
+from tests.helpers.threads import Worker
+from tests.helpers.waiting import PATIENCE, lasting, poll
 from tests.helpers.wire import (
     VERSION_0_9_1,
     content,
@@ -823,6 +824,36 @@ def closes_when_told(peer, confirmed):
         peer.expect_end()
     else:
         peer.close()
+
+
+def test_two_threads_may_close_while_one_of_them_reads(session):
+    """The one whose handler closes has the role of the reader: nobody else can read the close-ok."""
+
+    def script(peer):
+        peer.send_content(1, 'basic.return', 312, 'NO_ROUTE', '', 'key', body=b'x')
+        peer.expect_close()
+
+    ours = session(script)
+    connection, inside, outcomes = ours.connection, threading.Event(), []
+
+    def close():
+        try:
+            outcomes.append(connection.close(timeout=PATIENCE))
+        except amqp.AMQPException as error:
+            outcomes.append(error)
+
+    def put(returned):
+        inside.set()
+        poll(lambda: connection._session.closed.shut)
+        close()
+
+    ours.channel.returned_messages = SimpleNamespace(put=put)
+    reader = Worker(lambda: ours.channel.wait(timeout=PATIENCE))
+    assert inside.wait(PATIENCE)
+    with lasting(most=5):
+        close()
+        reader.outcome()
+    assert outcomes == [None, None]
 
 
 def until_expecting(channel):
