@@ -827,7 +827,7 @@ def closes_when_told(peer, confirmed):
 
 
 def test_two_threads_may_close_while_one_of_them_reads(session):
-    """The one whose handler closes has the role of the reader: nobody else can read the close-ok."""
+    """The one whose handler closes is the reader: nobody else can read the close-ok."""
 
     def script(peer):
         peer.send_content(1, 'basic.return', 312, 'NO_ROUTE', '', 'key', body=b'x')
