@@ -72,13 +72,20 @@ class Plan(NamedTuple):
     third: bytes
 
 
-@lru_cache(maxsize=256)
 def plan(channel: int, place: Place, properties: bytes, start: bytes) -> Plan:
     """Return how to encode messages; raise ValueError or TypeError if that is not possible.
 
     properties: encoded.
     start: of message ids.
     """
+    # What is large would fill the memory.
+    make = _plan if len(properties) <= SMALL else _plan.__wrapped__
+    return make(channel, place, properties, start)
+
+
+@lru_cache(maxsize=256)
+def _plan(channel: int, place: Place, properties: bytes, start: bytes) -> Plan:
+    """Do what plan() does, and remember it: most messages resemble earlier ones."""
     exchange, routing_key, mandatory = place
     payload = encode_publish(0, exchange, routing_key, mandatory, False)
     before, given_id, after = _around_message_id(properties)

@@ -10,6 +10,7 @@ from amqplib.client_0_9_1 import Message
 from amqplib.core.arguments import encode_publish
 from amqplib.core.encoding import Encoder
 from amqplib.core.outgoing import MessageIds, encode, frames_of, given_key, small_frames
+from tests.helpers import memory
 
 PLACE = ('exchange', 'key', True)
 ENCODER = Encoder(4096)
@@ -72,6 +73,18 @@ def test_message_ids_differ():
     one, other = MessageIds(), MessageIds()
     ids = {id_of(encode(Message(b'x'), PLACE, ids)) for ids in (one, other) for _ in range(600)}
     assert len(ids) == 1200
+
+
+@memory.is_measured
+def test_large_properties_are_not_remembered():
+    ids, encoder = MessageIds(), Encoder(131072)
+    with memory.traced() as traced_memory:
+        for number in range(50):
+            msg = Message(b'x', app_id=str(number), application_headers={'a': 'x' * 100_000})
+            outgoing = encode(msg, PLACE, ids)
+            frames_of(outgoing, 1, encoder)
+        del msg, outgoing
+        assert traced_memory()[0] < 500_000
 
 
 def test_messages_with_one_message_id_have_a_key_for_each_place():
