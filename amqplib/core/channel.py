@@ -530,13 +530,13 @@ class Channel(Declarations):
     def _is_for(self, consumer_tag: str, method: ArrivedMethod) -> bool:
         """Return whether a queued method is for this consumer."""
         method_sig, args, msg = method
+        # Decoded with readers of their own, because the methods may still be dispatched.
         if method_sig == spec.DELIVER.signature and msg is not None:
             if msg.raw_delivery is None:
-                msg.raw_delivery = self._decode('basic.deliver', args)
+                msg.raw_delivery = self._decode('basic.deliver', AMQPReader(args.input))
             return bool(msg.raw_delivery[0] == consumer_tag)
         if method_sig != spec.CANCEL.signature:
             return False
-        # With a reader of its own, because the method may still be dispatched.
         tag, _ = self._decode('basic.cancel', AMQPReader(args.input))
         return bool(tag == consumer_tag)
 

@@ -19,6 +19,7 @@ from amqplib.core.deadline import NO_WAIT, Deadline
 from amqplib.core.locks import Mutex
 from amqplib.core.message import CONTENT_ENCODING_FLAG, Message
 from amqplib.core.spec import DELIVER
+from amqplib.core.streams import AMQPReader
 from amqplib.exceptions import AMQPException, AMQPTimeout, ConsumerCancelled, ReentrancyError
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Sorter:
         method_sig, args, msg = method
         if msg is not None and method_sig == DELIVER.signature:
             if msg.raw_delivery is None:
-                msg.raw_delivery = decode_deliver(args)
+                # With a reader of its own, because the method may still be dispatched.
+                msg.raw_delivery = decode_deliver(AMQPReader(args.input))
             ready = self.ready.get(msg.raw_delivery[0])
             if ready is not None:
                 ready.append(msg)

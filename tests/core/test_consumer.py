@@ -181,6 +181,21 @@ def test_malformed_arguments_are_found_by_the_reader(channel):
         channel.arrive((signature, cut, content))
 
 
+def test_arguments_can_be_read_again_after_a_consumer_has_passed_them_on(channel):
+    """An old program may override the handler, and read them there."""
+    start(channel)
+    arrive(channel, 1, tag='other')
+    ((_, args, _),) = channel.method_queue
+    assert args.read_shortstr() == 'other'
+
+
+def test_arguments_can_be_read_again_after_another_consumer_is_cancelled(session, channel):
+    session.to_come += [(1, delivery(1)), (1, arrived('basic.cancel_ok', 'other'))]
+    channel.basic_cancel('other')
+    ((_, args, _),) = channel.method_queue
+    assert args.read_shortstr() == 't'
+
+
 def test_an_error_in_the_loop_leaves_the_rest_for_the_next_one(channel):
     started = start(channel)
     arrive(channel, 1, 2, 3)
