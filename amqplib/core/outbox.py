@@ -232,7 +232,7 @@ class Outbox:
                 if blocked is not None:
                     blocked.append(True)
                     return
-                transport.wait_to_send(deadline)
+                transport.wait_to_send(deadline, transport.needs_input)
 
     def _timed_out(self, error: AMQPTimeout) -> AMQPTimeout:
         """Return the error for a write that timed out, depending on whether any of it was sent."""

@@ -101,6 +101,8 @@ class AbstractTransport:
         self.sent = 0
         #: Whether a write was begun but not finished: nothing may follow it.
         self.unfinished = False
+        #: Whether send_some() has sent nothing because it needs bytes from the peer first.
+        self.needs_input = False
         #: A function that waits until a write can go on, in place of wait_for_write().
         self.wait_writable: Optional[Callable[[Deadline, bool], None]] = None
         self._prepare()
@@ -281,6 +283,7 @@ class AbstractTransport:
             sent = self._send_some(deque((memoryview(data),)))
         except OSError as error:
             self._check_would_block(error)
+            self.needs_input = self._needs_input(error)
             return 0
         self.sent += 1
         return sent

@@ -45,7 +45,7 @@ class Wire:
         self.writes = []
         self.deadlines = []
         self.sent = 0
-        self.unfinished = False
+        self.unfinished = self.needs_input = False
         self.room = None
         self.on_write = nothing
         self.on_wait = self.time_out
@@ -73,7 +73,7 @@ class Wire:
             self.room -= count
         return count
 
-    def wait_to_send(self, deadline):
+    def wait_to_send(self, deadline, needs_input):
         self.on_wait()
 
     def time_out(self):

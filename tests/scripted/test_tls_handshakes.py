@@ -244,6 +244,10 @@ def test_heartbeat_that_cannot_be_sent_yet_ends_nothing(amqp, open_session, inte
     broker.await_mark()
     receive_nothing(amqp, channel)
     connection._session.send_heartbeat()
+    # What is sent after it has to wait too.
+    connection.write_timeout = 0.5
+    with pytest.raises(amqp.AMQPTimeout), lasting(0.4, 5), little_cpu(0.25):
+        publish(amqp, channel)
     assert connection.transport is not None
     assert not connection.transport.unfinished
 
@@ -271,6 +275,7 @@ def test_write_goes_on_when_the_input_has_come(amqp, open_session, authority, re
     broker.await_mark()
     if not reading:
         receive_nothing(amqp, channel)
+        connection._session.send_heartbeat()
     with lasting(most=5), little_cpu(1):
         publish(amqp, channel)
     if reading:
