@@ -16,8 +16,9 @@ import os
 import sys
 import time
 
-#: Greenlets that work at the same time, and messages for each.
-GREENLETS = 20
+#: Greenlets that share a connection, those that have one each, and messages for each of them.
+SHARING = 60
+CONNECTIONS = 20
 MESSAGES = 10
 
 
@@ -101,7 +102,7 @@ def share_a_connection(amqp, dial):
             with connection.channel() as channel:
                 exchange_messages(amqp, channel)
 
-        in_greenlets([work] * GREENLETS)
+        in_greenlets([work] * SHARING)
 
 
 def have_connections(amqp, dial):
@@ -109,7 +110,7 @@ def have_connections(amqp, dial):
         with dial() as connection, connection.channel() as channel:
             exchange_messages(amqp, channel)
 
-    in_greenlets([work] * GREENLETS)
+    in_greenlets([work] * CONNECTIONS)
 
 
 def be_idle(amqp, dial):
