@@ -144,7 +144,8 @@ class ReentrancyError(AMQPException):
     """A call would have to wait, in a thread that is in the middle of another call of amqplib.
 
     The call comes from a finalizer, a callback of a weak reference or a signal handler that has
-    interrupted amqplib. Nothing was sent or changed, and the interrupted call goes on.
+    interrupted amqplib; or from a second thread, on a channel where another call waits for its
+    reply. Nothing was sent or changed, and the other call goes on.
     """
 
     @classmethod

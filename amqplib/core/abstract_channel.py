@@ -39,8 +39,19 @@ CLOSE_TIMEOUT = 10.0
 
 _NONE: frozenset[Signature] = frozenset()
 
+_IN_USE = (
+    'another call on this channel waits for its reply: does each thread have a channel of its own?'
+)
+
 Handlers = dict['Signature', Callable[..., Any]]
 Entered = TypeVar('Entered', bound='AbstractChannel')
+
+
+def _check_methods(allowed: object) -> None:
+    """Raise TypeError for what is no list of methods: the 1 of wait(1), for instance."""
+    if not isinstance(allowed, Collection) or not all(isinstance(one, tuple) for one in allowed):
+        text = f'allowed_methods: {allowed!r} is not a list of (class id, method id)'
+        raise TypeError(f'{text}; a time limit is passed as timeout=')
 
 
 def _reply_handler(name: str) -> Callable[[Any, AMQPReader], Any]:
@@ -206,6 +217,7 @@ class AbstractChannel(Inbox):
         """
         method = None
         if allowed_methods is not None:
+            _check_methods(allowed_methods)
             method = self._pop_allowed(allowed_methods)
         elif self.method_queue:
             try:
@@ -415,8 +427,10 @@ class AbstractChannel(Inbox):
         connection, channel_id, session = self.connection, self.channel_id, self._session
         if self._closed.shut or connection is None or channel_id is None:
             self._raise_cause()
-        if (self._calls and self._ONE_CALL) or not session.may_wait():
+        if not session.may_wait():
             raise ReentrancyError.of_call(method.signature, method.python_name)
+        if self._calls and self._ONE_CALL:
+            raise ReentrancyError(0, _IN_USE, method.signature, method.python_name)
         if deadline is None:
             timeout = connection.rpc_timeout
             deadline = NO_DEADLINE if timeout is None else Deadline(timeout)

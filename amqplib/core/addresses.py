@@ -35,7 +35,8 @@ def parse_address(host: str, default_port: int) -> tuple[str, int]:
     if not _OF_A_URL.isdisjoint(host):
         # Not shown, because it may contain a password.
         raise ValueError(
-            'host: a URL is not a host: give host, userid, password and virtual_host apart'
+            'host: a URL is not a host: use Connection.from_url(), or give host, userid, password'
+            ' and virtual_host separately'
         )
     bracketed = IPV6_LITERAL.match(host)
     if bracketed:

@@ -189,6 +189,15 @@ def test_wait_for_a_method_looks_at_each_of_the_others_a_few_times_only(channel,
     assert queue.looks < 5 * 2 * count
 
 
+@pytest.mark.parametrize('allowed', [1, 0.5, '1', SELECT_OK, [60]])
+def test_wait_for_what_is_no_list_of_methods_is_refused(channel, allowed):
+    """wait(1), for instance, by somebody who means wait(timeout=1)."""
+    channel.arrive(delivery())
+    with pytest.raises(TypeError, match=r'^allowed_methods: .* timeout='):
+        channel.wait(allowed, timeout=0)
+    assert len(channel.method_queue) == 1
+
+
 @pytest.mark.parametrize('allowed', [None, [SELECT_OK]])
 def test_wait_that_ends_too_soon_loses_nothing(channel, session, allowed):
     with pytest.raises(AMQPTimeout, match='nothing arrived within 0 s'):

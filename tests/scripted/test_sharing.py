@@ -56,6 +56,25 @@ def test_each_thread_gets_its_own_messages_in_order(channels):
     connection.close()
 
 
+def test_second_thread_on_a_channel_is_told_so(channels):
+    def script(peer):
+        peer.expect_method(1, 'tx.select')
+        peer.mark()
+        peer.await_cue()
+        peer.send_method(1, 'tx.select_ok')
+        peer.expect_close()
+
+    broker, connection, (shared,) = channels(1, script)
+    caller = Worker(shared.tx_select)
+    broker.await_mark()
+    with pytest.raises(amqp.ReentrancyError, match='each thread .* a channel of its own') as caught:
+        shared.queue_declare('q')
+    assert caught.value.args[2:] == ((50, 10), 'Channel.queue_declare')
+    broker.cue()
+    assert caller.outcome() == (None, None)
+    connection.close()
+
+
 @pytest.mark.parametrize('first', [0, 1])
 def test_reader_that_reaches_its_deadline_hands_the_reading_over(channels, first):
     def script(peer):
