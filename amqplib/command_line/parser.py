@@ -32,6 +32,9 @@ NUMBERS = {'delivery_mode', 'priority', 'timestamp'}
 PROPERTIES = [name for name, _ in BASIC_PROPERTIES if name != HEADERS]
 
 
+#: The options that are not those of a command.
+_WITHOUT_COMMAND = ('-h', '--help', '--version')
+
 #: Begins the arguments after '--' that look like options; no argument of a process can have it.
 _ESCAPE = '\0'
 
@@ -65,7 +68,11 @@ def parse(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     Raises SystemExit after the help, or if the arguments are wrong.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = make_parser().parse_args(_escape(given))
+    parser = make_parser()
+    first = ''.join(given[:1]).partition('=')[0]
+    if first.startswith('-') and not any(one.startswith(first) for one in _WITHOUT_COMMAND):
+        parser.error(f'{first}: options come after COMMAND')
+    options = parser.parse_args(_escape(given))
     for name, value in vars(options).items():
         setattr(options, name, _unescape(value))
     return options

@@ -50,6 +50,16 @@ LIBRARY_PROPERTIES: dict[str, Any] = {
 #: The most security challenges that a connection answers.
 MAX_CHALLENGES = 8
 
+#: What other clients call arguments -> what they are called here.
+_OTHER_NAMES = {
+    'connection_timeout': 'connect_timeout',
+    'hostname': 'host',
+    'timeout': 'connect_timeout',
+    'user': 'userid',
+    'username': 'userid',
+    'vhost': 'virtual_host',
+}
+
 _consumer_tags = count(1)
 
 Opened = TypeVar('Opened', bound='Connection')
@@ -157,7 +167,9 @@ class Connection(AbstractChannel):
         **kwargs: Any,
     ) -> None:
         for name in kwargs:
-            warn_caller(f'{type(self).__name__} has no argument {name!r}: it is ignored')
+            meant = _OTHER_NAMES.get(name)
+            hint = f' (amqplib calls it {meant})' if meant else ''
+            warn_caller(f'{type(self).__name__} has no argument {name!r}: it is ignored{hint}')
         if port is not None:
             host = with_port(host, port)
         self.rpc_timeout = Deadline(rpc_timeout, 'rpc_timeout').seconds

@@ -60,6 +60,9 @@ _MIN_PIECE = 16384
 #: The args of the error of a socket with a timeout; all other socket errors have an errno.
 _TIMED_OUT = ('timed out',)
 
+#: What versions of OpenSSL say of an answer that is no TLS.
+_NO_TLS = frozenset(('RECORD_LAYER_FAILURE', 'WRONG_VERSION_NUMBER'))
+
 # Arguments of recv() for map().
 _RECEIVE_SIZES = (RECEIVE_SIZE,)
 _NO_ANCILLARY_DATA = (0,)
@@ -438,7 +441,9 @@ class SSLTransport(AbstractTransport):
         except OSError as error:
             reraise_handler_error(error)
             address = join_address(self.host, self.port)
-            what = f'no TLS connection to {address}'
+            reason = getattr(error, 'reason', None)
+            hint = ', perhaps a port without TLS' if reason in _NO_TLS else ''
+            what = f'no TLS connection to {address}{hint}'
             raise ConnectionLost.from_error(error, what) from error
 
     def _fetch(

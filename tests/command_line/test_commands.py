@@ -411,7 +411,9 @@ def test_a_broker_that_is_not_there_fails(run):
     [
         ([], 'COMMAND'),
         (['list'], "'list'"),
-        (['--url', 'amqp://guest:s3cret@localhost'], 'amqp://guest:***@localhost'),
+        (['amqp://guest:s3cret@localhost'], 'amqp://guest:***@localhost'),
+        (['--url', 'amqp://u:s3cret@localhost', 'get', 'x'], '--url: options come after COMMAND'),
+        (['--url=amqp://guest:s3cret@localhost', 'get', 'x'], '--url: options come after COMMAND'),
         (['get'], 'QUEUE'),
         (['get', 'x', '--count', '0'], "invalid number of messages value: '0'"),
         (['get', 'x', '--timeout', '-1'], "invalid number of seconds value: '-1'"),

@@ -60,6 +60,16 @@ def test_an_unknown_argument_is_ignored_with_a_warning(amqp):
             amqp.Connection(hostname='x', heartbeat=-1)
 
 
+@pytest.mark.parametrize(
+    ('name', 'hint'),
+    [('vhost', r' \(amqplib calls it virtual_host\)'), ('user', r' \(.* userid\)'), ('pool', '')],
+)
+def test_an_argument_by_the_name_of_other_clients_is_recognized(amqp, name, hint):
+    with pytest.warns(UserWarning, match=f"no argument '{name}': it is ignored{hint}$"):  # noqa: SIM117
+        with pytest.raises(ValueError, match='heartbeat'):
+            amqp.Connection(heartbeat=-1, **{name: 'x'})
+
+
 def _connect_to_url(amqp, url, **arguments):
     amqp.Connection.from_url(url, **arguments)
 

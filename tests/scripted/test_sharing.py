@@ -67,7 +67,7 @@ def test_second_thread_on_a_channel_is_told_so(channels):
     broker, connection, (shared,) = channels(1, script)
     caller = Worker(shared.tx_select)
     broker.await_mark()
-    with pytest.raises(amqp.ReentrancyError, match='each thread .* a channel of its own') as caught:
+    with pytest.raises(amqp.ReentrancyError, match='have a channel of its own') as caught:
         shared.queue_declare('q')
     assert caught.value.args[2:] == ((50, 10), 'Channel.queue_declare')
     broker.cue()

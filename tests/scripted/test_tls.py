@@ -322,6 +322,15 @@ def test_plain_port(play, authority, answer, end):
     assert 'TLS' in error.amqp_reply_text
 
 
+def test_broker_without_tls_is_recognized(play):
+    def script(peer):
+        peer.send_raw(b'AMQP\0\0\x09\x01')
+        peer.rest()
+
+    error = refused(play(script), amqp.ConnectionLost, most=1, ssl=True)
+    assert ', perhaps a port without TLS:' in error.amqp_reply_text
+
+
 def test_plain_client_on_a_tls_port(play):
     def script(peer):
         peer.expect_header()
