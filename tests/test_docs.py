@@ -30,6 +30,7 @@ import amqplib.client_0_8 as amqp
 from amqplib import client_0_9_1
 from amqplib.core import transport
 from tests.helpers import broker as brokers
+from tests.helpers.checks import leave_out_before
 
 # What the examples call brokers.
 GUIDE_HOSTS = {'localhost', '::1', 'broker.example.com', 'broker-2.example.com'}
@@ -138,6 +139,10 @@ ONLY_RABBITMQ = {
     'Retrying a few times': 'it has no quorum queues',
     'Streams': 'it has no streams',
 }
+
+
+# Sections with examples that need a newer RabbitMQ than others do.
+SINCE = {'Dead letters': '3.10', 'Streams': '3.9', 'TLS': '3.10'}
 
 
 def id_of(path, title, client):
@@ -303,6 +308,8 @@ def test_the_examples_of_a_section(path, title, first, last, client, hosts, own_
     document = parse(path, own_names.put_into)
     unseen = Unseen(path, own_names.put_into)
     with namespace(client) as document.namespace:
+        if title in SINCE:
+            leave_out_before(document.namespace['conn'], SINCE[title], 'what the examples use')
         blocks = blocks_of(document, first, last)
         if any('ssl=' in document.text[example.start : example.end] for example in chain(*blocks)):
             node = request.getfixturevalue('tls_node')

@@ -99,3 +99,17 @@ def sends_nothing(connection):
     before = connection.transport.sent
     yield
     assert connection.transport.sent == before
+
+
+def leave_out_before(connection, version, what):
+    """Skip a test of what RabbitMQ has since a version, such as '3.10', if this one is older."""
+    properties = connection.server_properties
+    if properties.get('product') == 'RabbitMQ' and numbers(properties['version']) < numbers(
+        version
+    ):
+        pytest.skip(f'RabbitMQ has {what} since {version}')
+
+
+def numbers(version):
+    """Return (major, minor) of a version."""
+    return tuple(map(int, version.split('.')[:2]))

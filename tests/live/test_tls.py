@@ -51,8 +51,10 @@ def test_refusals(amqp, own_node, authority):
 
 
 def test_wrong_port(amqp, own_node, authority):
-    with pytest.raises(amqp.ProtocolVersionRefused, match='ssl=True'):
+    with pytest.raises((amqp.ProtocolVersionRefused, amqp.ConnectionLost)) as caught:
         amqp.Connection(host=own_node.tls_address, connect_timeout=20)
+    # RabbitMQ 3.8 may reset the connection, so that its TLS alert is lost.
+    assert isinstance(caught.value, amqp.ConnectionLost) or 'ssl=True' in str(caught.value)
     with pytest.raises(amqp.ConnectionLost, match='TLS'):
         amqp.Connection(host=own_node.address, ssl={'ca_certs': authority.file}, connect_timeout=20)
 
