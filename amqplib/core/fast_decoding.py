@@ -58,6 +58,7 @@ _CONFIRM = Struct('>BH8sQBB')
 _CONFIRM_REST = (len(ACK.prefix) + 9).to_bytes(4, 'big') + ACK.prefix
 
 _encode_delivery = compile_encoder(DELIVER, {})
+_DELIVERY = DELIVER.signature
 
 
 class Target(Protocol):
@@ -207,7 +208,6 @@ class Deliveries:
 
     def take(self, data: bytes, offset: int, body_limit: int, queue: deque[QueuedMethod]) -> int:
         inboxes, message_class = self._inboxes, self._message_class
-        signature = DELIVER.signature
         end = len(data)
         layout = self._layout_at(data, offset)
         while layout is not None:
@@ -241,7 +241,7 @@ class Deliveries:
             message.raw_delivery = consumer_tag, delivery_tag, redelivered, exchange, routing_key
             arguments = _new_arguments(DeliveryArguments)
             arguments.message = message
-            method = signature, arguments, message
+            method = _DELIVERY, arguments, message
             if queue:
                 queue.append((layout.channel, method))
             else:
