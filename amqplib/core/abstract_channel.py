@@ -425,7 +425,8 @@ class AbstractChannel(Inbox):
     ) -> Any:
         """Send an encoded method; otherwise like _call."""
         connection, channel_id, session = self.connection, self.channel_id, self._session
-        if self._closed.shut or connection is None or channel_id is None:
+        closed = self._closed
+        if closed.shut or connection is None or channel_id is None:
             self._raise_cause()
         if not session.may_wait():
             raise ReentrancyError.of_call(method.signature, method.python_name)
@@ -439,16 +440,17 @@ class AbstractChannel(Inbox):
         sent, no_reply = session.transport.sent, None
         try:
             self._calls[id(replies)] = (method.replies, replies)
-            session.send(frame, self._closed, deadline, on_turn)
-            if not session.wait_until(self._closed, replies.__len__, deadline):
+            session.send(frame, closed, deadline, on_turn)
+            if not session.wait_until(closed, replies.__len__, deadline):
                 no_reply = self._no_reply(deadline, method)
                 raise no_reply
             reply = replies.pop()
         except BaseException as error:
             if error is no_reply:
                 self._give_up(no_reply, reported=True)
-            elif self._may_have_sent(sent, error):
-                # The reply may come when no call waits for it any more.
+            elif self._may_have_sent(sent, error) and not (closed.shut or session.closed.shut):
+                # The reply may come when no call waits for it any more. (During a close, it is
+                # dropped.)
                 text = 'interrupted while waiting for the reply'
                 self._give_up(self._ERROR(0, text, method.signature, method.python_name))
             # Not before, as a reply that nothing waits for ends the connection.

@@ -12,6 +12,7 @@ from amqplib.core.channel import MAX_NO_ACK_TAGS
 from amqplib.core.message import Message
 from amqplib.exceptions import (
     AMQPChannelException,
+    AMQPConnectionException,
     AMQPException,
     AMQPTimeout,
     ConnectionLost,
@@ -431,3 +432,27 @@ def test_a_connection_that_is_closed_in_a_wait_for_some_methods():
 
     for result in each_interruption(abstract_channel, prepare):
         assert result is None or isinstance(result, ConnectionLost), repr(result)
+
+
+@pytest.mark.parametrize('of_the_connection', [False, True])
+def test_a_call_that_comes_too_late_leaves_the_end_to_the_close(
+    channel, session, monkeypatch, of_the_connection
+):
+    send = session.send
+    closed = session.closed if of_the_connection else channel._closed
+
+    def send_after_the_close(*args):
+        """Send when another thread has just sent the close."""
+        closed.ask()
+        session.transport.sent += 1
+        send(*args)
+
+    monkeypatch.setattr(session, 'send', send_after_the_close)
+    with pytest.raises(AMQPException):
+        channel.basic_qos()
+    closed.end_as_asked()
+    channel.session_ended()
+    error = AMQPConnectionException if of_the_connection else AMQPChannelException
+    with pytest.raises(error, match='was closed by this program'):
+        channel.basic_qos()
+    channel.close()
