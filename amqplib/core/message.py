@@ -29,7 +29,7 @@ DELIVERY_FIELDS = tuple(name for name, _ in DELIVER.fields)
 #: Why a message cannot be acknowledged.
 NO_ACK = 'was received with no_ack'
 _COPIED = 'is a copy: acknowledge the one that was received'
-_NOT_RECEIVED = 'was not received here'
+_NOT_RECEIVED = 'was not received by this process'
 COVERED = 'was acknowledged with a later one'
 
 #: Attributes that are pickled -> their names in version 2.0.

@@ -1217,7 +1217,7 @@ def test_multiple_settles_all_that_came_before(recording):
 def test_a_message_that_was_never_received_cannot_be_settled(settle, asked):
     copied = pickle.loads(pickle.dumps(delivered(RecordingChannel())))
     for message in (Message('body'), received('0000'), copied, copy.deepcopy(copied)):
-        with refused('was not received here'):
+        with refused('was not received by this process'):
             settle(message)
 
 
