@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Union
 from amqplib.core.deadline import NO_DEADLINE, NO_WAIT, Deadline
 from amqplib.core.locks import Mutex
 from amqplib.exceptions import (
+    AMQPConnectionException,
     AMQPException,
     AMQPTimeout,
     ConnectionLost,
@@ -64,8 +65,8 @@ class Outbox:
         self.is_idle = self._mutex.is_free
         # The channel for which the thread that holds the lock sends.
         self._sending_for: Optional[Closed] = None
-        # The timeout that spoiled the stream.
-        self._spoiled_by: Optional[WriteTimeout] = None
+        # The error that spoiled the stream; None also after an interrupt.
+        self._spoiled_by: Optional[AMQPException] = None
 
     def send(
         self,
@@ -188,8 +189,9 @@ class Outbox:
             self.state = CLEAN
         except AMQPTimeout as error:
             raise self._timed_out(error) from None
-        except BaseException:
+        except BaseException as error:
             self.state = SPOILED if transport.unfinished else CLEAN
+            self._note(error)
             raise
         return True
 
@@ -225,8 +227,9 @@ class Outbox:
                 elif count:
                     urgent[0] = memoryview(frames)[count:], None, False
                 self.state = CLEAN
-            except BaseException:
+            except BaseException as error:
                 self.state = SPOILED
+                self._note(error)
                 raise
             if not count:
                 if blocked is not None:
@@ -244,11 +247,16 @@ class Outbox:
         self._spoiled_by = WriteTimeout(error.amqp_reply_code, text)
         return WriteTimeout(*self._spoiled_by.args)
 
+    def _note(self, error: BaseException) -> None:
+        """Remember the error that spoiled the stream, if that is what it did."""
+        if self.state is SPOILED and isinstance(error, AMQPConnectionException):
+            self._spoiled_by = error.copy()
+
     def _why_spoiled(self) -> AMQPException:
         """Return the error for a write after the one that spoiled the stream.
 
         It is the same error if another thread comes here before the first one has reported it.
         """
         if self._spoiled_by is not None:
-            return WriteTimeout(*self._spoiled_by.args)
+            return self._spoiled_by.copy()
         return ConnectionLost(0, 'a write was cut short: nothing more can be sent')
