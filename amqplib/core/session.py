@@ -326,7 +326,8 @@ class Session:
         role, outbox = self.role, self.outbox
         is_reader = role.is_mine  # see Outbox.send
         try:
-            if is_reader() and not role.re_enterable:
+            # A handler must not wait for another thread's write, which may need a reader.
+            if is_reader() and not (role.re_enterable and outbox.is_idle()):
                 sent = outbox.send_soon(frames, closed, on_turn)
             else:
                 sent = outbox.send(frames, closed, deadline, on_turn)

@@ -1,13 +1,14 @@
 """Threads that share a connection: one of the waiting threads reads for all of them."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 import amqplib.client_0_8 as amqp
 from tests.helpers.checks import check_closed
 from tests.helpers.threads import Worker
-from tests.helpers.waiting import lasting
+from tests.helpers.waiting import PATIENCE, lasting, poll
 from tests.helpers.wire import delivery
 
 
@@ -288,4 +289,42 @@ def test_close_of_a_channel_by_the_broker_ends_only_its_wait(channels):
     assert type(callers[0].outcome()[1]) is amqp.NotFound
     assert callers[1].outcome() == (None, None)
     assert len(got) == 1
+    connection.close()
+
+
+def test_a_handler_does_not_wait_for_the_write_of_another_thread(channels):
+    """That write may wait for the broker, which waits for a reader: the thread of the handler."""
+    large = 24 << 20  # more than what the systems on both sides keep of a stream
+
+    def script(peer):
+        peer.await_cue()
+        peer.send_content(1, 'basic.return', 312, 'NO_ROUTE', '', 'key', body=b'x')
+        peer.await_cue()
+        peer.send_raw(delivery(1, 'tag', 1, b'x' * large))
+        for number in (2, 1):
+            peer.expect_method(number, 'basic.publish')
+            peer.expect_content(number)
+        peer.expect_close()
+
+    broker, connection, (ours, other) = channels(2, script)
+    inside, got = threading.Event(), []
+
+    def put(returned):
+        inside.set()
+        poll(lambda: not connection._session.outbox.is_idle())
+        broker.cue()
+        ours.basic_publish(amqp.Message('small'), routing_key='q')
+
+    def consume():
+        while not got:
+            ours.wait(timeout=PATIENCE)
+
+    ours.callbacks['tag'] = got.append
+    ours.returned_messages = SimpleNamespace(put=put)
+    reader = Worker(consume)
+    broker.cue()
+    assert inside.wait(PATIENCE)
+    with lasting(most=10):
+        other.basic_publish(amqp.Message(b'y' * large), routing_key='q')
+        assert reader.outcome() == (None, None)
     connection.close()
