@@ -50,6 +50,7 @@ LOOPBACK = '127.0.0.1'
 GIVEN_SECONDS = 10  # until a broker that should be there answers
 START_SECONDS = 90  # until a broker that was just started answers
 START_TRIES = 3  # of a node whose port others take meanwhile
+MAX_CALLS = 25  # of erl_call, until it is connected
 STOP_SECONDS = 20  # from SIGTERM to SIGKILL
 
 FOUR_WAYS = """\
@@ -62,6 +63,10 @@ Any one of these provides RabbitMQ:
 
 class BrokerError(RuntimeError):
     """A broker cannot be had, started or controlled; the text says why."""
+
+
+class NotConnectedError(BrokerError):
+    """A program that controls a node got no connection to it, and so did nothing."""
 
 
 class PortTakenError(BrokerError):
@@ -378,11 +383,18 @@ class PrivateNode(Node):
         if erl_call is None:
             return super().evaluate(expression)
         # rabbitmqctl takes seconds, as it starts an Erlang of its own.
-        command = [erl_call, '-n', f'{self.name}@localhost', '-e']
-        result = output_of(command, self._environ(), f'{expression}.\n')
+        result = self._call([erl_call, '-n', f'{self.name}@localhost', '-e'], f'{expression}.\n')
         if not result.startswith('{ok, '):
             raise BrokerError(f'{expression}: {result}')
         return result
+
+    def _call(self, command, text):
+        """Run erl_call, which on a busy machine may not get through to the node at first."""
+        for _ in range(MAX_CALLS - 1):
+            with contextlib.suppress(NotConnectedError):
+                return output_of(command, self._environ(), text)
+            time.sleep(0.2)
+        return output_of(command, self._environ(), text)
 
     @property
     def _log(self):
@@ -718,7 +730,9 @@ def output_of(command, environ=None, text=''):
         check=False,
     )
     if done.returncode:
-        raise BrokerError(
+        not_connected = 'failed to connect to node' in done.stderr  # erl_call says so
+        kind = NotConnectedError if not_connected else BrokerError
+        raise kind(
             f'{shlex.join(command)} ended with status {done.returncode}:\n'
             f'{done.stdout}{done.stderr}'.rstrip()
         )
