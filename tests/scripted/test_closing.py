@@ -791,29 +791,17 @@ def test_reply_that_is_late_is_no_reply_to_the_close(session):
 @pytest.mark.parametrize('confirmed', [True, False])
 def test_a_channel_may_be_closed_while_another_thread_closes_the_connection(session, confirmed):
     ours = session(lambda peer: closes_when_told(peer, confirmed))
-    errors = []
-
-    def close(what):
-        try:
-            what.close()
-        except amqp.AMQPException as error:
-            errors.append(type(error))
-
-    first = threading.Thread(target=close, args=(ours.connection,))
     wire = ours.connection._session
-    first.start()
+    closers = [Worker(ours.connection.close)]
     poll(lambda: wire.closed.shut)
-    second = threading.Thread(target=close, args=(ours.channel,))
-    second.start()
+    closers.append(Worker(ours.channel.close))
     try:
         poll(lambda: wire.role.waiters)
     finally:
         ours.broker.cue()
-    for thread in first, second:
-        thread.join(5)
-        assert not thread.is_alive()
     # Both threads hear of it if the broker has not confirmed that it has got everything.
-    assert errors == ([] if confirmed else [amqp.ConnectionLost] * 2)
+    error = type(None) if confirmed else amqp.ConnectionLost
+    assert [type(closer.outcome()[1]) for closer in closers] == [error] * 2
 
 
 def closes_when_told(peer, confirmed):
